@@ -1,0 +1,204 @@
+"""The Pareto front of a study: numbers with intervals, and how likely each member belongs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from nas.core.measurement import Measurement
+from nas.core.membership import membership
+from nas.core.objective import Objective
+from nas.core.pareto import Array, hypervolume, non_dominated
+from nas.core.study import StudySpec
+from nas.core.trial import Trial, measurement_name
+
+Z90 = 1.6448536269514722
+
+
+@dataclass(frozen=True)
+class Member:
+    """A point of the front: a trial, its numbers, and the probability that it belongs."""
+
+    trial: int
+    key: str
+    choices: Mapping[str, Any]
+    membership: float
+    measurements: Mapping[str, Measurement]
+
+
+@dataclass(frozen=True)
+class Front:
+    """What a study found so far, as `nas front` shows it."""
+
+    study: str
+    space: str
+    device: str
+    objectives: tuple[Objective, ...]
+    members: tuple[Member, ...]
+    trials: Mapping[str, int]
+    hypervolume: float
+    reference: tuple[float, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that scripts rely on."""
+        return {
+            "study": self.study,
+            "space": self.space,
+            "device": self.device,
+            "objectives": [
+                {"name": o.name, "unit": o.unit, "goal": o.goal} for o in self.objectives
+            ],
+            "trials": dict(self.trials),
+            "hypervolume": self.hypervolume,
+            "reference": list(self.reference),
+            "front": [
+                {
+                    "trial": m.trial,
+                    "key": m.key,
+                    "choices": dict(m.choices),
+                    "membership": m.membership,
+                    "measurements": {n: v.to_json() for n, v in m.measurements.items()},
+                }
+                for m in self.members
+            ],
+        }
+
+
+def seed_deviation(trials: Sequence[Trial]) -> float | None:
+    """Standard deviation of the confirmed score between training seeds, pooled over repeats.
+
+    The image noise that both repeats share is small beside it and stays inside. None where no
+    trial was trained twice.
+    """
+    squares, degrees = 0.0, 0
+    for trial in trials:
+        scores = [t.confirm for t in trial.trained]
+        if len(scores) > 1:
+            squares += float(np.var(scores, ddof=1)) * (len(scores) - 1)
+            degrees += len(scores) - 1
+    return math.sqrt(squares / degrees) if degrees else None
+
+
+def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) -> Measurement:
+    """The score of a trained trial on the images that the search never ranked on.
+
+    The interval says where a repeat with a fresh seed on fresh images falls: the doubt of the
+    value and the spread of one repeat, added in squares. Without repeats in the study the seed's
+    part is unknown; the record says so.
+    """
+    runs = trial.trained
+    value = float(np.mean([t.confirm for t in runs]))
+    images = float(np.mean([t.confirm_se for t in runs]))
+    seeds = deviation or 0.0
+    se = math.sqrt(images**2 + seeds**2 / len(runs))
+    repeat = math.sqrt(se**2 + images**2 + seeds**2)
+    low, high = value - Z90 * repeat, value + Z90 * repeat
+    if spec.task.score_unit == "%":
+        low, high = max(0.0, low), min(100.0, high)
+    noise: Any = "not measured" if deviation is None else deviation
+    record = {"seeds": len(runs), "images": runs[0].confirm_n, "seed_deviation": noise}
+    name, unit = spec.task.score_name, spec.task.score_unit
+    return Measurement(
+        name, value, unit, low, high, se, runs[0].confirm_n, "measured", "trained file", record
+    )
+
+
+def measure(
+    trial: Trial, objective: Objective, spec: StudySpec, deviation: float | None = None
+) -> Measurement | None:
+    """What is known of one objective of a trial, the trained file's number first; or None."""
+    if objective.name in ("latency_ms", "throughput_ips"):
+        for form in ("trained", "untrained"):
+            found = trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", form))
+            if found is not None:
+                return found if objective.name == "latency_ms" else _throughput(found)
+        return None
+    if objective.name in (spec.task.score_name, "error") and objective.name not in trial.costs:
+        if not trial.trained:
+            return None
+        score = score_measurement(trial, spec, deviation)
+        return _error(score) if objective.name == "error" else score
+    if objective.name in trial.costs:
+        return Measurement.exact(objective.name, trial.costs[objective.name], objective.unit)
+    return None
+
+
+def front_of(spec: StudySpec, trials: Sequence[Trial]) -> Front:
+    """The non-dominated trials among those complete and feasible, with every objective known."""
+    deviation = seed_deviation(trials)
+    rows: list[tuple[Trial, dict[str, Measurement]]] = []
+    for trial in unique(trials):
+        found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
+        if all(m is not None for m in found.values()):
+            rows.append((trial, {n: m for n, m in found.items() if m is not None}))
+    points = signed(spec.objectives, [m for _, m in rows])
+    errors = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
+    shares = membership(points, errors.reshape(points.shape))
+    reference = reference_point(points)
+    members = [
+        Member(t.number, t.key, dict(t.architecture.choices), float(share), m)
+        for (t, m), share, kept in zip(rows, shares, non_dominated(points), strict=True)
+        if kept
+    ]
+    members.sort(key=lambda m: m.measurements[spec.objectives[-1].name].value)
+    return Front(
+        study=spec.name,
+        space=spec.space,
+        device=spec.device,
+        objectives=spec.objectives,
+        members=tuple(members),
+        trials=counts(trials),
+        hypervolume=hypervolume(points, reference) if len(points) else 0.0,
+        reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
+    )
+
+
+def unique(trials: Sequence[Trial]) -> list[Trial]:
+    """The complete, feasible trials, each network once (the first that proposed it)."""
+    seen: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.state == "complete" and trial.feasible:
+            seen.setdefault(trial.key, trial)
+    return list(seen.values())
+
+
+def signed(objectives: Sequence[Objective], rows: Sequence[Mapping[str, Measurement]]) -> Array:
+    """Values `(N, M)` with the sign that makes less better."""
+    values = [[o.sign * row[o.name].value for o in objectives] for row in rows]
+    return np.array(values, dtype=np.float64).reshape(len(rows), len(objectives))
+
+
+def reference_point(points: Array) -> Array:
+    """The worst value of each objective, and a tenth of its range beyond."""
+    if len(points) == 0:
+        return np.zeros(points.shape[1])
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin: Array = high + 0.1 * np.where(high > low, high - low, np.maximum(np.abs(high), 1e-9))
+    return margin
+
+
+def counts(trials: Sequence[Trial]) -> dict[str, int]:
+    """How many trials are in each state."""
+    states = ("complete", "stopped", "infeasible", "failed", "running")
+    return {state: sum(t.state == state for t in trials) for state in states}
+
+
+def _throughput(latency: Measurement) -> Measurement:
+    """Examples a second at batch 1, from a latency."""
+    rate = 1000.0 / latency.value
+    return Measurement(
+        "throughput_ips", rate, "images/s", 1000.0 / latency.high, 1000.0 / latency.low,
+        rate * latency.se / latency.value, latency.n, latency.source, latency.basis, latency.record,
+    )  # fmt: skip
+
+
+def _error(score: Measurement) -> Measurement:
+    """100 - accuracy, with its interval turned round."""
+    return Measurement(
+        "error", 100 - score.value, "%", 100 - score.high, 100 - score.low,
+        score.se, score.n, score.source, score.basis, score.record,
+    )  # fmt: skip

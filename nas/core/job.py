@@ -1,0 +1,136 @@
+"""The work a search asks for, and what comes back: plain data that crosses processes as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from nas.core.architecture import Architecture
+
+Form = Literal["untrained", "trained"]
+Decision = Literal["continue", "stop"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a latency is of: examples in one call, and the input's side if not the task's own."""
+
+    batch: int = 1
+    resolution: int | None = None
+
+    @property
+    def name(self) -> str:
+        """`b1`, or `b8r224`: how records and tables name it."""
+        return f"b{self.batch}" + (f"r{self.resolution}" if self.resolution else "")
+
+
+@dataclass(frozen=True)
+class Build:
+    """Build a trial's candidate, count it, and export its untrained deployed form.
+
+    Outcome values: `build` (digest of the exported graph), `file` (artifact), `costs` (objective ->
+    number), `uncounted` (operators no count covers).
+    """
+
+    trial: int
+    architecture: Architecture
+    kind: Literal["build"] = "build"
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Time a batch of exported files on a device, interleaved.
+
+    Outcome values: `measurements`, trial number (as text) -> the JSON of a `Measurement` of
+    `latency_ms`, or `{"error": reason}`.
+    """
+
+    trials: tuple[int, ...]
+    form: Form
+    files: tuple[str, ...]
+    builds: tuple[str, ...]
+    device: str
+    workload: Workload = field(default_factory=Workload)
+    processes: int = 1
+    kind: Literal["measure"] = "measure"
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train a trial's candidate from one rung to another, reporting at each.
+
+    `repeat` 0 is the search's own training; later ones are repeats for the confirmation phase.
+    `checkpoint` is the artifact that `from_rung` left behind; from_rung -1 starts from nothing.
+    Each report carries `score`, `n`, `epochs`, `checkpoint` (all on the search's own validation
+    images). Outcome values: `file` (the trained, deployed, exported artifact), `score` and
+    `confirm` (`{"score", "se", "n"}` each, of that file), `costs` (objectives that need training).
+    """
+
+    trial: int
+    architecture: Architecture
+    build: str
+    seed: int
+    repeat: int
+    from_rung: int
+    to_rung: int
+    checkpoint: str | None = None
+    kind: Literal["train"] = "train"
+
+
+Job = Build | Measure | Train
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: its values, or the reason why there are none."""
+
+    values: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that crosses processes."""
+        return asdict(self) | {"values": dict(self.values)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """The outcome that `to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to do until a job that is under way reports."""
+
+
+@dataclass(frozen=True)
+class Done:
+    """The search is over."""
+
+    reason: str
+
+
+def job_to_json(job: Job) -> dict[str, Any]:
+    """A job as plain data."""
+    data = asdict(job)
+    if not isinstance(job, Measure):
+        data["architecture"] = job.architecture.to_json()
+    return data
+
+
+def job_from_json(data: Mapping[str, Any]) -> Job:
+    """The job that `job_to_json` wrote."""
+    fields = dict(data)
+    match fields["kind"]:
+        case "build":
+            return Build(
+                **{**fields, "architecture": Architecture.from_json(fields["architecture"])}
+            )
+        case "train":
+            return Train(
+                **{**fields, "architecture": Architecture.from_json(fields["architecture"])}
+            )
+        case _:
+            lists = {k: tuple(fields[k]) for k in ("trials", "files", "builds")}
+            return Measure(**{**fields, **lists, "workload": Workload(**fields["workload"])})

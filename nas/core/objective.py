@@ -1,0 +1,180 @@
+"""What a search minimises or maximises, and the hard limits it keeps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from nas.core.errors import NasError, unknown
+from nas.core.task import Goal, TaskSpec
+
+Needs = Literal["choices", "module", "file", "measure", "trained"]
+STATIC: tuple[Needs, ...] = ("choices", "module", "file")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A quantity with a unit and a direction.
+
+    `needs` says what it takes to know it, cheapest first: the choices, the built module, the
+    exported file, a measurement on the device, or training.
+    """
+
+    name: str
+    unit: str
+    goal: Goal
+    needs: Needs
+
+    @property
+    def sign(self) -> float:
+        """What a value is multiplied by so that less is better."""
+        return 1.0 if self.goal == "minimize" else -1.0
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that crosses processes and is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Objective:
+        """The objective that `to_json` wrote."""
+        return cls(**data)
+
+
+BUILTIN: dict[str, Objective] = {
+    o.name: o
+    for o in (
+        Objective("accuracy", "%", "maximize", "trained"),
+        Objective("error", "%", "minimize", "trained"),
+        Objective("latency_ms", "ms", "minimize", "measure"),
+        Objective("throughput_ips", "images/s", "maximize", "measure"),
+        Objective("size_mb", "10^6 bytes", "minimize", "file"),
+        Objective("params", "parameters", "minimize", "module"),
+        Objective("macs", "MACs", "minimize", "module"),
+        Objective("peak_memory_mb", "10^6 bytes", "minimize", "module"),
+        Objective("trainable_params", "parameters", "minimize", "module"),
+    )
+}
+
+
+def known_objectives(task: TaskSpec) -> dict[str, Objective]:
+    """The built-in objectives, with the task's own score beside or instead of accuracy."""
+    score = Objective(task.score_name, task.score_unit, task.goal, "trained")
+    if task.score_name == "accuracy":
+        return {**BUILTIN, "accuracy": score}
+    rest = {n: o for n, o in BUILTIN.items() if n not in ("accuracy", "error")}
+    return {task.score_name: score, **rest}
+
+
+def objective(
+    unit: str, goal: Goal, needs: Needs = "module"
+) -> Callable[[Callable[[Any], float]], Callable[[Any], float]]:
+    """Marks a function of a candidate as an objective; its name is the function's name.
+
+    The candidate has `choices`, and as far as `needs` says `module` (the trained one under
+    `trained`), `file` (path of the exported network) and `task`.
+
+    >>> @objective(unit="layers", goal="minimize", needs="choices")
+    ... def depth(candidate):
+    ...     return candidate.choices["depth"]
+    >>> depth.objective.name
+    'depth'
+    """
+    if goal not in ("minimize", "maximize") or needs not in (*STATIC, "trained"):
+        raise NasError(
+            f"an objective cannot have goal={goal!r}, needs={needs!r}",
+            "goal is 'minimize' or 'maximize'; needs 'choices', 'module', 'file' or 'trained'",
+        )
+
+    def mark(function: Callable[[Any], float]) -> Callable[[Any], float]:
+        function.objective = Objective(  # type: ignore[attr-defined]
+            function.__name__, unit, goal, needs
+        )
+        return function
+
+    return mark
+
+
+_CONSTRAINT = re.compile(
+    r"\s*(?P<name>\w+(?::\w+)?)(?:\.(?P<quantile>p50|p90|p99))?(?:@(?P<device>[\w-]+))?"
+    r"(?::b(?P<batch>\d+(?:-\d+)?))?(?::r(?P<resolution>\d+))?"
+    r"\s*(?P<sense><=|>=)\s*(?P<limit>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*"
+)
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A hard limit: `NAME[.p50|.p90|.p99][@DEVICE][:bBATCH][:rRESOLUTION] <= NUMBER`.
+
+    >>> c = Constraint.parse("latency_ms.p99@cpu:b1-8 <= 12")
+    >>> c.name, c.quantile, c.device, c.batches, c.limit
+    ('latency_ms', 'p99', 'cpu', (1, 2, 4, 8), 12.0)
+    >>> str(c)
+    'latency_ms.p99@cpu:b1-8<=12'
+    """
+
+    name: str
+    sense: Literal["<=", ">="]
+    limit: float
+    quantile: str | None = None
+    device: str | None = None
+    batch: str | None = None
+    resolution: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Constraint:
+        """The constraint a person typed. Raises: NasError where it is not one."""
+        found = _CONSTRAINT.fullmatch(text)
+        if found is None:
+            raise NasError(
+                f"not a constraint: {text!r}",
+                "write NAME<=NUMBER, for example 'latency_ms<=5' or 'latency_ms.p99@cpu<=8'",
+            )
+        parts = found.groupdict()
+        try:
+            limit = float(parts["limit"])
+        except ValueError:
+            raise NasError(
+                f"not a number in the constraint {text!r}: {parts['limit']!r}",
+                "write NAME<=NUMBER, for example 'latency_ms<=5'",
+            ) from None
+        resolution = int(parts["resolution"]) if parts["resolution"] else None
+        return cls(
+            parts["name"], parts["sense"], limit,
+            parts["quantile"], parts["device"], parts["batch"], resolution,
+        )  # fmt: skip
+
+    @property
+    def batches(self) -> tuple[int, ...]:
+        """The batch sizes it speaks of: `1-8` means 1, 2, 4 and 8."""
+        if self.batch is None:
+            return (1,)
+        low, _, high = self.batch.partition("-")
+        sizes, size = [], int(low)
+        while size <= int(high or low):
+            sizes.append(size)
+            size *= 2
+        return tuple(sizes)
+
+    def violation(self, value: float) -> float:
+        """By how much, relative to the limit, `value` breaks it; 0 or less where it holds."""
+        excess = value - self.limit if self.sense == "<=" else self.limit - value
+        return excess / (abs(self.limit) or 1.0)
+
+    def __str__(self) -> str:
+        quantile = f".{self.quantile}" if self.quantile else ""
+        device = f"@{self.device}" if self.device else ""
+        batch = f":b{self.batch}" if self.batch else ""
+        resolution = f":r{self.resolution}" if self.resolution else ""
+        return f"{self.name}{quantile}{device}{batch}{resolution}{self.sense}{self.limit:g}"
+
+
+def resolve(names: list[str], known: Mapping[str, Objective]) -> list[Objective]:
+    """The objectives of these names. Raises: NasError for an unknown or repeated one."""
+    for name in names:
+        if name not in known:
+            raise unknown("objective", name, known)
+        if names.count(name) > 1:
+            raise NasError(f"objective {name!r} is given twice", "name each objective once")
+    return [known[name] for name in names]

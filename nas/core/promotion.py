@@ -1,0 +1,80 @@
+"""Who goes on at a rung: non-dominated rank for each item, with diversity in the deciding front."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from nas.core.pareto import crowding, dominates, ranks
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A trial at a rung: its objectives (all minimised) and its summed constraint violation."""
+
+    values: tuple[float, ...]
+    violation: float = 0.0
+
+
+def order(standings: Sequence[Standing]) -> list[int]:
+    """Indices from best to worst: feasible before infeasible, then rank, then crowding.
+
+    Infeasible standings are ordered by violation. Ties keep their order of arrival.
+    """
+    feasible = [i for i, s in enumerate(standings) if s.violation <= 0]
+    broken = [i for i, s in enumerate(standings) if s.violation > 0]
+    points = np.array([standings[i].values for i in feasible], dtype=np.float64)
+    front = ranks(points) if feasible else np.zeros(0, dtype=np.int64)
+    distance = np.zeros(len(feasible))
+    for rank in set(front.tolist()):
+        members = np.flatnonzero(front == rank)
+        distance[members] = crowding(points[members])
+    inside = sorted(range(len(feasible)), key=lambda i: (front[i], -distance[i], feasible[i]))
+    broken.sort(key=lambda i: (standings[i].violation, i))
+    return [feasible[i] for i in inside] + broken
+
+
+def none(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:
+    """Everybody goes on."""
+    return True
+
+
+def halving(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:
+    """Whether a trial is in the best 1/reduction of those that reached this rung so far.
+
+    Asynchronous successive halving (Li et al. 2020) by non-dominated rank for each item, so a
+    trial that dominates every earlier one always goes on, and so does the first one.
+
+    >>> halving([Standing((1.0, 1.0))] * 5, Standing((2.0, 2.0)), 3)
+    False
+    >>> halving([Standing((1.0, 1.0))] * 5, Standing((0.0, 0.0)), 3)
+    True
+    """
+    if all(dominates(trial.values, s.values) or s.violation > 0 for s in earlier):
+        return trial.violation <= 0 or not earlier
+    place = order([*earlier, trial]).index(len(earlier))
+    return place < max(1, (len(earlier) + 1) // reduction)
+
+
+Rule = Callable[[Sequence[Standing], Standing, int], bool]
+RULES: dict[str, Rule] = {"none": none, "halving": halving, "hyperband": halving}
+
+
+def bracket(trial: int, rungs: int, reduction: int) -> int:
+    """The first rung at which a trial may be stopped under Hyperband (Li et al. 2018).
+
+    Bracket 0 stops from the first rung, the last never; trials are dealt to brackets in the
+    proportion that gives each about the same training, by trial number alone.
+
+    >>> [bracket(t, rungs=3, reduction=3) for t in range(13)].count(0)
+    9
+    """
+    shares = [reduction ** (rungs - 1 - b) for b in range(rungs)]
+    place = trial % sum(shares)
+    for number, share in enumerate(shares):
+        if place < share:
+            return number
+        place -= share
+    return rungs - 1

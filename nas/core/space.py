@@ -1,0 +1,242 @@
+"""A search space: declared decisions, what they build, and the operations searching needs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.core.architecture import Architecture, Choices, Value
+from nas.core.decision import Choice, Decision, is_active, parents, same
+from nas.core.errors import NasError, unknown
+from nas.core.task import Task, TaskSpec
+
+Decisions = Sequence[Decision]
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """Decisions, in an order in which each depends only on earlier ones, and what they build.
+
+    Args:
+        name: the space's name, the file's name.
+        decisions: a list, or a function of the task that returns one (`SearchSpace.at` calls it).
+        build: `build(choices, task)` returns the `torch.nn.Module` that maps `task.input` to
+            `task.outputs`; it imports torch itself, so that spaces can be listed without torch.
+        presets: known networks as named points. A preset may use values that are never proposed.
+
+    >>> from nas.core.decision import Choice, Integer
+    >>> space = SearchSpace("toy", [Choice("kernel", [3, 7]), Integer("depth", 1, 4),
+    ...     Choice("dilation", [1, 2], when={"kernel": [3]})], build=lambda choices, task: None)
+    >>> space.size
+    12
+    >>> dict(space.architecture({"kernel": 7, "depth": 2, "dilation": 2}).choices)
+    {'depth': 2, 'kernel': 7}
+    """
+
+    name: str
+    decisions: Decisions | Callable[[TaskSpec], Decisions]
+    build: Callable[[Choices, Task | TaskSpec], Any]
+    presets: Mapping[str, Choices] = field(default_factory=dict)
+
+    def at(self, task: TaskSpec) -> SearchSpace:
+        """This space with its decisions worked out for a task."""
+        listed = self.decisions(task) if callable(self.decisions) else self.decisions
+        return replace(self, decisions=tuple(listed))
+
+    @property
+    def listed(self) -> tuple[Decision, ...]:
+        """The decisions, in order. Raises: NasError where they still wait for a task (`at`)."""
+        if callable(self.decisions):
+            raise NasError(f"space {self.name!r} depends on the task", "call space.at(task) first")
+        names: set[str] = set()
+        for decision in self.decisions:
+            late = parents(decision) - names
+            if late or decision.name in names:
+                raise NasError(
+                    f"space {self.name!r}: decision {decision.name!r} "
+                    + (f"depends on {sorted(late)}, declared later" if late else "comes twice"),
+                    "declare each decision once, after those it depends on",
+                )
+            names.add(decision.name)
+        return tuple(self.decisions)
+
+    def active(self, choices: Choices) -> list[Decision]:
+        """The decisions that have an effect beside these choices."""
+        kept: dict[str, Value] = {}
+        found = []
+        for decision in self.listed:
+            if is_active(decision, kept):
+                found.append(decision)
+                if decision.name in choices:
+                    kept[decision.name] = choices[decision.name]
+        return found
+
+    def check(self, choices: Choices) -> list[str]:
+        """Every fault of these choices, in words; empty when they are an architecture."""
+        names = {d.name for d in self.listed}
+        faults = [f"{n}: not a decision of this space" for n in choices if n not in names]
+        for decision in self.active(choices):
+            if decision.name not in choices:
+                faults.append(f"{decision.name}: missing")
+            elif not self._legal(decision, choices[decision.name]):
+                value = choices[decision.name]
+                faults.append(f"{decision.name}={value!r}: not in {describe(decision)}")
+        return faults
+
+    def architecture(self, choices: Choices) -> Architecture:
+        """The architecture these choices name; decisions without effect are dropped.
+
+        Raises:
+            NasError: naming every fault at once.
+        """
+        if faults := self.check(choices):
+            raise NasError(f"not an architecture of {self.name!r}", "; ".join(faults))
+        return Architecture(self.name, {d.name: choices[d.name] for d in self.active(choices)})
+
+    def preset(self, name: str) -> Architecture:
+        """A published network by its name. Raises: NasError with the nearest names."""
+        if name not in self.presets:
+            raise unknown(f"preset of {self.name!r}", name, self.presets)
+        return self.architecture(self.presets[name])
+
+    def sample(self, rng: np.random.Generator) -> Architecture:
+        """A random architecture: each decision drawn evenly from what may be proposed."""
+        chosen: dict[str, Value] = {}
+        for decision in self.listed:
+            if is_active(decision, chosen):
+                chosen[decision.name] = decision.draw(rng, chosen)
+        return Architecture(self.name, chosen)
+
+    def repair(self, choices: Mapping[str, Any]) -> Architecture:
+        """The architecture nearest to any values: what is missing or not allowed is replaced."""
+        chosen: dict[str, Value] = {}
+        for decision in self.listed:
+            if is_active(decision, chosen):
+                value = choices.get(decision.name)
+                chosen[decision.name] = (
+                    value if self._kept(decision, value) else decision.repair(value, chosen)
+                )
+        return Architecture(self.name, chosen)
+
+    def neighbours(
+        self, architecture: Architecture, rng: np.random.Generator, count: int = 1
+    ) -> list[Architecture]:
+        """`count` architectures that differ from this one in one drawn decision.
+
+        What the change switches on is drawn anew; what it no longer allows is repaired.
+        """
+        return [self._mutate(architecture, rng) for _ in range(count)]
+
+    def _mutate(self, architecture: Architecture, rng: np.random.Generator) -> Architecture:
+        for _ in range(100):
+            listed = self.active(architecture.choices)
+            moved = listed[int(rng.integers(len(listed)))]
+            chosen: dict[str, Value] = {}
+            for decision in self.listed:
+                if not is_active(decision, chosen):
+                    continue
+                value = architecture.choices.get(decision.name)
+                if value is None:
+                    chosen[decision.name] = decision.draw(rng, chosen)
+                elif decision is moved:
+                    chosen[decision.name] = decision.move(value, rng, chosen)
+                else:
+                    chosen[decision.name] = value
+            child = self.repair(chosen)
+            if child != architecture:
+                return child
+        return self.sample(rng)
+
+    def crossover(
+        self, one: Architecture, other: Architecture, rng: np.random.Generator
+    ) -> Architecture:
+        """A child that takes each decision from either parent, evenly, then is repaired."""
+        chosen: dict[str, Value] = {}
+        for decision in self.listed:
+            if is_active(decision, chosen):
+                have = [
+                    a.choices[decision.name] for a in (one, other) if decision.name in a.choices
+                ]
+                if have:
+                    chosen[decision.name] = have[int(rng.integers(len(have)))]
+                else:
+                    chosen[decision.name] = decision.draw(rng, chosen)
+        return self.repair(chosen)
+
+    def encode(self, architecture: Architecture) -> npt.NDArray[np.float64]:
+        """The architecture as a vector `(F,)` for surrogates, all entries in [0, 1].
+
+        Ordered decisions are positions on their scale, others one place for each value; a
+        conditional decision adds a place that says whether it exists.
+        """
+        row: list[float] = []
+        for decision in self.listed:
+            value = architecture.choices.get(decision.name)
+            row += decision.encode(value)
+            if decision.when:
+                row.append(float(value is not None))
+        return np.clip(np.array(row, dtype=np.float64), 0.0, 1.0)
+
+    @property
+    def size(self) -> float:
+        """How many architectures may be proposed, counted exactly; infinite with a `Real`."""
+        return _count(list(self.listed), {})
+
+    def _published(self, decision: Decision) -> list[Value]:
+        return [p[decision.name] for p in self.presets.values() if decision.name in p]
+
+    def _kept(self, decision: Decision, value: Any) -> TypeGuard[Value]:
+        """Whether repair leaves a preset's unusual value alone: where nothing limits proposals."""
+        limited = isinstance(decision, Choice) and decision.within
+        return not limited and any(same(value, v) for v in self._published(decision))
+
+    def _legal(self, decision: Decision, value: Any) -> bool:
+        return decision.legal(value) or any(same(value, v) for v in self._published(decision))
+
+
+def describe(decision: Decision) -> str:
+    """A decision's range in words, for tables and errors."""
+    if hasattr(decision, "values"):
+        return "[" + ", ".join(map(str, decision.values)) + "]"
+    return f"{decision.low} .. {decision.high}"
+
+
+def _count(decisions: list[Decision], fixed: dict[str, Value]) -> float:
+    """Counts assignments: independent parts multiply; a part is summed over its first parent."""
+    total: float = 1
+    for part in _components(decisions):
+        looked_at = {p for d in part for p in parents(d)}
+        parent = next((d for d in part if d.name in looked_at), None)
+        if parent is None:
+            total *= _options(part[0], fixed)[1] if is_active(part[0], fixed) else 1
+            continue
+        rest = [d for d in part if d is not parent]
+        if not is_active(parent, fixed):
+            total *= _count(rest, fixed)
+            continue
+        values, _ = _options(parent, fixed)
+        total *= sum(_count(rest, {**fixed, parent.name: v}) for v in values)
+    return total
+
+
+def _options(decision: Decision, fixed: dict[str, Value]) -> tuple[Sequence[Value], float]:
+    """The values that may be proposed, and how many."""
+    if isinstance(decision, Choice):
+        allowed = decision.allowed(fixed)
+        return allowed, len(allowed)
+    return getattr(decision, "values", ()), decision.count
+
+
+def _components(decisions: list[Decision]) -> list[list[Decision]]:
+    """Groups of decisions that look at each other, directly or through a third, in order."""
+    groups: list[list[Decision]] = []
+    for decision in decisions:
+        linked = [g for g in groups if any(d.name in parents(decision) for d in g)]
+        groups = [g for g in groups if g not in linked]
+        groups.append([d for g in linked for d in g] + [decision])
+    order = {d.name: i for i, d in enumerate(decisions)}
+    return [sorted(g, key=lambda d: order[d.name]) for g in groups]

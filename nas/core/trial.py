@@ -1,0 +1,178 @@
+"""What happened in a study: events in order, and the trials they add up to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from nas.core.architecture import Architecture
+from nas.core.measurement import Measurement
+
+State = Literal["running", "complete", "stopped", "infeasible", "failed"]
+Kind = Literal["proposed", "reported", "told"]
+Origin = Literal["strategy", "preset", "network", "user"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One thing that happened, in the order in which the search took it in.
+
+    `payload` is JSON:
+
+    - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
+    - `reported`: `job` (build, measure or train) and what it brought: `build`, `file`, `costs`;
+      `form`, `device`, `workload`, `measurement`; `repeat`, `rung`, `values`, `decision`; or
+      `error`;
+    - `told`: `state`, `values` (objective -> number), `violations` (constraint -> relative excess,
+      above 0 where broken), `error`.
+    """
+
+    kind: Kind
+    trial: int
+    payload: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that is stored."""
+        return {"kind": self.kind, "trial": self.trial, "payload": dict(self.payload)}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Event:
+        """The event that `to_json` wrote."""
+        return cls(**data)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What to try next, and what the strategy must be given back with the history."""
+
+    architecture: Architecture
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    origin: Origin = "strategy"
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A training that reached a rung: its score on the search's validation images."""
+
+    repeat: int
+    rung: int
+    epochs: int
+    score: float
+    n: int
+    checkpoint: str | None
+    decision: str = "continue"
+    reused: bool = False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A training that reached the last rung, scored in its deployed form.
+
+    `score`, `score_se`, `score_n` are of the search's validation images; `confirm*` of the third
+    that the search never ranks on.
+    """
+
+    repeat: int
+    file: str
+    score: float
+    score_se: float
+    score_n: int
+    confirm: float
+    confirm_se: float
+    confirm_n: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Everything recorded about one proposal; moves by `dataclasses.replace`."""
+
+    number: int
+    architecture: Architecture
+    origin: Origin = "strategy"
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    state: State = "running"
+    build: str | None = None
+    file: str | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
+    uncounted: tuple[str, ...] = ()
+    measurements: Mapping[str, Measurement] = field(default_factory=dict)
+    rungs: tuple[Rung, ...] = ()
+    trained: tuple[Trained, ...] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    violations: Mapping[str, float] = field(default_factory=dict)
+    attempts: int = 0
+    error: str | None = None
+    reused: str | None = None
+
+    @property
+    def key(self) -> str:
+        """The content hash of the architecture."""
+        return self.architecture.key
+
+    @property
+    def feasible(self) -> bool:
+        """Whether no recorded constraint is broken."""
+        return all(v <= 0 for v in self.violations.values())
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A training result that any study may use: same network, training, data, rung and seed.
+
+    `rung` is the epochs trained; `values` is what the `Train` job reported there, and at full
+    fidelity also what it returned.
+    """
+
+    key: str
+    build: str
+    recipe: str
+    data: str
+    rung: int
+    seed: int
+    values: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Timing:
+    """A measurement that any study may use: same graph, form, work, host, runtime, protocol."""
+
+    build: str
+    form: str
+    workload: str
+    host: str
+    runtime: str
+    protocol: str
+    device: str
+    measurement: Measurement
+
+
+def measurement_name(objective: str, device: str, workload: str, form: str) -> str:
+    """The name a trial keeps a measurement under: `latency_ms@cpu:b1/untrained`."""
+    return f"{objective}@{device}:{workload}/{form}"
+
+
+class History:
+    """The ordered events of a study; grows at the end only.
+
+    A strategy may keep a cache of what it has read of `events`, since what it has read never
+    changes.
+    """
+
+    def __init__(self, events: list[Event] | None = None) -> None:
+        self.events: list[Event] = []
+        self.proposals: dict[int, Event] = {}
+        self.results: dict[int, Event] = {}
+        for event in events or []:
+            self.append(event)
+
+    def append(self, event: Event) -> None:
+        """Adds the next event."""
+        self.events.append(event)
+        if event.kind == "proposed":
+            self.proposals[event.trial] = event
+        elif event.kind == "told":
+            self.results[event.trial] = event
+
+    def __len__(self) -> int:
+        return len(self.events)
