@@ -140,8 +140,9 @@ class Constraint:
                 "write NAME<=NUMBER, for example 'latency_ms<=5'",
             ) from None
         resolution = int(parts["resolution"]) if parts["resolution"] else None
+        sense: Literal["<=", ">="] = "<=" if parts["sense"] == "<=" else ">="
         return cls(
-            parts["name"], parts["sense"], limit,
+            parts["name"], sense, limit,
             parts["quantile"], parts["device"], parts["batch"], resolution,
         )  # fmt: skip
 

@@ -117,9 +117,10 @@ class SearchSpace:
         for decision in self.listed:
             if is_active(decision, chosen):
                 value = choices.get(decision.name)
-                chosen[decision.name] = (
-                    value if self._kept(decision, value) else decision.repair(value, chosen)
-                )
+                if self._kept(decision, value):
+                    chosen[decision.name] = value
+                else:
+                    chosen[decision.name] = decision.repair(value, chosen)
         return Architecture(self.name, chosen)
 
     def neighbours(
