@@ -113,10 +113,10 @@ class Done:
 
 def job_to_json(job: Job) -> dict[str, Any]:
     """A job as plain data."""
-    data = asdict(job)
-    if not isinstance(job, Measure):
-        data["architecture"] = job.architecture.to_json()
-    return data
+    if isinstance(job, Measure):
+        lists = {k: list(getattr(job, k)) for k in ("trials", "files", "builds")}
+        return {**vars(job), **lists, "workload": asdict(job.workload)}
+    return {**vars(job), "architecture": job.architecture.to_json()}
 
 
 def job_from_json(data: Mapping[str, Any]) -> Job:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Source = Literal["measured", "predicted"]
@@ -49,7 +49,7 @@ class Measurement:
 
     def to_json(self) -> dict[str, Any]:
         """The plain data that crosses processes and is stored."""
-        return {**asdict(self), "record": dict(self.record)}
+        return {**vars(self), "record": dict(self.record)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Measurement:

@@ -168,7 +168,8 @@ class Constraint:
         device = f"@{self.device}" if self.device else ""
         batch = f":b{self.batch}" if self.batch else ""
         resolution = f":r{self.resolution}" if self.resolution else ""
-        return f"{self.name}{quantile}{device}{batch}{resolution}{self.sense}{self.limit:g}"
+        limit = repr(self.limit).removesuffix(".0")  # every digit: it is stored as this text
+        return f"{self.name}{quantile}{device}{batch}{resolution}{self.sense}{limit}"
 
 
 def resolve(names: list[str], known: Mapping[str, Objective]) -> list[Objective]:
