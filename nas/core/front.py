@@ -17,6 +17,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 
 Z90 = 1.6448536269514722
+TIMED = ("latency_ms", "throughput_ips")
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def measure(
     trial: Trial, objective: Objective, spec: StudySpec, deviation: float | None = None
 ) -> Measurement | None:
     """What is known of one objective of a trial, the trained file's number first; or None."""
-    if objective.name in ("latency_ms", "throughput_ips"):
+    if objective.name in TIMED:
         for form in ("trained", "untrained"):
             found = trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", form))
             if found is not None:
@@ -129,12 +130,7 @@ def measure(
 
 def front_of(spec: StudySpec, trials: Sequence[Trial]) -> Front:
     """The non-dominated trials among those complete and feasible, with every objective known."""
-    deviation = seed_deviation(trials)
-    rows: list[tuple[Trial, dict[str, Measurement]]] = []
-    for trial in unique(trials):
-        found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
-        if all(m is not None for m in found.values()):
-            rows.append((trial, {n: m for n, m in found.items() if m is not None}))
+    rows = shippable(known_rows(spec, trials, seed_deviation(trials)))
     points = signed(spec.objectives, [m for _, m in rows])
     errors = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
     shares = membership(points, errors.reshape(points.shape))
@@ -155,6 +151,35 @@ def front_of(spec: StudySpec, trials: Sequence[Trial]) -> Front:
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
     )
+
+
+Row = tuple[Trial, dict[str, Measurement]]
+
+
+def known_rows(spec: StudySpec, trials: Sequence[Trial], deviation: float | None) -> list[Row]:
+    """Complete and feasible trials with the measurement of every objective."""
+    rows = []
+    for trial in unique(trials):
+        found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
+        whole = {n: m for n, m in found.items() if m is not None}
+        if len(whole) == len(found):
+            rows.append((trial, whole))
+    return rows
+
+
+def shippable(rows: Sequence[Row]) -> list[Row]:
+    """The rows whose latency is of the trained file, once there are any such.
+
+    While a search is under way its front shows latencies of untrained forms, and says so; the
+    front of a finished search takes only numbers of the files that ship.
+    """
+    final = [row for row in rows if _bases(row) == {"trained file"}]
+    return final or list(rows)
+
+
+def _bases(row: Row) -> set[str]:
+    """How the row's latencies came about; without any, nothing waits to be timed."""
+    return {m.basis for n, m in row[1].items() if n in TIMED} or {"trained file"}
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:

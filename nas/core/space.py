@@ -117,7 +117,7 @@ class SearchSpace:
         for decision in self.listed:
             if is_active(decision, chosen):
                 value = choices.get(decision.name)
-                if self._kept(decision, value):
+                if self._kept(value, decision):
                     chosen[decision.name] = value
                 else:
                     chosen[decision.name] = decision.repair(value, chosen)
@@ -190,7 +190,7 @@ class SearchSpace:
     def _published(self, decision: Decision) -> list[Value]:
         return [p[decision.name] for p in self.presets.values() if decision.name in p]
 
-    def _kept(self, decision: Decision, value: Any) -> TypeGuard[Value]:
+    def _kept(self, value: Any, decision: Decision) -> TypeGuard[Value]:
         """Whether repair leaves a preset's unusual value alone: where nothing limits proposals."""
         limited = isinstance(decision, Choice) and decision.within
         return not limited and any(same(value, v) for v in self._published(decision))

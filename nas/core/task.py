@@ -25,6 +25,7 @@ class Task:
         goal: whether the score is maximised or minimised.
         score_unit: unit of the score.
         score_scale: what a score is multiplied by when it is reported (100 for percent).
+        examples: how many training examples there are; 0 where that is not known.
         digest: content hash of the data; results are shared between studies only where it agrees.
         classes: names of the outputs, where they have names.
         normalisation: `mean` and `std` per channel that `batches` has already applied.
@@ -40,6 +41,7 @@ class Task:
     goal: Goal = "maximize"
     score_unit: str = "%"
     score_scale: float = 100.0
+    examples: int = 0
     digest: str = ""
     classes: tuple[str, ...] = ()
     normalisation: Mapping[str, tuple[float, ...]] | None = None
@@ -54,6 +56,7 @@ class Task:
             score_name=self.score_name,
             score_unit=self.score_unit,
             goal=self.goal,
+            examples=self.examples,
             digest=self.digest,
         )
 
@@ -71,6 +74,7 @@ class TaskSpec:
     score_name: str = "accuracy"
     score_unit: str = "%"
     goal: Goal = "maximize"
+    examples: int = 0
     digest: str = ""
 
     def to_json(self) -> dict[str, Any]:

@@ -1,0 +1,32 @@
+"""What a person does with `nas`, one function each; the command line parses and calls these.
+
+Each function is imported when it is first used, so that looking at a study never waits for torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from nas.api.devices import devices, profile, spaces
+    from nas.api.search import search
+    from nas.api.ship import export, load
+    from nas.api.study import front, pick, show, studies
+
+__all__ = [
+    "devices", "export", "front", "load", "pick", "profile", "search", "show", "spaces", "studies",
+]  # fmt: skip
+
+_HOMES = {
+    "search": "search",
+    **dict.fromkeys(("front", "pick", "show", "studies"), "study"),
+    **dict.fromkeys(("devices", "profile", "spaces"), "devices"),
+    **dict.fromkeys(("export", "load"), "ship"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

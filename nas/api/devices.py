@@ -1,0 +1,138 @@
+"""What can be searched, on what, and what one network costs there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from nas.catalog import DEVICES, SPACES, find, folders, load_space, names, shadowed
+from nas.core.errors import NasError
+from nas.core.task import TaskSpec
+from nas.hardware.device import attached, load
+
+STANDARD = TaskSpec("digits", (3, 32, 32), 10)
+
+
+def spaces() -> list[dict[str, Any]]:
+    """Every search space found, with its size and presets at 32x32 pixels."""
+    rows = []
+    for name in names(SPACES):
+        try:
+            space = load_space(name).at(STANDARD)
+            rows.append(
+                {
+                    "name": name,
+                    "file": str(find(SPACES, name)),
+                    "about": _about(find(SPACES, name)),
+                    "decisions": len(space.listed),
+                    "size": space.size,
+                    "presets": sorted(space.presets),
+                    "shadows": shadowed(SPACES, name),
+                }
+            )
+        except NasError as error:
+            rows.append({"name": name, "file": str(find(SPACES, name)), "error": str(error)})
+    return rows
+
+
+def devices() -> list[dict[str, Any]]:
+    """Every device profile found, and whether the device is attached here."""
+    rows = []
+    for name in names(DEVICES):
+        device = load(find(DEVICES, name))
+        rows.append(
+            {
+                "name": name,
+                "title": device.title,
+                "kind": device.kind,
+                "runtime": device.runtime,
+                "attached": attached(device),
+                "file": str(find(DEVICES, name)),
+                "shadows": shadowed(DEVICES, name),
+            }
+        )
+    return rows
+
+
+def profile(
+    target: str,
+    device: str,
+    resolution: int | None = None,
+    batch: int = 1,
+    by_layer: bool = False,
+    static: bool = False,
+    storage: str | None = None,
+) -> dict[str, Any]:
+    """What a network costs: counts of both forms, and its latency unless `static`.
+
+    Args:
+        target: `SPACE[:PRESET]` (without a preset, a random point), `STUDY:TRIAL`, or
+            `PKG.MOD:FN`, a function of the task that returns a module.
+        device: where it is timed.
+        resolution: side of the square input; the task's own by default (224 for presets).
+        batch: examples in one call.
+        by_layer: adds the counts of every layer.
+        static: no timing.
+    """
+    from nas.profiling import profile_architecture, profile_module
+
+    found = load(find(DEVICES, device))
+    if not static and not attached(found):
+        raise NasError(
+            f"device {device!r} ({found.title}) is not attached to this machine",
+            "type --static for the counts alone, or --device cpu",
+        )
+    head, _, tail = target.partition(":")
+    options = {"device": None if static else found, "batch": batch, "by_layer": by_layer}
+    if head in names(SPACES):
+        side = resolution or (224 if tail else 32)
+        task = replace(STANDARD, input=(3, side, side), outputs=1000 if tail else 10)
+        return profile_architecture(load_space(head).at(task), tail or None, task, **options)
+    if tail.isdigit():
+        return _stored(head, int(tail), resolution, options, storage)
+    if "." in head and tail:
+        side = resolution or 224
+        return profile_module(
+            target, replace(STANDARD, input=(3, side, side), outputs=1000), **options
+        )
+    return _unknown(target)
+
+
+def _stored(
+    study: str, trial: int, resolution: int | None, options: dict[str, Any], storage: str | None
+) -> dict[str, Any]:
+    """A trial of a study, rebuilt from its choices."""
+    from nas.api.places import storage_url
+    from nas.api.study import chosen
+    from nas.profiling import profile_architecture
+    from nas.store.store import Store
+
+    with Store(storage_url(storage), read_only=True) as store:
+        spec = store.spec(study)
+        found = chosen(study, store.trials(study), trial)
+    task = spec.task
+    if resolution is not None:
+        task = replace(task, input=(task.input[0], resolution, resolution))
+    return profile_architecture(
+        load_space(spec.space).at(task), found.architecture, task, **options
+    )
+
+
+def _unknown(target: str) -> dict[str, Any]:
+    listed = ", ".join(names(SPACES))
+    raise NasError(
+        f"nothing to profile is named {target!r}",
+        f"type SPACE:PRESET, STUDY:TRIAL or PKG.MOD:FN; the spaces are: {listed}",
+    )
+
+
+def _about(path: Path) -> str:
+    """The first line of a space file's docstring, read without running the file."""
+    import ast
+
+    text = ast.get_docstring(ast.parse(path.read_text())) or ""
+    return text.partition("\n")[0]
+
+
+__all__ = ["devices", "folders", "profile", "spaces"]

@@ -1,0 +1,22 @@
+"""Where the database and the files of its studies lie."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nas.store.artifacts import Artifacts
+
+DEFAULT_STORAGE = "sqlite:///studies/nas.db"
+
+
+def storage_url(storage: str | None) -> str:
+    """The database to use: what was given, `NAS_STORAGE`, or `studies/nas.db`."""
+    return storage or os.environ.get("NAS_STORAGE") or DEFAULT_STORAGE
+
+
+def artifacts_of(url: str) -> Artifacts:
+    """The artifacts beside a SQLite database, or under `studies/` for any other."""
+    prefix = "sqlite:///"
+    folder = Path(url.removeprefix(prefix)).parent if url.startswith(prefix) else Path("studies")
+    return Artifacts(folder.absolute() / "artifacts")

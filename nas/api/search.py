@@ -1,0 +1,306 @@
+"""`nas.search`: from a few words to a study in the database and its front."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas.api.places import artifacts_of, storage_url
+from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load_space
+from nas.core.errors import NasError, unknown
+from nas.core.fidelity import Fidelity
+from nas.core.front import Front, front_of
+from nas.core.objective import BUILTIN, Constraint, Objective, known_objectives, resolve
+from nas.core.promotion import RULES
+from nas.core.study import StudySpec
+from nas.core.task import TaskSpec
+from nas.engine import Search
+from nas.hardware.device import Device, attached, host_id, load
+from nas.hardware.lease import default_folder
+from nas.session import Bench, Session, Snapshot
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+from nas.strategies.choose import create, names
+
+RUNNERS = ("inline", "processes")
+TRIALS = 24
+EPOCHS = 9
+EXAMPLES = 2000  # a brief training sees at most so many examples in an epoch, unless told otherwise
+
+
+class Watcher(Protocol):
+    """Whoever looks on while a search runs."""
+
+    def on(self, snapshot: Snapshot) -> None:
+        """Called after every change."""
+        ...
+
+
+def search(
+    *,
+    space: str | None = None,
+    device: str = "cpu",
+    data: str = "digits",
+    task: str | None = None,
+    objectives: Sequence[str] = (),
+    constraints: Sequence[str] = (),
+    strategy: str = "nsga2",
+    promotion: str = "halving",
+    presets: Sequence[str] = (),
+    trials: int | None = None,
+    hours: float | None = None,
+    epochs: int | None = None,
+    runner: str = "processes",
+    workers: int | None = None,
+    study: str | None = None,
+    seed: int = 0,
+    resume: bool = False,
+    take_over: bool = False,
+    fresh: bool = False,
+    dry_run: bool = False,
+    storage: str | None = None,
+    watch: Watcher | None = None,
+) -> Front:
+    """Searches a space for a device and returns the front; everything is in the database.
+
+    Args:
+        space: name of a file in `search_spaces/`. resume: go on with `study` instead.
+        device: name of a file in `hardware_profiles/`.
+        data: `digits`, `folder:PATH`, `hf:NAME`. task: `PKG.MOD:FN` of one's own instead.
+        objectives: names, or `FILE:NAME`; the task's score and `latency_ms` by default.
+        constraints: `latency_ms<=5` and the like.
+        trials: recorded trials over the study's life. hours: wall-clock limit of this call.
+        epochs: full training of a candidate in the search.
+        runner: `inline` or `processes`. workers: how many processes.
+        study: the study's name; made up from space, data and device where not given.
+        fresh: reuse no earlier result. dry_run: say what would be searched, and stop.
+        watch: called after every change.
+
+    Raises:
+        NasError: for anything the caller can mend.
+        KeyboardInterrupt: after an interrupt; what was recorded stays, and `resume` goes on.
+    """
+    _known("runner", runner, RUNNERS)
+    url = storage_url(storage)
+    if not resume:
+        spec = plan(
+            space, device, task or data, objectives, constraints, strategy, promotion, presets,
+            trials, hours, epochs, study, seed, fresh,
+        )  # fmt: skip
+        if dry_run:
+            return front_of(spec, [])
+    with Store(url) as store:
+        if resume:
+            spec = _resumed(store, study, trials, hours)
+        else:
+            spec = _created(store, spec, named=study is not None)
+        epoch = store.claim(spec.name, take_over=take_over)
+        try:
+            return _run(store, spec, epoch, artifacts_of(url), runner, workers, watch)
+        finally:
+            store.release(spec.name, epoch)
+
+
+def plan(
+    space: str | None, device: str, data: str, objectives: Sequence[str],
+    constraints: Sequence[str], strategy: str, promotion: str, presets: Sequence[str],
+    trials: int | None, hours: float | None, epochs: int | None, study: str | None, seed: int,
+    fresh: bool,
+) -> StudySpec:  # fmt: skip
+    """The experiment as data, with everything checked that can be before anything is done."""
+    from nas.training.tasks import describe
+
+    if space is None:
+        raise NasError("which space is to be searched?", "type --space largekernel")
+    _known("promotion", promotion, RULES)
+    _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
+    found_space = load_space(space)
+    found_device = measurable(device)
+    described = describe(data)
+    known = known_objectives(described)
+    chosen = tuple(_objective(n, known) for n in objectives) or tuple(
+        resolve([described.score_name, "latency_ms"], known)
+    )
+    resolve([o.name for o in chosen], {**known, **{o.name: o for o in chosen}})
+    for preset in presets:
+        found_space.at(described).preset(preset)
+    return StudySpec(
+        name=study or f"{space}-{_short(data)}-{device}",
+        space=space,
+        task=described,
+        device=device,
+        objectives=chosen,
+        constraints=tuple(_constraint(c, chosen, known, found_device) for c in constraints),
+        strategy=strategy,
+        promotion=promotion,
+        trials=trials or TRIALS,
+        hours=hours,
+        fidelity=brief(described, epochs),
+        recipe={},
+        seed=seed,
+        presets=tuple(presets),
+        fresh=fresh,
+        files=_files(space, device, objectives),
+    )
+
+
+def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
+    """A training short enough for a search: few epochs, of at most `EXAMPLES` examples each."""
+    share = min(1.0, EXAMPLES / task.examples) if task.examples else 1.0
+    return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
+
+
+def measurable(name: str) -> Device:
+    """The device of that name, if it can be measured from here. Raises: NasError otherwise."""
+    device = load(find(DEVICES, name))
+    if not attached(device):
+        raise NasError(
+            f"device {name!r} ({device.title}) is not attached to this machine",
+            "type --device cpu, or run this on a machine that has it",
+        )
+    return device
+
+
+def _run(
+    store: Store, spec: StudySpec, epoch: int, artifacts: Artifacts, runner: str,
+    workers: int | None, watch: Watcher | None,
+) -> Front:  # fmt: skip
+    space = load_space(spec.space).at(spec.task)
+    strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
+    crew = workers or len(os.sched_getaffinity(0))
+    width = crew + 2 if runner == "processes" else 1
+    search = Search(spec, space, strategy, store.events(spec.name), width=width)
+    session = Session(search, store, epoch, artifacts, bench(spec))
+    session.watch = _observer(session, spec, watch)
+    with ExitStack() as stack:
+        stack.callback(lambda: store.save_front(spec.name, epoch, session.front()))
+        _runner(runner, crew, spec, artifacts).run(session)
+    return session.front()
+
+
+def _observer(session: Session, spec: StudySpec, watch: Watcher | None) -> Any:
+    """Passes changes on, and closes the search when its hours are over."""
+    started = time.monotonic()
+
+    def changed(snapshot: Snapshot) -> None:
+        if spec.hours is not None and time.monotonic() - started > 3600 * spec.hours:
+            session.close()
+        if watch is not None:
+            watch.on(snapshot)
+
+    return changed
+
+
+def _runner(name: str, workers: int, spec: StudySpec, artifacts: Artifacts) -> Any:
+    locks = default_folder()
+    if name == "processes":
+        from nas.runners.processes import Processes
+
+        setup = {
+            "spec": spec.to_json(), "artifacts": str(artifacts.folder), "locks": str(locks),
+        }  # fmt: skip
+        return Processes(setup, workers)
+    import torch
+
+    from nas.evaluate import Place, perform
+    from nas.runners.inline import Inline
+
+    torch.set_num_threads(1)  # the same sums in the same order on every machine
+    place = Place(spec, artifacts, locks)
+    return Inline(lambda job, report: perform(place, job, report))
+
+
+def bench(spec: StudySpec) -> Bench | None:
+    """Where the study's latencies are measured, or None where it needs none."""
+    if not spec.measures:
+        return None
+    from nas.hardware.timing import PROTOCOL, runtime_version
+
+    device = load(find(DEVICES, spec.device))
+    return Bench(host_id(), runtime_version(device), PROTOCOL)
+
+
+def _resumed(store: Store, study: str | None, trials: int | None, hours: float | None) -> StudySpec:
+    """The stored experiment, with a new number of trials or hours where given."""
+    if study is None:
+        rows = [row.name for row in store.studies()]
+        if len(rows) != 1:
+            raise NasError(
+                "which study is to be resumed?",
+                f"type --study NAME; there are: {', '.join(rows) or 'none'}",
+            )
+        study = rows[0]
+    spec = store.spec(study)
+    changed = replace(spec, trials=trials or spec.trials, hours=hours)
+    if changed != spec:
+        store.amend(changed)
+    return changed
+
+
+def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
+    """Stores a new study; one whose name was made up gets a number where the name is taken."""
+    taken = {row.name for row in store.studies()}
+    if named and spec.name in taken:
+        raise NasError(
+            f"there is a study named {spec.name!r} already",
+            f"type --resume to go on with it, or another --study NAME",
+        )
+    name, number = spec.name, 2
+    while name in taken:
+        name, number = f"{spec.name}-{number}", number + 1
+    spec = replace(spec, name=name)
+    store.create(spec)
+    return spec
+
+
+def _objective(name: str, known: dict[str, Objective]) -> Objective:
+    return load_objective(name)[0] if ":" in name else resolve([name], known)[0]
+
+
+def _constraint(
+    text: str, chosen: Sequence[Objective], known: dict[str, Objective], device: Device
+) -> Constraint:
+    """A constraint on something this search knows. Raises: NasError otherwise."""
+    constraint = Constraint.parse(text)
+    names = {**known, **{o.name: o for o in chosen}}
+    if constraint.name not in names:
+        raise unknown("objective", constraint.name, names)
+    if constraint.device not in (None, device.name):
+        raise NasError(
+            f"constraint {text!r} is on another device than the search's, {device.name!r}",
+            f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
+        )
+    if constraint.batch not in (None, "1") or constraint.resolution is not None:
+        raise NasError(
+            f"constraint {text!r} is on a workload that the search does not measure",
+            "a search measures batch 1 at the task's own resolution; leave :b and :r out",
+        )
+    if constraint.quantile and constraint.name not in ("latency_ms", "throughput_ips"):
+        raise NasError(
+            f"constraint {text!r}: {constraint.name} has no quantiles",
+            f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
+        )
+    return constraint
+
+
+def _files(space: str, device: str, objectives: Sequence[str]) -> dict[str, str]:
+    """sha256 of every file the study rests on."""
+    paths = [find(SPACES, space), find(DEVICES, device)]
+    paths += [find(SPACES, o.partition(":")[0]) for o in objectives if ":" in o]
+    return {f"{p.parent.name}/{p.name}": file_digest(p) for p in paths}
+
+
+def _short(data: str) -> str:
+    """A data source as part of a study's name: the last word of its path."""
+    stem = Path(data.partition(":")[2] or data).stem
+    return "".join(c if c.isalnum() else "-" for c in stem).strip("-")[:24] or "data"
+
+
+def _known(kind: str, name: str, known: Any) -> None:
+    if name not in known:
+        raise unknown(kind, name, list(known))

@@ -1,0 +1,110 @@
+"""The end of a search: the front's numbers again, where its membership is undecided.
+
+First every near-front network is timed once more as the trained file, interleaved in one batch
+with several fresh processes; then a stated share of the trials is spent on trainings with new
+seeds, always for the undecided point with the fewest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+
+import numpy as np
+
+from nas.core.front import known_rows, seed_deviation, signed
+from nas.core.job import Measure, Train
+from nas.core.membership import membership
+from nas.core.study import StudySpec
+from nas.core.trial import Trial, measurement_name
+
+Slot = tuple[str, int, int]
+NEAR = 0.02  # a lower share of redraws is not worth a measurement
+DECIDED = 0.95
+FAILURES = 2
+PROCESSES = 3
+UNCONDITIONAL = 2  # repeats made even of a decided front: without any, the seed's noise is unknown
+
+
+class Confirmation:
+    """Chooses the confirming jobs; a function of the trials and of what is under way."""
+
+    def __init__(self, spec: StudySpec) -> None:
+        self.spec = spec
+
+    def next(
+        self, trials: Iterable[Trial], busy: Collection[Slot], closing: bool
+    ) -> Measure | Train | None:
+        """The next job, or None when nothing is left or all waits for jobs under way.
+
+        A search that is `closing` still times its front, and trains nothing more.
+        """
+        recorded = list(trials)
+        near = self._near(recorded) if self.spec.trains else []
+        if any(kind == "measure" for kind, _, _ in busy):
+            return None
+        timing = self._retime([t for t, _ in near])
+        return timing or (None if closing else self._repeat(recorded, near, busy))
+
+    def _near(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
+        """Trials that may belong to the front, with their membership."""
+        rows = known_rows(self.spec, trials, seed_deviation(trials))
+        points = signed(self.spec.objectives, [m for _, m in rows])
+        errors = np.array([[m[o.name].se for o in self.spec.objectives] for _, m in rows])
+        shares = membership(points, errors.reshape(points.shape), draws=300)
+        return [
+            (t, float(p))
+            for (t, _), p in zip(rows, shares, strict=True)
+            if p >= NEAR and t.attempts < FAILURES
+        ]
+
+    def _retime(self, near: Sequence[Trial]) -> Measure | None:
+        """All near-front files that were not yet timed as trained, in one batch."""
+        name = measurement_name("latency_ms", self.spec.device, "b1", "trained")
+        waiting = [t for t in near if name not in t.measurements and t.trained]
+        if not self.spec.measures or not waiting:
+            return None
+        return Measure(
+            trials=tuple(t.number for t in waiting),
+            form="trained",
+            files=tuple(t.trained[0].file for t in waiting),
+            builds=tuple(t.build or "" for t in waiting),
+            device=self.spec.device,
+            processes=PROCESSES,
+        )
+
+    def _repeat(
+        self,
+        trials: Sequence[Trial],
+        near: Sequence[tuple[Trial, float]],
+        busy: Collection[Slot],
+    ) -> Train | None:
+        """One more training of the undecided member with the fewest, while the share lasts."""
+        under_way = {n for kind, n, _ in busy if kind == "train"}
+        spent = sum(max(0, len(t.trained) - 1) for t in trials if not t.reused) + len(under_way)
+        if spent >= round(self.spec.confirm * self.spec.trials):
+            return None
+        open_points = [
+            (len(t.trained), abs(p - 0.5), t)
+            for t, p in near
+            if t.number not in under_way and (p < DECIDED or spent < UNCONDITIONAL)
+        ]
+        if not open_points:
+            return None
+        _, _, trial = min(open_points, key=lambda point: (*point[:2], point[2].number))
+        return train_job(self.spec, trial, repeat=max(t.repeat for t in trial.trained) + 1)
+
+
+def train_job(spec: StudySpec, trial: Trial, repeat: int) -> Train:
+    """The training of a trial that is still to do, from the last rung that left a checkpoint."""
+    done = [r for r in trial.rungs if r.repeat == repeat and r.checkpoint]
+    last = max(done, key=lambda r: r.rung, default=None)
+    return Train(
+        trial=trial.number,
+        architecture=trial.architecture,
+        build=trial.build or "",
+        seed=spec.seed + repeat,
+        repeat=repeat,
+        from_rung=last.rung if last else -1,
+        to_rung=len(spec.fidelity.rungs) - 1,
+        checkpoint=last.checkpoint if last else None,
+    )

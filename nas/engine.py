@@ -1,0 +1,377 @@
+"""The search as a state machine: no processes, no clock, no SQL.
+
+Everything `Search` knows follows from its events. Live, `ask`, `report` and `tell` make events and
+take them in; a resumed search takes in the stored ones, in order, and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from nas.confirmation import Confirmation, Slot, train_job
+from nas.core import ledger
+from nas.core.front import measure
+from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
+from nas.core.objective import Constraint
+from nas.core.promotion import RULES, Standing, bracket
+from nas.core.space import SearchSpace
+from nas.core.study import StudySpec
+from nas.core.trial import Event, History, Proposal, Trial, measurement_name
+from nas.strategies.protocol import Strategy
+
+ATTEMPTS = 2
+
+
+class Search:
+    """Decides what to do next; somebody else does it.
+
+    Args:
+        spec: the experiment.
+        space: the spec's space, worked out for its task.
+        strategy: who proposes.
+        history: events of the past, in order.
+        width: how many trials may be under way at once.
+    """
+
+    def __init__(
+        self,
+        spec: StudySpec,
+        space: SearchSpace,
+        strategy: Strategy,
+        history: Iterable[Event] = (),
+        width: int = 1,
+    ) -> None:
+        self.spec = spec
+        self.space = space
+        self.strategy = strategy
+        self.width = width
+        self.closing = False
+        self.history = History()
+        self.trials: dict[int, Trial] = {}
+        self._busy: set[Slot] = set()
+        self._fresh: list[Event] = []
+        self._keys: dict[str, int] = {}
+        self._confirmation = Confirmation(spec)
+        for event in history:
+            self._take(event)
+
+    # -- what a runner calls
+
+    def ask(self) -> Job | Wait | Done:
+        """The next job, `Wait` while all depends on jobs under way, `Done` at the end."""
+        while True:
+            job: Job | None = self._train_ready() or self._build_ready()
+            if job is None and self._may_propose():
+                self._propose()
+                continue
+            job = job or self._measure_ready()
+            if job is None and not self._open():
+                job = self._confirmation.next(self.trials.values(), self._busy, self.closing)
+            if job is None:
+                return self._nothing()
+            self._busy |= set(_slots(job))
+            return job
+
+    def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
+        """Takes in a rung that a training reached; says whether it goes on."""
+        decision = self._decide(self.trials[job.trial], job.repeat, rung, values)
+        payload = {"job": "train", "repeat": job.repeat, "rung": rung, "decision": decision}
+        self._happened(Event("reported", job.trial, payload | {"values": dict(values)}))
+        if decision == "stop":
+            self._tell(job.trial, "stopped")
+        return decision
+
+    def tell(self, job: Job, outcome: Outcome) -> None:
+        """Takes in what became of a job."""
+        self._busy -= set(_slots(job))
+        match job:
+            case Build():
+                self._built(job, outcome)
+            case Measure():
+                self._measured(job, outcome)
+            case Train():
+                self._trained(job, outcome)
+
+    def release(self, job: Job) -> None:
+        """Takes a job back undone; it is asked for again, from where the trial now stands."""
+        self._busy -= set(_slots(job))
+
+    def drain(self) -> list[Event]:
+        """The events since the last call, to be stored."""
+        events, self._fresh = self._fresh, []
+        return events
+
+    @property
+    def phase(self) -> str:
+        """`searching`, or `confirming` once every trial is decided."""
+        wanted = len(self.trials) < self.spec.trials and not self.closing
+        return "searching" if wanted or self._open() else "confirming"
+
+    def retrace(self, event: Event) -> Event:
+        """What this search would have recorded in this event's place; then takes the event in.
+
+        Proposals, rung decisions and results follow from the events before them; what a job
+        brought does not, and is returned as it is.
+        """
+        again = event
+        if event.kind == "proposed":
+            again = self._next_proposal()
+        elif event.kind == "told" and "reused" not in event.payload:
+            trial = self.trials[event.trial]
+            found = {"values": self._values(trial), "violations": self._violations(trial)}
+            again = Event("told", event.trial, {**event.payload, **found})
+        elif "decision" in event.payload:
+            p = event.payload
+            trial = self.trials[event.trial]
+            decision = self._decide(trial, p["repeat"], p["rung"], p["values"])
+            again = Event("reported", event.trial, {**p, "decision": decision})
+        self._take(event)
+        return again
+
+    # -- what to do next
+
+    def _open(self) -> list[Trial]:
+        return [t for t in self.trials.values() if t.state == "running"]
+
+    def _may_propose(self) -> bool:
+        room = len(self._open()) < self.width
+        return room and len(self.trials) < self.spec.trials and not self.closing
+
+    def _nothing(self) -> Wait | Done:
+        if self._busy:
+            return Wait()
+        return Done("closed early" if self.closing else f"{len(self.trials)} trials recorded")
+
+    def _free(self, kind: str) -> list[Trial]:
+        return [t for t in self._open() if (kind, t.number, 0) not in self._busy]
+
+    def _build_ready(self) -> Build | None:
+        for trial in self._free("build"):
+            if trial.build is None:
+                return Build(trial.number, trial.architecture)
+        return None
+
+    def _measure_ready(self) -> Measure | None:
+        """All trials that wait to be timed, in one batch, once no build is under way."""
+        if any(kind == "build" for kind, _, _ in self._busy):
+            return None
+        ready = [t for t in self._free("measure") if t.build and not self._timed(t)]
+        if not ready:
+            return None
+        return Measure(
+            trials=tuple(t.number for t in ready),
+            form="untrained",
+            files=tuple(t.file or "" for t in ready),
+            builds=tuple(t.build or "" for t in ready),
+            device=self.spec.device,
+        )
+
+    def _train_ready(self) -> Train | None:
+        if not self.spec.trains:
+            return None
+        for trial in self._free("train"):
+            if trial.build and self._timed(trial):
+                return train_job(self.spec, trial, repeat=0)
+        return None
+
+    def _timed(self, trial: Trial) -> bool:
+        name = measurement_name("latency_ms", self.spec.device, "b1", "untrained")
+        return not self.spec.measures or name in trial.measurements
+
+    def _propose(self) -> None:
+        event = self._next_proposal()
+        self._happened(event)
+        self._settle_twins(self.trials[event.trial].key)
+
+    def _next_proposal(self) -> Event:
+        number = len(self.trials)
+        if number < len(self.spec.presets):
+            proposal = Proposal(self.space.preset(self.spec.presets[number]), {}, "preset")
+        else:
+            [proposal] = self.strategy.propose(self.history, 1)
+        payload = {
+            "architecture": proposal.architecture.to_json(),
+            "origin": proposal.origin,
+            "notes": dict(proposal.notes),
+        }
+        return Event("proposed", number, payload)
+
+    # -- taking outcomes in
+
+    def _built(self, job: Build, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            return self._failed(job.trial, "build", outcome.error)
+        self._happened(Event("reported", job.trial, {"job": "build", **outcome.values}))
+        self._settle(job.trial)
+
+    def _measured(self, job: Measure, outcome: Outcome) -> None:
+        found = outcome.values.get("measurements", {})
+        for trial in job.trials:
+            value = found.get(str(trial), {"error": outcome.error or "not measured"})
+            if "error" in value:
+                self._failed(trial, "measure", value["error"])
+                continue
+            payload = {
+                "job": "measure",
+                "form": job.form,
+                "device": job.device,
+                "workload": job.workload.name,
+                "measurement": value,
+            }
+            self._happened(Event("reported", trial, payload))
+            self._settle(trial)
+
+    def _trained(self, job: Train, outcome: Outcome) -> None:
+        if self.trials[job.trial].state == "stopped":
+            return
+        if outcome.error is not None:
+            return self._failed(job.trial, "train", outcome.error, job.repeat)
+        payload = {"job": "train", "repeat": job.repeat, "trained": dict(outcome.values)}
+        self._happened(Event("reported", job.trial, payload))
+        self._settle(job.trial)
+
+    def _failed(self, trial: int, kind: str, error: str, repeat: int = 0) -> None:
+        """Records a failure; the second one of a trial's own ends it."""
+        self._happened(Event("reported", trial, {"job": kind, "repeat": repeat, "error": error}))
+        found = self.trials[trial]
+        if found.state == "running" and found.attempts >= ATTEMPTS:
+            self._tell(trial, "failed", error)
+
+    def _settle(self, number: int) -> None:
+        """Ends a trial that breaks a constraint or has all it needs."""
+        trial = self.trials[number]
+        if trial.state != "running":
+            return
+        if any(excess > 0 for excess in self._violations(trial).values()):
+            self._tell(number, "infeasible")
+        elif trial.build and self._timed(trial) and (trial.trained or not self.spec.trains):
+            self._tell(number, "complete")
+
+    def _tell(self, number: int, state: str, error: str | None = None) -> None:
+        trial = self.trials[number]
+        payload = {
+            "state": state,
+            "values": self._values(trial),
+            "violations": self._violations(trial),
+            "error": error,
+        }
+        self._happened(Event("told", number, payload))
+        self._settle_twins(trial.key)
+
+    def _settle_twins(self, key: str) -> None:
+        """Gives trials of the same network the result of the first, without work."""
+        first = self.trials[self._keys[key]]
+        if first.state == "running":
+            return
+        result = self.history.results[first.number].payload
+        for trial in self._open():
+            if trial.key == key:
+                payload = {**result, "reused": f"trial {first.number}"}
+                self._happened(Event("told", trial.number, payload))
+
+    # -- decisions
+
+    def _decide(self, trial: Trial, repeat: int, rung: int, values: Mapping[str, Any]) -> Decision:
+        rungs = self.spec.fidelity.rungs
+        if repeat or rung >= len(rungs) - 1 or self.spec.promotion == "none":
+            return "continue"
+        peers = [t for t in self.trials.values() if t.number != trial.number]
+        if self.spec.promotion == "hyperband":
+            mine = self._bracket(trial.number)
+            if rung < mine:
+                return "continue"
+            peers = [t for t in peers if self._bracket(t.number) == mine]
+        earlier = [self._standing(t, s) for t in peers if (s := _score_at(t, rung)) is not None]
+        standing = self._standing(trial, float(values["score"]))
+        rule = RULES[self.spec.promotion]
+        return "continue" if rule(earlier, standing, self.spec.fidelity.reduction) else "stop"
+
+    def _bracket(self, number: int) -> int:
+        return bracket(number, len(self.spec.fidelity.rungs), self.spec.fidelity.reduction)
+
+    def _standing(self, trial: Trial, score: float) -> Standing:
+        """A trial as it stood when it had this score."""
+        values = self._values(trial) | self._scores(score)
+        known = [o for o in self.spec.objectives if o.name in values]
+        return Standing(tuple(o.sign * values[o.name] for o in known))
+
+    def _scores(self, score: float) -> dict[str, float]:
+        named = {self.spec.task.score_name: score, "error": 100.0 - score}
+        return {o.name: named[o.name] for o in self.spec.objectives if o.name in named}
+
+    def _values(self, trial: Trial) -> dict[str, float]:
+        """What is known of the objectives, the score on the search's own images."""
+        values: dict[str, float] = {}
+        for objective in self.spec.objectives:
+            found = measure(trial, objective, self.spec)
+            if found is not None:
+                values[objective.name] = found.value
+        score = trial.trained[0].score if trial.trained else _last_score(trial)
+        return values | ({} if score is None else self._scores(score))
+
+    def _violations(self, trial: Trial) -> dict[str, float]:
+        """Relative excess over each constraint of which the value is known."""
+        found = {}
+        for constraint in self.spec.constraints:
+            excess = self._violation(trial, constraint)
+            if excess is not None:
+                found[str(constraint)] = excess
+        return found
+
+    def _violation(self, trial: Trial, constraint: Constraint) -> float | None:
+        task = self.spec.task
+        if constraint.name in (task.score_name, "error") and constraint.name not in trial.costs:
+            if not trial.trained:
+                return None
+            score = trial.trained[0].score
+            return constraint.violation(100.0 - score if constraint.name == "error" else score)
+        if constraint.name in ("latency_ms", "throughput_ips"):
+            name = measurement_name("latency_ms", self.spec.device, "b1", "untrained")
+            found = trial.measurements.get(name)
+            if found is None:
+                return None
+            value = found.record.get(f"{constraint.quantile}_ms", found.value)
+            return constraint.violation(
+                value if constraint.name == "latency_ms" else 1000.0 / value
+            )
+        value = trial.costs.get(constraint.name)
+        return None if value is None else constraint.violation(value)
+
+    # -- the reducer
+
+    def _happened(self, event: Event) -> None:
+        self._fresh.append(event)
+        self._take(event)
+
+    def _take(self, event: Event) -> None:
+        self.history.append(event)
+        if event.kind == "proposed":
+            trial = ledger.proposed(event)
+            self._keys.setdefault(trial.key, trial.number)
+        elif event.kind == "reported":
+            trial = ledger.reported(self.trials[event.trial], event.payload)
+        else:
+            trial = ledger.told(self.trials[event.trial], event.payload)
+            if trial.reused:
+                trial = ledger.twin(trial, self.trials[self._keys[trial.key]])
+        self.trials[event.trial] = trial
+
+
+def _score_at(trial: Trial, rung: int) -> float | None:
+    """The score that a trial's own training had at a rung; a copy of another trial has none."""
+    if trial.reused:
+        return None
+    return next((r.score for r in trial.rungs if r.rung == rung and r.repeat == 0), None)
+
+
+def _last_score(trial: Trial) -> float | None:
+    scores = [r.score for r in trial.rungs if r.repeat == 0]
+    return scores[-1] if scores else None
+
+
+def _slots(job: Job) -> list[Slot]:
+    """What a job keeps busy: its kind, trial and repeat."""
+    if isinstance(job, Measure):
+        return [("measure", n, 0) for n in job.trials]
+    return [(job.kind, job.trial, job.repeat if isinstance(job, Train) else 0)]

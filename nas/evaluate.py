@@ -1,0 +1,260 @@
+"""The work itself, one function for each kind of job: JSON in, JSON out.
+
+Runs in whatever process a runner chooses. Nothing is remembered between calls but what is slow to
+make again: the task's data and the space.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from nas.catalog import DEVICES, find, load_objective, load_space
+from nas.core.architecture import Architecture
+from nas.core.errors import NasError
+from nas.core.job import Build, Job, Measure, Outcome, Train, job_from_json
+from nas.core.objective import BUILTIN, STATIC
+from nas.core.space import SearchSpace
+from nas.core.study import StudySpec
+from nas.core.task import Task
+from nas.deploy.export import export, reweight
+from nas.deploy.parity import check
+from nas.hardware.counting import count
+from nas.hardware.device import load
+from nas.hardware.lease import Lease
+from nas.hardware.memory import peak_activation_bytes
+from nas.hardware.runtimes.onnxruntime import outputs
+from nas.hardware.timing import measure
+from nas.store.artifacts import Artifacts
+from nas.training.classification import split_scores
+from nas.training.recipe import Recipe
+from nas.training.tasks import load_task
+from nas.training.train import RungReport, train
+from nas.transforms.fold import fold
+
+Report = Callable[[int, Mapping[str, Any]], str]
+Step = Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a user's objective is given; what it does not need may be None."""
+
+    choices: Mapping[str, Any]
+    task: Task
+    module: nn.Module | None = None
+    file: Path | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where jobs of a study are done: its spec, its artifacts, its locks."""
+
+    spec: StudySpec
+    artifacts: Artifacts
+    locks: Path
+    beat: Callable[[], None] = field(default=lambda: None)
+
+    @cached_property
+    def task(self) -> Task:
+        """The task, its data loaded once a process."""
+        return load_task(self.spec.task.source, self.recipe)
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """How candidates are trained."""
+        return Recipe.from_json(self.spec.recipe)
+
+    @cached_property
+    def space(self) -> SearchSpace:
+        """The space, worked out for the task."""
+        return load_space(self.spec.space).at(self.spec.task)
+
+    @property
+    def lease(self) -> Lease:
+        """Keeps training and timing apart on this host."""
+        return Lease(self.locks, self.spec.device)
+
+    def scratch(self, name: str) -> Path:
+        """A path for a file under way."""
+        return self.artifacts.scratch() / name
+
+
+def perform(place: Place, job: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Does a job; whatever goes wrong becomes an outcome with its reason."""
+    started = time.perf_counter()
+    try:
+        outcome = _work(place, job_from_json(job), report)
+    except Exception as error:
+        outcome = Outcome(error=_reason(error))
+    return replace(outcome, seconds=time.perf_counter() - started).to_json()
+
+
+def _work(place: Place, job: Job, report: Report) -> Outcome:
+    match job:
+        case Build():
+            return build(place, job)
+        case Measure():
+            return time_files(place, job)
+        case Train():
+            return train_candidate(place, job, report)
+
+
+def build(place: Place, job: Build) -> Outcome:
+    """Builds, folds, counts and exports an untrained candidate."""
+    module = _module(place, job.architecture, place.spec.seed)
+    shape = place.spec.task.input
+    deployed, _ = fold(module, shape)
+    path = place.scratch(f"{job.trial}.onnx")
+    exported = export(deployed, shape, path)
+    counts = count(deployed, shape)
+    costs: dict[str, float] = {
+        "params": counts.params,
+        "macs": counts.macs,
+        "activations": counts.activations,
+        "trainable_params": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "peak_memory_mb": peak_activation_bytes(deployed, shape) / 1e6,
+        "size_mb": exported.bytes / 1e6,
+    }
+    candidate = Candidate(job.architecture.choices, place.task, module, path)
+    costs |= _own_objectives(place, candidate, trained=False)
+    return Outcome(
+        {
+            "build": exported.build,
+            "file": place.artifacts.put(path),
+            "costs": costs,
+            "uncounted": sorted(counts.uncounted),
+        }
+    )
+
+
+def time_files(place: Place, job: Measure) -> Outcome:
+    """Times a batch of files on the device, in fresh processes that hold its lease."""
+    device = load(find(DEVICES, job.device))
+    basis = "trained file" if job.form == "trained" else "untrained form"
+    found = measure(
+        [place.artifacts.path(f) for f in job.files],
+        device,
+        place.lease,
+        job.workload,
+        processes=job.processes,
+        basis=basis,
+    )
+    values = {
+        str(trial): {"error": result} if isinstance(result, str) else result.to_json()
+        for trial, result in zip(job.trials, found, strict=True)
+    }
+    return Outcome({"measurements": values})
+
+
+def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
+    """Trains a candidate rung by rung, then scores its deployed, exported form."""
+    module = _module(place, job.architecture, job.seed)
+    stopped = False
+
+    def at_rung(reached: RungReport) -> bool:
+        nonlocal stopped
+        values = {
+            "epochs": reached.epochs,
+            "score": reached.score,
+            "n": reached.n,
+            "checkpoint": place.artifacts.put(reached.checkpoint),
+        }
+        stopped = report(reached.rung, values) == "stop"
+        return not stopped
+
+    trained = train(
+        module,
+        place.task,
+        place.recipe,
+        place.spec.fidelity,
+        job.seed,
+        start=place.artifacts.path(job.checkpoint) if job.checkpoint else None,
+        from_rung=job.from_rung,
+        to_rung=job.to_rung,
+        on_rung=at_rung,
+        step=_step(place),
+        scratch=place.artifacts.scratch(),
+    )
+    return Outcome() if stopped else _shipped(place, job, trained)
+
+
+def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
+    """Exports the trained candidate and scores the file in its runtime."""
+    shape = place.spec.task.input
+    deployed, _ = fold(trained, shape)
+    path = place.scratch(f"{job.trial}-{job.repeat}.onnx")
+    export(deployed, shape, path)
+    search, confirm = split_scores(place.task, lambda x: outputs(path, x))
+    candidate = Candidate(job.architecture.choices, place.task, trained, path)
+    costs = _own_objectives(place, candidate, trained=True)
+    parity = check(deployed, path, place.task)
+    if not parity.passed:
+        return Outcome(error=f"the exported file differs from the trained network: {parity}")
+    return Outcome(
+        {
+            "file": place.artifacts.put(path),
+            "score": search,
+            "confirm": confirm,
+            "costs": costs,
+            "parity": parity.to_json(),
+        }
+    )
+
+
+def _module(place: Place, architecture: Architecture, seed: int) -> nn.Module:
+    """The candidate's module, initialised from the seed alone."""
+    torch.manual_seed(seed)
+    module: nn.Module = place.space.build(architecture.choices, place.spec.task)
+    return module
+
+
+def _own_objectives(place: Place, candidate: Candidate, trained: bool) -> dict[str, float]:
+    """The user's own objectives that can be known now."""
+    values = {}
+    for objective in place.spec.objectives:
+        known = objective.name in BUILTIN or objective.name == place.spec.task.score_name
+        if known or (objective.needs in STATIC) == trained:
+            continue
+        value = float(load_objective(objective.name)[1](candidate))
+        if value != value:
+            raise NasError(
+                f"objective {objective.name!r} returned {value}", "it must return a number"
+            )
+        values[objective.name] = value
+    return values
+
+
+def _step(place: Place) -> Step:
+    """Wraps a training step: it says that the worker lives and waits for measurements."""
+    lease = place.lease if place.spec.measures else None
+
+    @contextmanager
+    def step() -> Iterator[None]:
+        place.beat()
+        if lease is None:
+            yield
+        else:
+            with lease.training():
+                yield
+
+    return step
+
+
+def _reason(error: Exception) -> str:
+    """An exception in one or two lines, with where it was raised."""
+    if isinstance(error, NasError):
+        return str(error)
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    where = f"{os.path.basename(last.filename)}:{last.lineno}"
+    return f"{type(error).__name__}: {error} ({where})"

@@ -1,0 +1,90 @@
+"""What runs inside a worker process: JSON jobs in, JSON messages out, one thread.
+
+Messages to the driver: `{"beat": true}`, `{"rung": n, "values": {...}}` (answered by
+`{"decision": ...}`), `{"outcome": {...}}`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Mapping
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+BEAT_S = 1.0
+
+
+class Line:
+    """One end of the conversation with the driver."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._beaten = 0.0
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends a message; a worker whose driver is gone ends itself."""
+        try:
+            self._connection.send_bytes(json.dumps(message).encode())
+        except OSError:
+            os._exit(1)
+
+    def receive(self) -> dict[str, Any]:
+        """The next message; a worker whose driver is gone ends itself."""
+        try:
+            message: dict[str, Any] = json.loads(self._connection.recv_bytes())
+        except (EOFError, OSError):
+            os._exit(1)
+        return message
+
+    def beat(self) -> None:
+        """Says that the worker lives, at most once a second."""
+        now = time.monotonic()
+        if now - self._beaten > BEAT_S:
+            self._beaten = now
+            self.send({"beat": True})
+
+    def report(self, rung: int, values: Mapping[str, Any]) -> str:
+        """Sends a rung and waits for the decision."""
+        self.send({"rung": rung, "values": dict(values)})
+        return str(self.receive()["decision"])
+
+
+def main(connection: Connection, setup: str) -> None:
+    """A worker's life: set up once, then job after job until the line is closed.
+
+    Args:
+        connection: the line to the driver.
+        setup: JSON with `spec`, `artifacts`, `locks`, `memory_bytes` (0 for no limit).
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when an interrupt ends work
+    given = json.loads(setup)
+    _limit(given["memory_bytes"])
+    line = Line(connection)
+    import torch  # after the limits and thread counts are set
+
+    from nas.core.study import StudySpec
+    from nas.evaluate import Place, perform
+    from nas.store.artifacts import Artifacts
+
+    torch.set_num_threads(1)
+    place = Place(
+        StudySpec.from_json(given["spec"]),
+        Artifacts(Path(given["artifacts"])),
+        Path(given["locks"]),
+        line.beat,
+    )
+    while True:
+        job = line.receive()
+        line.send({"outcome": perform(place, job, line.report)})
+
+
+def _limit(memory_bytes: int) -> None:
+    """Caps the worker's own memory, so that a huge candidate fails alone."""
+    if memory_bytes:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, hard))

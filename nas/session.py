@@ -1,0 +1,238 @@
+"""A search and its database: each decision is one transaction, stored before it is acted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.core.front import Front, front_of
+from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
+from nas.core.measurement import Measurement
+from nas.core.study import StudySpec
+from nas.core.trial import Evaluation, Timing, Trial
+from nas.engine import Search
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where and how latencies are measured; results are shared only where all three agree."""
+
+    host: str
+    runtime: str
+    protocol: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A search as it stands, for whoever watches it."""
+
+    spec: StudySpec
+    trials: Sequence[Trial]
+    phase: str
+    jobs: Sequence[str] = field(default_factory=tuple)
+
+    @property
+    def front(self) -> Front:
+        """The front so far, worked out when asked for."""
+        return front_of(self.spec, self.trials)
+
+
+Watch = Callable[[Snapshot], None]
+
+
+class Session:
+    """`Search` with a memory; the only place where the two meet.
+
+    Args:
+        search: takes the decisions.
+        store: keeps them, for the writer of this `epoch`.
+        artifacts: where the files that evaluations name lie.
+        bench: where latencies are measured, or None where none are.
+        watch: called after every change.
+    """
+
+    def __init__(
+        self,
+        search: Search,
+        store: Store,
+        epoch: int,
+        artifacts: Artifacts,
+        bench: Bench | None = None,
+        watch: Watch | None = None,
+    ) -> None:
+        self.search = search
+        self.spec = search.spec
+        self._store = store
+        self._epoch = epoch
+        self._artifacts = artifacts
+        self._bench = bench
+        self.watch = watch
+        self._jobs: dict[str, str] = {}
+
+    def ask(self) -> Job | Wait | Done:
+        """The next job that nobody has done before, in this study or another."""
+        while True:
+            job = self.search.ask()
+            self._commit()
+            if isinstance(job, Wait):
+                return job
+            if isinstance(job, Done):
+                self._store.save_front(self.spec.name, self._epoch, self.front())
+                return job
+            if self.spec.fresh or not self._reuse(job):
+                self._jobs[_name(job)] = _name(job)
+                self._changed()
+                return job
+
+    def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
+        """Takes in a rung; says whether the training goes on."""
+        decision = self.search.report(job, rung, values)
+        epochs = self.spec.fidelity.rungs[rung]
+        self._commit(evaluations=[self._evaluation(job, epochs, {"rung": dict(values)})])
+        return decision
+
+    def tell(self, job: Job, outcome: Outcome) -> None:
+        """Takes in what became of a job."""
+        self._jobs.pop(_name(job), None)
+        self.search.tell(job, outcome)
+        evaluations, timings = [], []
+        if outcome.error is None and isinstance(job, Train) and outcome.values:
+            final = {"final": dict(outcome.values)}
+            evaluations.append(self._evaluation(job, self.spec.fidelity.epochs, final))
+        if isinstance(job, Measure):
+            timings = self._timings(job, outcome)
+        self._commit(evaluations, timings)
+
+    def close(self) -> None:
+        """Lets no further trial begin; those under way are finished."""
+        self.search.closing = True
+
+    def front(self) -> Front:
+        """The front of what is recorded."""
+        return front_of(self.spec, list(self.search.trials.values()))
+
+    # -- results of the past
+
+    def _reuse(self, job: Job) -> bool:
+        """Answers a job from the database; says whether nothing is left to do of it."""
+        match job:
+            case Build():
+                return False
+            case Measure():
+                return self._reuse_timings(job)
+            case Train():
+                return self._reuse_training(job)
+
+    def _reuse_training(self, job: Train) -> bool:
+        """Replays stored rungs as far as they and their files reach."""
+        rungs = self.spec.fidelity.rungs
+        for rung in range(job.from_rung + 1, len(rungs)):
+            found = self._stored(job, rungs[rung])
+            values = (found or {}).get("rung")
+            if values is None or not self._artifacts.holds(values.get("checkpoint")):
+                break
+            values = {**values, "reused": True}
+            if self.search.report(job, rung, values) == "stop":
+                self.search.tell(job, Outcome())
+                self._commit()
+                return True
+        final = (self._stored(job, rungs[-1]) or {}).get("final")
+        done = final is not None and self._artifacts.holds(final["file"])
+        reached = any(r.repeat == job.repeat and r.rung == len(rungs) - 1
+                      for r in self.search.trials[job.trial].rungs)  # fmt: skip
+        if done and reached:
+            self.search.tell(job, Outcome(final))
+            self._commit()
+            return True
+        return self._again(job)
+
+    def _again(self, job: Train) -> bool:
+        """Hands a partly answered job back, so that it is asked for anew from where it stands."""
+        trial = self.search.trials[job.trial]
+        reached = [r.rung for r in trial.rungs if r.repeat == job.repeat]
+        if not reached or max(reached) <= job.from_rung:
+            return False
+        self.search.release(job)
+        self._commit()
+        return True
+
+    def _stored(self, job: Train, epochs: int) -> Mapping[str, Any] | None:
+        found = self._store.evaluation(
+            job.architecture.key, job.build, self.spec.recipe_digest, self.spec.task.digest,
+            epochs, job.seed,
+        )  # fmt: skip
+        return None if found is None else found.values
+
+    def _reuse_timings(self, job: Measure) -> bool:
+        """Answers the whole batch or none of it: what is compared is measured together."""
+        bench = self._bench
+        if bench is None:
+            return False
+        found = [
+            self._store.timing(
+                build, job.form, job.workload.name, bench.host, bench.runtime, bench.protocol
+            )
+            for build in job.builds
+        ]
+        if any(f is None for f in found):
+            return False
+        values = {
+            str(n): f.measurement.to_json()
+            for n, f in zip(job.trials, found, strict=True)
+            if f is not None
+        }
+        self.search.tell(job, Outcome({"measurements": values}))
+        self._commit()
+        return True
+
+    # -- what is stored
+
+    def _evaluation(self, job: Train, epochs: int, values: Mapping[str, Any]) -> Evaluation:
+        earlier = self._stored(job, epochs) or {}
+        return Evaluation(
+            job.architecture.key, job.build, self.spec.recipe_digest, self.spec.task.digest,
+            epochs, job.seed, {**earlier, **values},
+        )  # fmt: skip
+
+    def _timings(self, job: Measure, outcome: Outcome) -> list[Timing]:
+        bench, timings = self._bench, []
+        for trial, build in zip(job.trials, job.builds, strict=True):
+            value = outcome.values.get("measurements", {}).get(str(trial), {"error": ""})
+            if bench is not None and "error" not in value:
+                timings.append(
+                    Timing(
+                        build, job.form, job.workload.name, bench.host, bench.runtime,
+                        bench.protocol, job.device, Measurement.from_json(value),
+                    )
+                )  # fmt: skip
+        return timings
+
+    def _commit(
+        self, evaluations: Sequence[Evaluation] = (), timings: Sequence[Timing] = ()
+    ) -> None:
+        events = self.search.drain()
+        if events or evaluations or timings:
+            touched = sorted({e.trial for e in events})
+            trials = [self.search.trials[n] for n in touched]
+            self._store.commit(self.spec.name, self._epoch, events, trials, evaluations, timings)
+            self._changed()
+
+    def _changed(self) -> None:
+        if self.watch is not None:
+            trials = list(self.search.trials.values())
+            jobs = tuple(self._jobs.values())
+            self.watch(Snapshot(self.spec, trials, self.search.phase, jobs))
+
+
+def _name(job: Job) -> str:
+    """A job in a few words: `training 12`, `timing 3, 4, 5`."""
+    match job:
+        case Build():
+            return f"building {job.trial}"
+        case Train():
+            return f"training {job.trial}" + (f", repeat {job.repeat}" if job.repeat else "")
+        case Measure():
+            return "timing " + ", ".join(map(str, job.trials))

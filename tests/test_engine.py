@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from conftest import ToyPerform, toy_space, toy_spec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nas.core.front import front_of
+from nas.core.job import Done, Measure, Outcome, Train, Wait, job_from_json, job_to_json
+from nas.core.objective import BUILTIN, Constraint
+from nas.core.study import StudySpec
+from nas.core.trial import Event, History, Proposal
+from nas.engine import Search
+
+
+class Sampling:
+    """A strategy in three lines: the seed of a proposal is the study's seed and its number."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def propose(self, history: History, count: int) -> list[Proposal]:
+        import numpy as np
+
+        first = len(history.proposals)
+        rngs = [np.random.default_rng([self.seed, first + i]) for i in range(count)]
+        return [Proposal(toy_space().sample(rng), {"seed": self.seed}) for rng in rngs]
+
+
+def new_search(spec: StudySpec, history: Sequence[Event] = (), width: int = 1) -> Search:
+    return Search(spec, toy_space(), Sampling(spec.seed), history, width)
+
+
+def drive(search: Search, perform: ToyPerform, stop_after: int | None = None) -> list[Event]:
+    """Runs a search to its end, or until so many jobs were done; returns its events."""
+    events: list[Event] = []
+    for done in range(10_000):
+        if done == stop_after:
+            break
+        job = search.ask()
+        if isinstance(job, Done):
+            break
+        assert not isinstance(job, Wait)
+        outcome = perform(job_to_json(job), lambda r, v, j=job: search.report(j, r, v))
+        search.tell(job, Outcome.from_json(outcome))
+    events += search.drain()
+    return [Event.from_json(json.loads(json.dumps(e.to_json()))) for e in events]
+
+
+MEASURED = {"objectives": (BUILTIN["accuracy"], BUILTIN["latency_ms"])}
+
+
+@pytest.mark.parametrize("changes", [{}, MEASURED, {"promotion": "none"}, {"promotion": "hyperband"},
+                                     {**MEASURED, "trials": 40}])  # fmt: skip
+def test_every_trial_ends_and_the_front_is_not_dominated(changes: dict[str, Any]) -> None:
+    spec = toy_spec(**changes)
+    search = new_search(spec)
+    drive(search, ToyPerform(spec))
+    trials = list(search.trials.values())
+    assert [t.number for t in trials] == list(range(spec.trials))
+    assert not [t for t in trials if t.state == "running"]
+    front = front_of(spec, trials)
+    assert front.members
+    assert sum(front.trials.values()) == spec.trials
+
+
+def test_a_killed_search_goes_on_as_if_nothing_had_happened() -> None:
+    spec = toy_spec(**MEASURED)
+    whole = drive(new_search(spec), ToyPerform(spec))
+    for cut in range(0, 40, 7):
+        before = drive(new_search(spec), ToyPerform(spec), stop_after=cut)
+        after = drive(new_search(spec, before), ToyPerform(spec))
+        assert before + after == whole
+
+
+def test_killed_between_two_rungs_it_trains_from_the_last_one() -> None:
+    spec = toy_spec(trials=1, promotion="none")
+    search = new_search(spec)
+    build = search.ask()
+    perform = ToyPerform(spec)
+    search.tell(build, Outcome.from_json(perform(job_to_json(build), None)))
+    train = search.ask()
+    assert isinstance(train, Train) and train.from_rung == -1
+    values = {"epochs": 1, "score": 60.0, "n": 300, "checkpoint": "1" * 64 + ".safetensors"}
+    assert search.report(train, 0, values) == "continue"
+    again = new_search(spec, search.drain()).ask()
+    assert isinstance(again, Train)
+    assert (again.from_rung, again.checkpoint) == (0, values["checkpoint"])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 2**31), st.integers(2, 6))
+def test_retracing_a_parallel_search_contradicts_nothing(order: int, width: int) -> None:
+    """Jobs end in any order; the recorded decisions follow from the recorded events."""
+    spec = toy_spec(**MEASURED, trials=15)
+    search, perform, events = new_search(spec, width=width), ToyPerform(spec), []
+    shuffled, under_way = random.Random(order), []
+    while True:
+        job = search.ask() if len(under_way) < width else Wait()
+        if isinstance(job, Done):
+            break
+        if not isinstance(job, Wait):
+            under_way.append(job)
+            continue
+        ending = under_way.pop(shuffled.randrange(len(under_way)))
+        outcome = perform(job_to_json(ending), lambda r, v, j=ending: search.report(j, r, v))
+        search.tell(ending, Outcome.from_json(outcome))
+    events = search.drain()
+    again = new_search(spec)
+    assert [again.retrace(e) for e in events] == events
+    assert again.trials == search.trials
+
+
+def test_a_broken_static_constraint_is_recorded_and_never_trained() -> None:
+    spec = toy_spec(constraints=(Constraint.parse("macs<=20000"),))
+    search, perform = new_search(spec), ToyPerform(spec)
+    drive(search, perform)
+    trained = {j["trial"] for j in perform.done if j["kind"] == "train"}
+    broken = {t.number for t in search.trials.values() if t.costs["macs"] > 20000}
+    assert broken and not trained & broken
+    assert {t.state for t in search.trials.values() if t.number in broken} == {"infeasible"}
+
+
+def test_a_latency_constraint_reads_the_quantile(latency_constraint: Constraint) -> None:
+    spec = toy_spec(constraints=(latency_constraint, Constraint.parse("latency_ms.p99<=9")))
+    search = new_search(spec)
+    drive(search, ToyPerform(spec))
+    for trial in search.trials.values():
+        timed = trial.costs["macs"] / 1e5
+        assert (trial.state == "infeasible") == (timed > 8 or 1.5 * timed > 9)
+
+
+def test_a_failing_trial_is_tried_twice_and_recorded() -> None:
+    spec = toy_spec(**MEASURED)
+    search, perform = new_search(spec), ToyPerform(spec, fail=frozenset({2}))
+    drive(search, perform)
+    assert search.trials[2].state == "failed" and search.trials[2].error == "it broke"
+    assert sum(j["kind"] == "build" and j["trial"] == 2 for j in perform.done) == 2
+    assert search.trials[3].state != "running"
+
+
+def test_equal_networks_are_trained_once() -> None:
+    spec = toy_spec(trials=150, promotion="none", confirm=0.0)
+    search, perform = new_search(spec), ToyPerform(spec)
+    drive(search, perform)
+    trained = [j["trial"] for j in perform.done if j["kind"] == "train"]
+    keys = [search.trials[n].key for n in trained]
+    assert len(keys) == len(set(keys)) < 150
+    twin = next(t for t in search.trials.values() if t.reused)
+    first = next(t for t in search.trials.values() if t.key == twin.key)
+    assert (twin.state, twin.values, twin.trained) == (first.state, first.values, first.trained)
+
+
+def test_confirmation_times_the_trained_files_and_repeats_undecided_points() -> None:
+    spec = toy_spec(**MEASURED, trials=30, promotion="none")
+    search, perform = new_search(spec), ToyPerform(spec)
+    drive(search, perform)
+    front = front_of(spec, list(search.trials.values()))
+    assert {m.measurements["latency_ms"].basis for m in front.members} == {"trained file"}
+    repeats = [j for j in perform.done if j["kind"] == "train" and j["repeat"] > 0]
+    assert 2 <= len(repeats) <= round(spec.confirm * spec.trials)
+    assert {j["seed"] for j in repeats} <= {spec.seed + j["repeat"] for j in repeats}
+    finals = [j for j in perform.done if j["kind"] == "measure" and j["form"] == "trained"]
+    assert finals and all(
+        job_from_json(j)
+        == Measure(
+            **{
+                **j,
+                "trials": tuple(j["trials"]),
+                "files": tuple(j["files"]),
+                "builds": tuple(j["builds"]),
+                "workload": job_from_json(j).workload,
+            }
+        )
+        for j in finals
+    )
+
+
+def test_a_trial_that_dominates_all_earlier_ones_is_never_stopped() -> None:
+    spec = toy_spec(trials=60)
+    search = new_search(spec)
+    drive(search, ToyPerform(spec))
+    for trial in search.trials.values():
+        if trial.state != "stopped":
+            continue
+        last = trial.rungs[-1]
+        peers = [t for t in search.trials.values() if t.number < trial.number and not t.reused]
+        at = [(r.score, t.costs["macs"]) for t in peers for r in t.rungs
+              if r.rung == last.rung and r.repeat == 0]  # fmt: skip
+        assert any(s >= last.score or m <= trial.costs["macs"] for s, m in at)
+
+
+def test_closing_lets_nothing_new_begin() -> None:
+    spec = toy_spec(trials=50)
+    search, perform = new_search(spec), ToyPerform(spec)
+    drive(search, perform, stop_after=10)
+    begun = len(search.trials)
+    search.closing = True
+    drive(search, perform)
+    assert len(search.trials) == begun
+    assert not [t for t in search.trials.values() if t.state == "running"]
