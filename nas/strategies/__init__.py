@@ -1,0 +1,1 @@
+"""What to try next: every way of proposing architectures, behind one method."""

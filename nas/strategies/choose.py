@@ -1,0 +1,54 @@
+"""A strategy by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from nas.core.errors import unknown
+from nas.core.objective import Constraint, Objective
+from nas.core.space import SearchSpace
+from nas.strategies.evolution import Evolution
+from nas.strategies.optuna import SHORT, OptunaStrategy, samplers
+from nas.strategies.protocol import Strategy
+
+_PREFIX = "optuna:"
+
+
+def names() -> list[str]:
+    """Every name that `create` knows; Optuna's samplers by their own names too."""
+    return ["evolution", *SHORT, *(_PREFIX + n for n in samplers())]
+
+
+def create(
+    name: str,
+    space: SearchSpace,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
+    seed: int = 0,
+) -> Strategy:
+    """The strategy of this name, before any history.
+
+    Args:
+        name: `evolution`, `random`, `nsga2`, `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
+        space: where to search, at the task (`SearchSpace.at`).
+        objectives: what the `values` of results are named by.
+        constraints: what their `violations` are named by, as text.
+        seed: the study's seed.
+
+    Raises:
+        NasError: for an unknown name, with the nearest ones.
+
+    >>> from nas.core.decision import Choice
+    >>> from nas.core.trial import History
+    >>> space = SearchSpace("toy", [Choice("kernel", [3, 7])], build=lambda choices, task: None)
+    >>> [proposal] = create("evolution", space, objectives=[]).propose(History(), 1)
+    >>> proposal.architecture.choices["kernel"] in (3, 7)
+    True
+    """
+    if name == "evolution":
+        return Evolution(space, objectives, seed)
+    if name in SHORT:
+        return OptunaStrategy(SHORT[name], space, objectives, constraints, seed)
+    if name.startswith(_PREFIX):
+        return OptunaStrategy(name.removeprefix(_PREFIX), space, objectives, constraints, seed)
+    raise unknown("strategy", name, names())

@@ -1,0 +1,31 @@
+"""The one method that every strategy has."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from nas.core.trial import History, Proposal
+
+
+class Strategy(Protocol):
+    """Says what to try next.
+
+    A strategy depends on nothing but the history and its seed: a fresh instance that is given a
+    stored history proposes exactly what the instance that lived through it proposes next, and
+    asking for two proposals is asking for one twice. It may keep a cache that grows with the
+    history. What it must remember beyond the measurements it returns as `Proposal.notes`, JSON;
+    they come back in the `proposed` events.
+    """
+
+    def propose(self, history: History, count: int) -> list[Proposal]:
+        """The next `count` proposals after `history`, which is left as it is."""
+        ...
+
+
+def proposal_seed(seed: int, number: int) -> list[int]:
+    """The entropy of one proposal: the study's seed and the proposal's number in the study.
+
+    >>> proposal_seed(7, 3)
+    [7, 3]
+    """
+    return [seed & 0xFFFFFFFFFFFFFFFF, number]
