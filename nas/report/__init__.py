@@ -1,0 +1,1 @@
+"""What a person sees of a study: tables, documents, plots, a live view, and one point picked."""

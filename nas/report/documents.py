@@ -1,0 +1,113 @@
+"""The JSON documents of a study that scripts read, beside a front's own (`Front.to_json`)."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from nas.core.front import Front, counts, measure, seed_deviation
+from nas.core.measurement import Measurement
+from nas.core.study import StudySpec
+from nas.core.trial import Trial
+
+Document = dict[str, Any]
+
+
+def study_document(spec: StudySpec, trials: Sequence[Trial]) -> Document:
+    """A whole study: what was asked, how many trials ended how, and each trial in one row.
+
+    `rows` hold `trial`, `key`, `origin`, `state`, `choices`, `measurements` (the best known number
+    of each objective, where there is one), `violations`, `epochs`, `reused`, `error`.
+    """
+    deviation = seed_deviation(trials)
+    return {
+        "study": spec.name,
+        "space": spec.space,
+        "task": spec.task.to_json(),
+        "device": spec.device,
+        "objectives": [{"name": o.name, "unit": o.unit, "goal": o.goal} for o in spec.objectives],
+        "constraints": [str(c) for c in spec.constraints],
+        "strategy": spec.strategy,
+        "promotion": spec.promotion,
+        "budget": {"trials": spec.trials, "hours": spec.hours, "epochs": spec.fidelity.epochs},
+        "seed": spec.seed,
+        "network": spec.network,
+        "trials": counts(trials),
+        "rows": [_row(t, spec, deviation) for t in trials],
+    }
+
+
+def trial_document(spec: StudySpec, trials: Sequence[Trial], number: int) -> Document:
+    """One trial of a study with everything recorded about it: choices, costs, rungs, timings."""
+    trial = next(t for t in trials if t.number == number)
+    return {
+        "study": spec.name,
+        "space": spec.space,
+        "device": spec.device,
+        **_row(trial, spec, seed_deviation(trials)),
+        "build": trial.build,
+        "file": trial.file,
+        "costs": dict(trial.costs),
+        "uncounted_ops": list(trial.uncounted),
+        "timings": {n: m.to_json() for n, m in trial.measurements.items()},
+        "rungs": [
+            {"repeat": r.repeat, "epochs": r.epochs, "score": r.score, "n": r.n,
+             "decision": r.decision, "reused": r.reused}
+            for r in trial.rungs
+        ],
+        "trained": [
+            {"repeat": t.repeat, "score": t.score, "confirm": t.confirm, "file": t.file}
+            for t in trial.trained
+        ],
+        "attempts": trial.attempts,
+    }  # fmt: skip
+
+
+def dominated(front: Front, study: Mapping[str, Any]) -> list[tuple[int, dict[str, Measurement]]]:
+    """Complete trials of a study document that have every objective and are not on the front."""
+    members = {m.key for m in front.members}
+    names = [o.name for o in front.objectives]
+    found = []
+    for row in study["rows"]:
+        known = row["measurements"]
+        inside = row["state"] == "complete" and row["key"] not in members
+        if inside and all(n in known for n in names):
+            numbers = {n: Measurement.from_json(known[n]) for n in names}
+            found.append((int(row["trial"]), numbers))
+    return found
+
+
+def front_csv(front: Front) -> str:
+    """A front as comma-separated values: a row for each member, a column for each decision."""
+    decisions = sorted({name for m in front.members for name in m.choices})
+    parts = ("", "_low", "_high", "_unit", "_source", "_basis")
+    head = ["trial", "key", "membership"]
+    head += [o.name + part for o in front.objectives for part in parts]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(head + decisions)
+    for member in front.members:
+        row: list[Any] = [member.trial, member.key, member.membership]
+        for objective in front.objectives:
+            m = member.measurements[objective.name]
+            row += [m.value, m.low, m.high, m.unit, m.source, m.basis]
+        writer.writerow(row + [member.choices.get(name, "") for name in decisions])
+    return text.getvalue()
+
+
+def _row(trial: Trial, spec: StudySpec, deviation: float | None) -> Document:
+    found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
+    return {
+        "trial": trial.number,
+        "key": trial.key,
+        "origin": trial.origin,
+        "state": trial.state,
+        "choices": dict(trial.architecture.choices),
+        "measurements": {n: m.to_json() for n, m in found.items() if m is not None},
+        "violations": dict(trial.violations),
+        "epochs": max((r.epochs for r in trial.rungs), default=0),
+        "reused": trial.reused,
+        "error": trial.error,
+    }

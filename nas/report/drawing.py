@@ -1,0 +1,70 @@
+"""What the picture and the page of a front share: titles, axes, and how membership looks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from nas import __version__
+from nas.core.front import Front, Member
+from nas.report.axes import Axis, Numbers, axis, pairs
+from nas.report.tables import counted
+
+Dominated = Sequence[tuple[int, Numbers]]
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a membership is drawn; shapes differ as well as colours, for every kind of eye."""
+
+    marker: str
+    color: str
+
+
+# Colours of Okabe and Ito (2008), told apart with every common colour vision.
+LOOKS = {
+    "certain": Look("o", "#0072B2"),
+    "likely": Look("s", "#C77A00"),
+    "possible": Look("^", "#B5488A"),
+}
+
+
+def title(front: Front) -> str:
+    """What is drawn: study, space and device."""
+    return f"{front.study}: {front.space} on {front.device}"
+
+
+def footer(front: Front, today: date, beyond: int = 0) -> str:
+    """Under which versions and when: trials, `nas`, the runtimes of the numbers, the date.
+
+    `beyond` is how many dominated trials lie outside the plot.
+    """
+    runtimes = sorted({str(m.record["runtime"]) for member in front.members
+                       for m in member.measurements.values() if "runtime" in m.record})  # fmt: skip
+    parts = [counted(front.trials), "nas " + __version__, *runtimes, today.isoformat()]
+    if beyond:
+        parts.insert(1, f"{beyond} far behind, outside the plot")
+    return "  ·  ".join(parts)
+
+
+def inside(dominated: Dominated, panels: Sequence[tuple[Axis, Axis]]) -> Dominated:
+    """The dominated trials that every panel has room for."""
+    axes = {a.name: a for pair in panels for a in pair}
+    return [
+        (trial, numbers)
+        for trial, numbers in dominated
+        if all(a.shows(numbers[name].value) for name, a in axes.items())
+    ]
+
+
+def panel_axes(front: Front, dominated: Dominated) -> list[tuple[Axis, Axis]]:
+    """The axes of each panel, wide enough for the front and the dominated trials."""
+    members = [m.measurements for m in front.members]
+    others = [numbers for _, numbers in dominated]
+    return [(axis(x, members, others), axis(y, members, others)) for x, y in pairs(front)]
+
+
+def is_predicted(member: Member, x: Axis, y: Axis) -> bool:
+    """Whether either number of a point is predicted rather than measured."""
+    return any(member.measurements[a.name].source == "predicted" for a in (x, y))

@@ -1,0 +1,230 @@
+"""A search while it runs: a live view on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from nas.core.front import Front, counts, measure
+from nas.core.measurement import Measurement
+from nas.report.axes import axis, pairs
+from nas.report.numbers import compact, duration, plain
+from nas.report.tables import counted, front_rows
+
+if TYPE_CHECKING:  # a view only reads snapshots; the session brings the whole database with it
+    from nas.core.study import StudySpec
+    from nas.core.trial import Trial
+    from nas.session import Snapshot
+
+Clock = Callable[[], float]
+MEMBERS, PLOT = 6, (64, 11)
+
+
+class View(Protocol):
+    """Something that watches a search; a context, so that the terminal is always given back."""
+
+    last: Snapshot | None
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Takes in how the search stands."""
+        ...
+
+    def __enter__(self) -> Self:
+        """Begins to watch."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Leaves the terminal as it was."""
+        ...
+
+
+def view(console: Console, quiet: bool = False) -> View:
+    """The view that suits the console: live on a terminal, lines elsewhere, silent if quiet."""
+    if quiet:
+        return Silent()
+    return Screen(console) if console.is_terminal else Lines(console)
+
+
+class Silent:
+    """Remembers the last snapshot and shows nothing."""
+
+    def __init__(self) -> None:
+        self.last: Snapshot | None = None
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Takes in how the search stands."""
+        self.last = snapshot
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        return None
+
+
+class Lines(Silent):
+    """One plain line for each finished trial and each change of phase."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        super().__init__()
+        self._console = console
+        self._clock = clock
+        self._start = clock()
+        self._phase = ""
+        self._told: set[int] | None = None
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Prints what is new since the last snapshot."""
+        self.last = snapshot
+        over = [t for t in snapshot.trials if t.state != "running"]
+        if self._told is None:
+            self._told = {t.number for t in over}
+            if over:
+                self._print(f"{len(over)} of {snapshot.spec.trials} trials are already recorded")
+        if snapshot.phase != self._phase:
+            self._phase = snapshot.phase
+            self._print(snapshot.phase)
+        for trial in over:
+            if trial.number not in self._told:
+                self._told.add(trial.number)
+                done = f"{len(self._told)}/{snapshot.spec.trials}"
+                self._print(f"{done}  {told(trial, snapshot.spec)}")
+
+    def _print(self, text: str) -> None:
+        seconds = int(self._clock() - self._start)
+        stamp = f"{seconds // 60}:{seconds % 60:02d}"
+        self._console.print(f"{stamp:>6}  {text}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Screen(Silent):
+    """Progress, what runs, the front so far as a plot and a table, and the time left."""
+
+    def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._start = clock()
+        self._begun: int | None = None
+        self._shown = (-1, "")
+        self._front: RenderableType = Text()
+        self._live = Live(console=console, auto_refresh=False, transient=True)
+
+    def __enter__(self) -> Self:
+        self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._live.stop()
+
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Draws the search anew; the front only when a trial ended or the phase changed."""
+        self.last = snapshot
+        done = sum(t.state != "running" for t in snapshot.trials)
+        if self._begun is None:
+            self._begun = done
+        if self._shown != (done, snapshot.phase):
+            self._shown = (done, snapshot.phase)
+            self._front = front_view(snapshot)
+        elapsed = self._clock() - self._start
+        left = time_left(elapsed, done - self._begun, snapshot.spec.trials - done)
+        self._live.update(Group(_head(snapshot, done, elapsed, left), self._front), refresh=True)
+
+
+def told(trial: Trial, spec: StudySpec) -> str:
+    """A finished trial in one line: `trial 3 complete  accuracy 97.2 ±1.9 %  latency_ms ...`."""
+    parts = [f"trial {trial.number} {trial.state}"]
+    for objective in spec.objectives:
+        measurement = measure(trial, objective, spec)
+        if measurement is not None:
+            parts.append(f"{objective.name} {compact(measurement)}")
+    broken = [name for name, excess in trial.violations.items() if excess > 0]
+    if broken:
+        parts.append("breaks " + ", ".join(broken))
+    if trial.error:
+        parts.append(" ".join(trial.error.split())[:100])
+    if trial.reused:
+        parts.append("reused")
+    return "  ".join(parts)
+
+
+def time_left(elapsed: float, done: int, rest: int) -> float | None:
+    """Seconds until the last trial at the pace so far; None before the first one ended.
+
+    >>> time_left(60.0, 3, 6), time_left(60.0, 0, 9)
+    (120.0, None)
+    """
+    return elapsed / done * max(0, rest) if done else None
+
+
+def front_view(snapshot: Snapshot) -> RenderableType:
+    """The front so far: a plot where two objectives are, and a small table."""
+    front = snapshot.front
+    if not front.members:
+        return Text("no point on the front yet", style="dim")
+    others = []
+    members = {m.trial for m in front.members}
+    for trial in snapshot.trials:
+        found = {o.name: measure(trial, o, snapshot.spec) for o in front.objectives}
+        if trial.number not in members and all(found.values()):
+            others.append({n: m for n, m in found.items() if m is not None})
+    plot = scatter(front, others) if len(front.objectives) > 1 else ""
+    return Group(Text(plot), *front_rows(front, most=MEMBERS))
+
+
+def scatter(
+    front: Front, others: Sequence[Mapping[str, Measurement]], size: tuple[int, int] = PLOT
+) -> str:
+    """The front as text: `o` its points, `.` the others; y is the first objective."""
+    across, up = pairs(front)[0]
+    rows = [m.measurements for m in front.members]
+    x, y = axis(across, rows, others), axis(up, rows, others)
+    others = [o for o in others if x.shows(o[x.name].value) and y.shows(o[y.name].value)]
+    width, height = size
+    canvas = [[" "] * width for _ in range(height)]
+    for mark, points in ((".", others), ("o", rows)):
+        for point in points:
+            column = round(x.at(point[across.name].value) * (width - 1))
+            line = round((1 - y.at(point[up.name].value)) * (height - 1))
+            canvas[line][column] = mark
+    ends = [plain(y.high), *[""] * (height - 2), plain(y.low)]
+    margin = max(map(len, ends))
+    lines = [f"{e:>{margin}} |{''.join(row).rstrip()}" for e, row in zip(ends, canvas, strict=True)]
+    low, high = plain(x.low), plain(x.high)
+    scale = f"{low}{high:>{width - len(low)}}"
+    named = f"x: {x.label}{' (logarithmic)' if x.log else ''}"
+    pad = " " * (margin + 2)
+    return "\n".join(
+        [f"y: {y.label}", *lines, f"{pad[:-1]}+{'-' * width}", pad + scale, pad + named]
+    )
+
+
+def _head(snapshot: Snapshot, done: int, elapsed: float, left: float | None) -> RenderableType:
+    """Progress bar, counts, the jobs under way and the time left."""
+    total = snapshot.spec.trials
+    bar = Table.grid(padding=(0, 1))
+    bar.add_row(
+        Text(snapshot.spec.name, style="bold"),
+        ProgressBar(total=total, completed=done, width=30),
+        Text(f"{done}/{total} trials"),
+    )
+    rest = "" if left is None else f", about {duration(left)} left"
+    running = ", ".join(snapshot.jobs) or "nothing"
+    state = Text(f"{snapshot.phase}  {duration(elapsed)}{rest}", style="dim")
+    now = Text(f"now: {running}", style="dim", no_wrap=True, overflow="ellipsis")
+    return Group(bar, state, Text(counted(counts(snapshot.trials))), now, Text())

@@ -1,0 +1,227 @@
+"""Tables for people: plain text that fits 80 columns, coloured where the terminal can."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from nas.core.front import Front, Member
+from nas.core.measurement import Measurement
+from nas.core.membership import verdict
+from nas.report.networks import describe, grouped, telling, word
+from nas.report.numbers import compact, interval, percent, plain, with_unit
+from nas.report.pick import Pick
+
+WIDTH = 80
+STYLES = {"certain": "bold green", "likely": "yellow", "possible": "red"}
+STATES = ("complete", "stopped", "infeasible", "failed", "running")
+
+
+def front_table(front: Front, width: int = WIDTH) -> RenderableType:
+    """A front for people: two lines for each point, the numbers and the network.
+
+    Args:
+        front: what to show.
+        width: columns that the table may take.
+    """
+    head = Text(no_wrap=True, overflow="ellipsis")
+    head.append(front.study, style="bold")
+    head.append(f"  {front.space} on {front.device}  {counted(front.trials)}", style="dim")
+    if not front.members:
+        return Group(head, Text("no point on the front"))
+    return Group(head, Text(), *front_rows(front, width), *_legend(front))
+
+
+def front_rows(front: Front, width: int = WIDTH, most: int | None = None) -> list[Text]:
+    """The lines of the table alone, of the first `most` members."""
+    members = front.members[:most] if most is not None else front.members
+    rows = [_cells(front, m, interval) for m in members]
+    if _total(_widths(front, rows)) > width:
+        rows = [_cells(front, m, compact) for m in members]
+    widths = _widths(front, rows)
+    order = telling(m.choices for m in front.members)
+    lines = [_line(_titles(front), widths, "bold")]
+    for member, cells in zip(members, rows, strict=True):
+        row = _line(cells, widths)
+        row.stylize(STYLES[verdict(member.membership)], *_span(widths))
+        about = Text(" " * (widths[0] + 2), style="dim", no_wrap=True, overflow="ellipsis")
+        about.append(describe(member.choices, order))
+        about.truncate(width, overflow="ellipsis")
+        lines += [row, about]
+    if len(members) < len(front.members):
+        lines.append(Text(f"and {len(front.members) - len(members)} more", style="dim"))
+    return lines
+
+
+def counted(trials: Mapping[str, int]) -> str:
+    """How many trials ended how: `24 complete, 6 stopped, 2 failed`."""
+    return ", ".join(f"{trials[s]} {s}" for s in STATES if trials.get(s)) or "no trials"
+
+
+def pick_table(pick: Pick) -> RenderableType:
+    """A picked point: its numbers, why it, what binds, and what the next best would change."""
+    member = pick.member
+    lines = [Text.assemble((f"trial {member.trial}", "bold"), f" of {pick.study}: {pick.reason}")]
+    lines.append(Text())
+    rows = [(n, f"{interval(m)}  {origin(m)}") for n, m in member.measurements.items()]
+    sure = f"{verdict(member.membership)}, {percent(member.membership)}"
+    rows.append(("on the front", sure))
+    if pick.binding:
+        rows.append(("bound by", ", ".join(pick.binding)))
+    if pick.next_best is not None:
+        rows.append(("next best", _next_best(pick, pick.next_best)))
+    rows += [(name, text) for name, text in grouped(member.choices).items()]
+    return Group(*lines, pair_table(rows))
+
+
+def pair_table(rows: Sequence[tuple[str, str]]) -> RenderableType:
+    """Names with their values, one a line."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(Text(name), Text(text))
+    return table
+
+
+def listing(rows: Sequence[Mapping[str, Any]], empty: str) -> RenderableType:
+    """Rows with the same keys as a table, the keys as its head; `empty` where there are none."""
+    if not rows:
+        return Text(empty)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    for place, name in enumerate(names):
+        numbers = all(isinstance(r.get(name), int | float | None) for r in rows)
+        table.add_column(name, justify="right" if numbers else "left", no_wrap=place == 0)
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(name))) for name in names))
+    return table
+
+
+def study_table(study: Mapping[str, Any]) -> RenderableType:
+    """A study document for people: what was asked, then each trial in one line."""
+    goals = ", ".join(f"{o['goal']} {o['name']}" for o in study["objectives"])
+    budget = study["budget"]
+    asked = [
+        ("space", f"{study['space']}, {study['task']['source']}, on {study['device']}"),
+        ("objectives", goals),
+        ("constraints", ", ".join(study["constraints"]) or "none"),
+        ("strategy", f"{study['strategy']}, promotion {study['promotion']}, seed {study['seed']}"),
+        ("budget", f"{budget['trials']} trials, {budget['epochs']} epochs at most"),
+        ("trials", counted(study["trials"])),
+    ]
+    rows = [_trial_row(row) for row in study["rows"]]
+    return Group(Text(study["study"], style="bold"), pair_table(asked), Text(),
+                 listing(rows, "no trial yet"))  # fmt: skip
+
+
+def trial_table(trial: Mapping[str, Any]) -> RenderableType:
+    """A trial document for people: its numbers, its training, its choices."""
+    rows = [("state", trial["state"]), ("proposed by", trial["origin"])]
+    for name, data in trial["measurements"].items():
+        measurement = Measurement.from_json(data)
+        rows.append((name, f"{interval(measurement)}  {origin(measurement)}"))
+    rows += [(n, plain(v)) for n, v in trial["costs"].items() if n not in trial["measurements"]]
+    rows += [(n, f"broken by {percent(v)}") for n, v in trial["violations"].items() if v > 0]
+    for rung in trial["rungs"]:
+        mark = ", reused" if rung["reused"] else ""
+        name = "1 epoch" if rung["epochs"] == 1 else f"{rung['epochs']} epochs"
+        name += f", repeat {rung['repeat']}" if rung["repeat"] else ""
+        rows.append((name, f"{plain(rung['score'])} on {rung['n']} images{mark}"))
+    if trial["uncounted_ops"]:
+        rows.append(("not counted", ", ".join(trial["uncounted_ops"])))
+    if trial["reused"]:
+        rows.append(("reused", trial["reused"]))
+    if trial["error"]:
+        rows.append(("error", trial["error"]))
+    rows += list(grouped(trial["choices"]).items())
+    return Group(Text(f"trial {trial['trial']} of {trial['study']}", style="bold"),
+                 pair_table(rows))  # fmt: skip
+
+
+def origin(measurement: Measurement) -> str:
+    """How a number came about: `measured, trained file`."""
+    return ", ".join(filter(None, (measurement.source, measurement.basis)))
+
+
+def cell(value: Any) -> str:
+    """Any JSON value in one cell."""
+    if value is None:
+        return ""
+    if isinstance(value, bool | str):
+        return word(value)
+    if isinstance(value, int | float):
+        return plain(value)
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {cell(v)}" for k, v in value.items())
+    return ", ".join(cell(v) for v in value)
+
+
+def _trial_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    known = {n: compact(Measurement.from_json(m)) for n, m in row["measurements"].items()}
+    why = " ".join((row["error"] or "").split()) or ", ".join(
+        f"{n} broken" for n, v in row["violations"].items() if v > 0
+    )
+    return {
+        "trial": row["trial"], "state": row["state"], "epochs": row["epochs"], **known,
+        "remark": why or ("reused" if row["reused"] else ""),
+    }  # fmt: skip
+
+
+def _titles(front: Front) -> list[str]:
+    return ["trial", *(o.name for o in front.objectives), "on the front", "source"]
+
+
+def _cells(front: Front, member: Member, form: Any) -> list[str]:
+    numbers = [member.measurements[o.name] for o in front.objectives]
+    sure = f"{verdict(member.membership)} {percent(member.membership)}"
+    sources = {m.source for m in numbers}
+    source = "predicted" if sources == {"predicted"} else "measured"
+    mixed = "partly ~" if len(sources) > 1 else source
+    return [str(member.trial), *(form(m) for m in numbers), sure, mixed]
+
+
+def _widths(front: Front, rows: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(len, column)) for column in zip(_titles(front), *rows, strict=True)]
+
+
+def _total(widths: Sequence[int]) -> int:
+    return sum(widths) + 2 * (len(widths) - 1)
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
+    first, *others = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
+    texts = [first.strip().rjust(widths[0]), *others]
+    return Text("  ".join(texts).rstrip(), style=style, no_wrap=True, overflow="ellipsis")
+
+
+def _span(widths: Sequence[int]) -> tuple[int, int]:
+    """Where the membership stands in a line."""
+    start = sum(widths[:-2]) + 2 * (len(widths) - 2)
+    return start, start + widths[-2]
+
+
+def _legend(front: Front) -> list[Text]:
+    """Says what the brackets and marks mean, in as many lines as there are marks."""
+    lines = [Text()]
+    numbers = [m for member in front.members for m in member.measurements.values()]
+    if any(m.high > m.low for m in numbers):
+        lines.append(Text("[low, high]: where a repeat of the whole step falls with 90 %",
+                          style="dim"))  # fmt: skip
+    predicted = sorted({m.basis for m in numbers if m.source == "predicted"})
+    if predicted:
+        lines.append(Text(f"~ predicted, not measured ({', '.join(predicted)})", style="dim"))
+    return lines if len(lines) > 1 else []
+
+
+def _next_best(pick: Pick, other: Member) -> str:
+    changes = []
+    for name, change in pick.regret.items():
+        unit = other.measurements[name].unit
+        sign = "+" if change >= 0 else "-"
+        changes.append(f"{name} {sign}{with_unit(plain(abs(change)), unit)}")
+    return f"trial {other.trial}: {', '.join(changes)}"
