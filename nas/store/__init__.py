@@ -1,0 +1,1 @@
+"""The study database, and the files that it names."""

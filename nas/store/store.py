@@ -1,0 +1,323 @@
+"""The record of every search: what was tried, in what order, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from types import TracebackType
+
+from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from nas.core.errors import NasError, unknown
+from nas.core.front import Front
+from nas.core.study import StudySpec
+from nas.core.trial import Evaluation, Event, Timing, Trial
+from nas.store import rows, schema
+from nas.store.database import Database
+from nas.store.listing import StudyRow, columns, study_row, writer_of
+from nas.store.writer import Writer
+
+# Written once, since building them takes longer than SQLite takes to run them
+_ADD_EVENTS = insert(schema.Event)
+_ADVANCE = (
+    update(schema.Study)
+    .where(schema.Study.name == bindparam("of"), schema.Study.epoch == bindparam("since"))
+    .values(sequence=schema.Study.sequence + bindparam("more"), updated=bindparam("now"))
+    .returning(schema.Study.sequence)
+)
+
+
+class Store:
+    """A database of studies. One process writes a study; any number of them read it meanwhile.
+
+    Args:
+        url: `sqlite:///PATH` or `postgresql+psycopg://...`.
+        read_only: change nothing, and fail where there is nothing to read.
+
+    Raises: NasError, here and in every method, for what is outside the program's hands: a missing,
+    foreign, damaged, locked or full database, a study that is unknown or written by another.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder, Store(f"sqlite:///{folder}/nas.db") as store:
+    ...     store.studies()
+    []
+    """
+
+    def __init__(self, url: str, read_only: bool = False) -> None:
+        self._database = Database(url, read_only)
+        self._put_trials = self._upsert(schema.Trial)
+        self._put_evaluations = self._upsert(schema.Evaluation)
+        self._put_timings = self._upsert(schema.Measurement)
+        self._put_fronts = self._upsert(schema.Front)
+        known = self._database.insert(schema.Architecture)
+        self._put_architectures = known.on_conflict_do_nothing()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the database."""
+        self._database.close()
+
+    # -- studies
+
+    def create(self, spec: StudySpec) -> None:
+        """Adds a study that has not begun. Raises: NasError where the name is taken."""
+        now = _now()
+        try:
+            with self._database.write() as connection:
+                connection.execute(
+                    insert(schema.Study),
+                    {"name": spec.name, **columns(spec), "created": now, "updated": now},
+                )
+        except IntegrityError:
+            raise NasError(
+                f"study {spec.name!r} is there already",
+                f"go on with it: nas search --study {spec.name} --resume; or take another name",
+            ) from None
+
+    def revise(self, spec: StudySpec, epoch: int) -> None:
+        """Replaces the spec of a claimed study, as when it is resumed with more trials."""
+        with self._database.write() as connection:
+            self._advance(connection, spec.name, epoch, events=0)
+            study = schema.Study
+            connection.execute(update(study).where(study.name == spec.name).values(**columns(spec)))
+
+    def studies(self) -> list[StudyRow]:
+        """Every study, the last written first."""
+        study, trial = schema.Study, schema.Trial
+        with self._database.read() as connection:
+            found = connection.execute(select(study).order_by(study.updated.desc(), study.name))
+            counted = connection.execute(
+                select(trial.study, trial.state, func.count()).group_by(trial.study, trial.state)
+            )
+            counts = {(name, state): number for name, state, number in counted}
+            return [study_row(row, counts) for row in found.mappings()]
+
+    def spec(self, study: str) -> StudySpec:
+        """What the study is. Raises: NasError with the nearest names where there is none such."""
+        with self._database.read() as connection:
+            row = self._study(connection, study)
+        return StudySpec.from_json(row["spec"])
+
+    # -- one writer
+
+    def claim(self, study: str, take_over: bool = False) -> int:
+        """Makes this process the study's only writer; its commits carry the number returned.
+
+        The claim of a process of this host that has ended passes over silently.
+
+        Raises: NasError where another process holds the study, is alive or on another host (where
+        nobody here can know), and `take_over` is not given.
+        """
+        me, table = Writer.this(), schema.Study
+        with self._database.write() as connection:
+            row = self._study(connection, study, lock=True)
+            holder = writer_of(row)
+            if holder is not None and holder.alive is not False and not take_over:
+                raise NasError(
+                    f"study {study!r} is being written by {holder}",
+                    "let it end, or type --take-over if that process is no longer at work",
+                )
+            epoch: int = row["epoch"] + 1
+            connection.execute(
+                update(table)
+                .where(table.name == study)
+                .values(
+                    epoch=epoch,
+                    writer_host=me.host,
+                    writer_process=me.process,
+                    writer_started=me.started,
+                )
+            )
+        return epoch
+
+    def release(self, study: str, epoch: int) -> None:
+        """Ends this process's claim, and with it the right to commit; nothing if it was lost."""
+        table = schema.Study
+        with self._database.write() as connection:
+            connection.execute(
+                update(table)
+                .where(table.name == study, table.epoch == epoch)
+                .values(epoch=epoch + 1, writer_host=None, writer_process=None, writer_started=None)
+            )
+
+    # -- what happened
+
+    def commit(
+        self,
+        study: str,
+        epoch: int,
+        events: Sequence[Event] = (),
+        trials: Sequence[Trial] = (),
+        evaluations: Sequence[Evaluation] = (),
+        timings: Sequence[Timing] = (),
+    ) -> None:
+        """Adds a decision to the record, whole or not at all.
+
+        Args:
+            study: the study, claimed by this process.
+            epoch: what `claim` returned.
+            events: what happened, in order; they follow those stored before.
+            trials: the trials that these events changed, as they are now.
+            evaluations: training results for any study; a newer one replaces an older.
+            timings: measurements for any study; a newer one replaces an older.
+
+        Raises: NasError where another process took the study over. ValueError for a number that
+        JSON does not know (NaN, infinity).
+        """
+        now = _now()
+        with self._database.write() as connection:
+            first = self._advance(connection, study, epoch, len(events)) - len(events)
+            if events:
+                connection.execute(
+                    _ADD_EVENTS,
+                    [
+                        {"study": study, "sequence": n, "created": now, **rows.event_row(event)}
+                        for n, event in enumerate(events, first)
+                    ],
+                )
+            if trials:
+                stamp = {"study": study, "created": now, "updated": now}
+                known = [rows.architecture_row(t) for t in trials]
+                connection.execute(self._put_architectures, known)
+                connection.execute(
+                    self._put_trials,
+                    [
+                        {**rows.trial_row(t, a["key"]), **stamp}
+                        for t, a in zip(trials, known, strict=True)
+                    ],
+                )
+            if evaluations:
+                stamped = [{**vars(e), "created": now} for e in evaluations]
+                connection.execute(self._put_evaluations, stamped)
+            if timings:
+                stamped = [{**rows.timing_row(t), "created": now} for t in timings]
+                connection.execute(self._put_timings, stamped)
+
+    def events(self, study: str) -> list[Event]:
+        """What happened in a study, in order."""
+        table = schema.Event
+        wanted = select(table.kind, table.trial, table.payload).where(table.study == study)
+        with self._database.read() as connection:
+            self._study(connection, study)
+            found = connection.execute(wanted.order_by(table.sequence))
+            return [Event(kind, trial, payload) for kind, trial, payload in found]
+
+    def trials(self, study: str) -> list[Trial]:
+        """The trials of a study, by number."""
+        table, point = schema.Trial, schema.Architecture
+        wanted = (
+            select(table, point.space, point.choices)
+            .join(point, point.key == table.architecture)
+            .where(table.study == study)
+            .order_by(table.number)
+        )
+        with self._database.read() as connection:
+            self._study(connection, study)
+            return [rows.trial_of(row) for row in connection.execute(wanted).mappings()]
+
+    # -- results that any study may use
+
+    def evaluation(
+        self, key: str, build: str, recipe: str, data: str, rung: int, seed: int
+    ) -> Evaluation | None:
+        """What this training brought, in whatever study; None if nobody did it."""
+        named = {"key": key, "build": build, "recipe": recipe, "data": data,
+                 "rung": rung, "seed": seed}  # fmt: skip
+        wanted = select(schema.Evaluation.values).filter_by(**named)
+        with self._database.read() as connection:
+            values = connection.execute(wanted).scalar()
+        return None if values is None else Evaluation(**named, values=values)  # type: ignore[arg-type]
+
+    def timing(
+        self, build: str, form: str, workload: str, host: str, runtime: str, protocol: str
+    ) -> Timing | None:
+        """What timing this graph brought, in whatever study; None if nobody did it."""
+        wanted = select(schema.Measurement).filter_by(
+            build=build, form=form, workload=workload, host=host, runtime=runtime, protocol=protocol
+        )
+        with self._database.read() as connection:
+            row = connection.execute(wanted).mappings().first()
+        return None if row is None else rows.timing_of(row)
+
+    # -- the front
+
+    def save_front(self, study: str, epoch: int, front: Front) -> None:
+        """Keeps the study's front on the front's device, in place of an earlier one."""
+        member = schema.FrontMember
+        of_it = (member.study == study, member.device == front.device)
+        with self._database.write() as connection:
+            self._advance(connection, study, epoch, events=0)
+            connection.execute(self._put_fronts, {**rows.front_row(front), "created": _now()})
+            connection.execute(delete(member).where(*of_it))
+            if front.members:
+                connection.execute(insert(member), rows.member_rows(front))
+
+    def front(self, study: str, device: str | None = None) -> Front | None:
+        """The front last kept for a device, the study's own by default; None if there is none."""
+        table, member = schema.Front, schema.FrontMember
+        trial, point = schema.Trial, schema.Architecture
+        with self._database.read() as connection:
+            device = device or self._study(connection, study)["device"]
+            wanted = select(table).where(table.study == study, table.device == device)
+            row = connection.execute(wanted).mappings().first()
+            if row is None:
+                return None
+            members = connection.execute(
+                select(member, point.key, point.choices)
+                .join(trial, (trial.study == member.study) & (trial.number == member.trial))
+                .join(point, point.key == trial.architecture)
+                .where(member.study == study, member.device == device)
+                .order_by(member.position)
+            )
+            return rows.front_of_rows(row, list(members.mappings()))
+
+    # -- parts
+
+    def _upsert(self, table: type[schema.Base]) -> sqlite.Insert | postgresql.Insert:
+        """An insert that replaces what a row of the same primary key holds, but not its age."""
+        statement = self._database.insert(table)
+        columns = table.__table__.columns
+        changed = {
+            c.name: statement.excluded[c.name]
+            for c in columns
+            if not c.primary_key and (c.name != "created" or "updated" not in columns)
+        }
+        keys = [c.name for c in columns if c.primary_key]
+        return statement.on_conflict_do_update(index_elements=keys, set_=changed)
+
+    def _study(self, connection: Connection, study: str, lock: bool = False) -> RowMapping:
+        table = schema.Study
+        wanted = select(table).where(table.name == study)
+        row = connection.execute(wanted.with_for_update() if lock else wanted).mappings().first()
+        if row is None:
+            raise unknown("study", study, connection.execute(select(table.name)).scalars())
+        return row
+
+    def _advance(self, connection: Connection, study: str, epoch: int, events: int) -> int:
+        """Makes room for events, if the study is still ours: the number after the last of them."""
+        given = {"of": study, "since": epoch, "more": events, "now": _now()}
+        sequence = connection.execute(_ADVANCE, given).scalar()
+        if sequence is None:
+            holder = writer_of(self._study(connection, study))
+            raise NasError(
+                f"study {study!r} is no longer written by this process"
+                + (f": {holder} took it over" if holder else ""),
+                f"nothing recorded is lost; go on with nas search --study {study} --resume",
+            )
+        return int(sequence)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
