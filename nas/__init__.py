@@ -1,5 +1,9 @@
 """nas: search architecture and efficiency together, and end in a file that runs."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from nas.core.architecture import Architecture
 from nas.core.decision import Choice, Integer, Real
 from nas.core.errors import NasError
@@ -8,8 +12,19 @@ from nas.core.objective import Constraint, Objective, objective
 from nas.core.space import SearchSpace
 from nas.core.task import Task, TaskSpec
 
+if TYPE_CHECKING:
+    from nas.api import load, search
+
 __version__ = "0.1.0"
 __all__ = [
     "Architecture", "Choice", "Constraint", "Integer", "Measurement", "NasError", "Objective",
-    "Real", "SearchSpace", "Task", "TaskSpec", "objective",
+    "Real", "SearchSpace", "Task", "TaskSpec", "load", "objective", "search",
 ]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("load", "search"):
+        from nas import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'nas' has no attribute {name!r}")

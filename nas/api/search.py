@@ -101,6 +101,8 @@ def search(
             spec = _created(store, spec, named=study is not None)
         epoch = store.claim(spec.name, take_over=take_over)
         try:
+            if spec != store.spec(spec.name):
+                store.revise(spec, epoch)
             return _run(store, spec, epoch, artifacts_of(url), runner, workers, watch)
         finally:
             store.release(spec.name, epoch)
@@ -236,10 +238,7 @@ def _resumed(store: Store, study: str | None, trials: int | None, hours: float |
             )
         study = rows[0]
     spec = store.spec(study)
-    changed = replace(spec, trials=trials or spec.trials, hours=hours)
-    if changed != spec:
-        store.amend(changed)
-    return changed
+    return replace(spec, trials=trials or spec.trials, hours=hours)
 
 
 def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ToyPerform, toy_space, toy_spec
+from test_engine import MEASURED, Sampling
+
+from nas.core.front import front_of
+from nas.core.study import StudySpec
+from nas.engine import Search
+from nas.runners.inline import Inline
+from nas.session import Bench, Session, Snapshot
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+
+BENCH = Bench("host", "runtime 1", "protocol 1")
+
+
+class Interrupt(Exception):
+    """Stands for a kill: nothing after it runs."""
+
+
+class Dying(ToyPerform):
+    """Dies in the middle of its n-th job, after the rungs before it were reported."""
+
+    def __init__(self, spec: StudySpec, at: int) -> None:
+        super().__init__(spec)
+        self.at = at
+
+    def __call__(self, job: Any, report: Any) -> dict[str, Any]:
+        if len(self.done) == self.at:
+            if job["kind"] == "train":
+                super().__call__(job, report)
+            raise Interrupt
+        return super().__call__(job, report)
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Artifacts:
+    """A folder in which the toy's checkpoints and networks are found."""
+    folder = Artifacts(tmp_path / "artifacts")
+    folder.folder.mkdir()
+    for name in ("0" * 64 + ".onnx", "1" * 64 + ".safetensors", "2" * 64 + ".onnx"):
+        folder.path(name).touch()
+    return folder
+
+
+def run(url: str, spec: StudySpec, artifacts: Artifacts, perform: ToyPerform, **given: Any) -> None:
+    with Store(url) as store:
+        if spec.name not in {r.name for r in store.studies()}:
+            store.create(spec)
+        epoch = store.claim(spec.name)
+        try:
+            history = store.events(spec.name)
+            search = Search(spec, toy_space(), Sampling(spec.seed), history)
+            session = Session(search, store, epoch, artifacts, BENCH, **given)
+            Inline(perform).run(session)
+        finally:
+            store.release(spec.name, epoch)
+
+
+def recorded(url: str, spec: StudySpec) -> tuple[Any, Any]:
+    with Store(url, read_only=True) as store:
+        return store.trials(spec.name), store.front(spec.name)
+
+
+def test_two_runs_are_identical_and_the_stored_front_is_what_the_trials_imply(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
+    spec = toy_spec(**MEASURED, trials=20)
+    urls = [f"sqlite:///{tmp_path}/{n}.db" for n in "ab"]
+    for url in urls:
+        run(url, spec, artifacts, ToyPerform(spec))
+    one, other = (recorded(url, spec) for url in urls)
+    assert one == other
+    assert one[1].to_json() == front_of(spec, one[0]).to_json()
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 5, 9, 17, 23, 31])
+def test_a_killed_study_resumes_to_the_same_trials_and_front(
+    tmp_path: Path, artifacts: Artifacts, at: int
+) -> None:
+    spec = toy_spec(**MEASURED, trials=14)
+    whole, cut = (f"sqlite:///{tmp_path}/{n}.db" for n in ("whole", "cut"))
+    run(whole, spec, artifacts, ToyPerform(spec))
+    with pytest.raises(Interrupt):
+        run(cut, spec, artifacts, Dying(spec, at))
+    run(cut, spec, artifacts, ToyPerform(spec))
+    assert recorded(cut, spec) == recorded(whole, spec)
+
+
+def test_another_study_reuses_trainings_and_timings(tmp_path: Path, artifacts: Artifacts) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = (toy_spec(name=n, **MEASURED) for n in ("first", "second"))
+    run(url, first, artifacts, ToyPerform(first))
+    again = ToyPerform(second)
+    run(url, second, artifacts, again)
+    assert {job["kind"] for job in again.done} == {"build"}
+    ours, theirs = recorded(url, first), recorded(url, second)
+    assert [t.values for t in ours[0]] == [t.values for t in theirs[0]]
+    assert all(r.reused for t in theirs[0] for r in t.rungs)
+
+
+def test_fresh_reuses_nothing(tmp_path: Path, artifacts: Artifacts) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = toy_spec(name="first"), toy_spec(name="second", fresh=True)
+    run(url, first, artifacts, ToyPerform(first))
+    again = ToyPerform(second)
+    run(url, second, artifacts, again)
+    assert "train" in {job["kind"] for job in again.done}
+
+
+def test_a_longer_training_of_another_recipe_is_not_taken_for_this_one(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = toy_spec(name="first"), toy_spec(name="second", recipe={"batch": 64})
+    run(url, first, artifacts, ToyPerform(first))
+    again = ToyPerform(second)
+    run(url, second, artifacts, again)
+    assert "train" in {job["kind"] for job in again.done}
+
+
+def test_reuse_stops_where_the_files_do(tmp_path: Path, artifacts: Artifacts) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = (toy_spec(name=n, promotion="none") for n in ("first", "second"))
+    run(url, first, artifacts, ToyPerform(first))
+    artifacts.path("2" * 64 + ".onnx").unlink()
+    again = ToyPerform(second)
+    run(url, second, artifacts, again)
+    trained = [job for job in again.done if job["kind"] == "train"]
+    last = len(second.fidelity.rungs) - 1
+    assert trained and {job["from_rung"] for job in trained} == {last}
+
+
+def test_whoever_watches_sees_every_trial_end(tmp_path: Path, artifacts: Artifacts) -> None:
+    spec = toy_spec(trials=5)
+    seen: list[Snapshot] = []
+    run(f"sqlite:///{tmp_path}/a.db", spec, artifacts, ToyPerform(spec), watch=seen.append)
+    assert len(seen[-1].trials) == 5 and seen[-1].front.members
+    assert any(s.jobs for s in seen) and not seen[-1].jobs
