@@ -1,0 +1,138 @@
+"""Image classification: a data set of labelled images as a task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from kornia.geometry.transform import warp_affine
+from torch import Tensor
+from torch.nn import functional
+
+from nas.core.errors import NasError
+from nas.core.task import Task
+from nas.training.data import Dataset
+from nas.training.recipe import Recipe
+
+SCORED_AT_ONCE = 128
+_SEEN_FOR_STATISTICS = 10_000
+
+
+def image_classification(dataset: Dataset, recipe: Recipe) -> Task:
+    """The task of naming the class of each image; its score is accuracy, in percent.
+
+    Training batches are shuffled and augmented from the seed given to `batches` alone; validation
+    and test come in their fixed order, as they are.
+    """
+    mean, std = _statistics(dataset)
+
+    def batches(split: str, seed: int) -> Batches:
+        if split not in ("train", "validation", "test"):
+            raise NasError(f"no split named {split!r}", "known: train, validation, test")
+        indices = getattr(dataset, split)
+        return Batches(dataset, indices, recipe, mean, std, seed, train=split == "train")
+
+    return Task(
+        input=dataset.facts.input,
+        outputs=len(dataset.facts.classes),
+        batches=batches,
+        loss=lambda output, target: functional.cross_entropy(
+            output, target, label_smoothing=recipe.smoothing
+        ),
+        score=lambda output, target: (output.argmax(1) == target).float(),
+        digest=dataset.facts.digest,
+        classes=dataset.facts.classes,
+        normalisation={"mean": tuple(mean.tolist()), "std": tuple(std.tolist())},
+    )
+
+
+def _statistics(dataset: Dataset) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over the training images, from 0 to 1."""
+    every = max(1, len(dataset.train) // _SEEN_FOR_STATISTICS)
+    seen = dataset.images[dataset.train[::every]].reshape(-1, 3)
+    mean = seen.mean(0, dtype=np.float64)
+    square = np.square(seen, dtype=np.float32).mean(0, dtype=np.float64)
+    std = np.sqrt(np.maximum(square - mean**2, 1.0))
+    return torch.from_numpy(mean / 255).float(), torch.from_numpy(std / 255).float()
+
+
+@dataclass(frozen=True)
+class Batches:
+    """One pass over a split: `(input, target)` pairs, inputs `(B, 3, H, W)` in channels-last order.
+
+    What comes out depends on the split and the seed alone, and the n-th batch is the same however
+    many are taken.
+    """
+
+    dataset: Dataset
+    indices: np.ndarray
+    recipe: Recipe
+    mean: Tensor
+    std: Tensor
+    seed: int
+    train: bool
+
+    @property
+    def size(self) -> int:
+        """Examples in a batch."""
+        return min(self.recipe.batch, len(self.indices)) if self.train else SCORED_AT_ONCE
+
+    def __len__(self) -> int:
+        count = len(self.indices) / self.size
+        return int(count) if self.train else math.ceil(count)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        generator = torch.Generator().manual_seed(self.seed)
+        order = self.indices
+        if self.train:
+            order = order[torch.randperm(len(order), generator=generator).numpy()]
+        for number in range(len(self)):
+            taken = order[number * self.size : (number + 1) * self.size]
+            pixels = torch.from_numpy(self.dataset.images[taken])
+            images = pixels.permute(0, 3, 1, 2).float().div_(255)
+            images.sub_(self.mean.view(-1, 1, 1)).div_(self.std.view(-1, 1, 1))
+            if self.train:
+                images = augmented(images, self.recipe, generator)
+            yield images, torch.from_numpy(self.dataset.labels[taken])
+
+
+def augmented(images: Tensor, recipe: Recipe, generator: torch.Generator) -> Tensor:
+    """Images mirrored, moved, turned and zoomed, each by its own draw, in one interpolation.
+
+    Always draws the same count of random numbers, so that one part of a recipe does not change
+    what another draws. The border is continued outwards.
+    """
+    count, _, height, width = images.shape
+    draw = torch.rand((5, count), generator=generator)
+    mirrored = draw[0] < 0.5 * recipe.flip
+    shift, turn, zoom = 2 * draw[1:3] - 1, 2 * draw[3] - 1, 2 * draw[4] - 1
+    if not (recipe.rotate or recipe.zoom):
+        return _moved(images, mirrored, (shift * recipe.shift * width).round().long())
+    angle = turn * math.radians(recipe.rotate)
+    scale = torch.exp(zoom * math.log1p(recipe.zoom))
+    cos, sin = scale * angle.cos(), scale * angle.sin()
+    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2])
+    side = torch.where(mirrored, -1.0, 1.0)
+    turned = torch.stack([torch.stack([cos * side, -sin], 1), torch.stack([sin * side, cos], 1)], 1)
+    moved = centre + (shift * recipe.shift * width).T - turned @ centre
+    matrix = torch.cat([turned, moved.unsqueeze(2)], 2)
+    out: Tensor = warp_affine(
+        images, matrix, (height, width), padding_mode="border", align_corners=True
+    )
+    return out.contiguous(memory_format=torch.channels_last)
+
+
+def _moved(images: Tensor, mirrored: Tensor, shift: Tensor) -> Tensor:
+    """Whole-pixel moves, without interpolation: each pixel fetched from where it comes from."""
+    _, _, height, width = images.shape
+    columns = (torch.arange(width) - shift[0].unsqueeze(1)).clamp_(0, width - 1)
+    columns = torch.where(mirrored.unsqueeze(1), width - 1 - columns, columns)
+    rows = (torch.arange(height) - shift[1].unsqueeze(1)).clamp_(0, height - 1)
+    every = torch.arange(len(images))
+    fetched = images.permute(0, 2, 3, 1)[
+        every[:, None, None], rows[:, :, None], columns[:, None, :]
+    ]
+    return fetched.permute(0, 3, 1, 2)

@@ -1,0 +1,99 @@
+"""How a candidate is trained, as data: what is stored with a study and named by its digest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from nas.core.errors import NasError, unknown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """AdamW with a linear warm-up and a cosine decay to zero over the full fidelity's steps.
+
+    The defaults are for brief trainings (1 to 30 epochs) of small networks on 32-pixel images.
+
+    Args:
+        batch: examples a step; a smaller last batch is left out.
+        rate: highest learning rate, for that batch.
+        decay: weight decay, of weights with two or more axes (norms and biases have none).
+        warmup: share of all steps over which the rate grows from zero.
+        smoothing: label smoothing of the cross-entropy.
+        clip: largest norm of the gradient.
+        flip: mirror half of the images (wrong for digits and letters).
+        shift: largest translation each way, as a share of the side.
+        rotate: largest rotation each way, in degrees.
+        zoom: largest change of scale each way, as a share.
+
+    >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
+    64
+    """
+
+    batch: int = 32
+    rate: float = 3e-3
+    decay: float = 0.05
+    warmup: float = 0.1
+    smoothing: float = 0.1
+    clip: float = 1.0
+    flip: bool = True
+    shift: float = 0.1
+    rotate: float = 0.0
+    zoom: float = 0.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name, low, high in (
+                ("batch", 1, 2**20), ("rate", 0.0, 10.0), ("decay", 0.0, 1.0), ("warmup", 0.0, 1.0),
+                ("smoothing", 0.0, 0.9), ("clip", 1e-6, 1e9), ("shift", 0.0, 1.0),
+                ("rotate", 0.0, 180.0), ("zoom", 0.0, 0.9), ("flip", 0, 1),
+            )
+            if not _within(getattr(self, name), low, high)
+        ]  # fmt: skip
+        if wrong:
+            raise NasError(
+                f"no such recipe: {', '.join(wrong)}",
+                "shares lie in [0, 1], rate in [0, 10], batch is at least 1",
+            )
+
+    def rate_at(self, share: float) -> float:
+        """The learning rate after this share of all steps.
+
+        >>> [round(Recipe(rate=1.0, warmup=0.5).rate_at(s), 3) for s in (0.25, 0.5, 0.75, 1.0)]
+        [0.5, 1.0, 0.5, 0.0]
+        """
+        if share < self.warmup:
+            return self.rate * share / self.warmup
+        rest = (share - self.warmup) / max(1e-9, 1.0 - self.warmup)
+        return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that crosses processes and is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Recipe:
+        """The recipe that `to_json` wrote, or a part of one. Raises: NasError for unknown parts."""
+        known = [f.name for f in fields(cls)]
+        for name in data:
+            if name not in known:
+                raise unknown("part of a recipe", name, known)
+        return cls(**data)
+
+
+def _within(value: Any, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and low <= value <= high
+
+
+def brief(source: str) -> Recipe:
+    """The recipe of a search on this source: `digits` must not be mirrored, photographs may.
+
+    >>> brief("digits").flip, brief("folder:photos").flip
+    (False, True)
+    """
+    if source == "digits":
+        return Recipe(flip=False, shift=0.06, rotate=8.0, zoom=0.08)
+    return Recipe()
