@@ -6,6 +6,7 @@ make again: the task's data and the space.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 import traceback
@@ -42,6 +43,7 @@ from nas.training.tasks import load_task
 from nas.training.train import RungReport, train
 from nas.transforms.fold import fold
 
+FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
 Report = Callable[[int, Mapping[str, Any]], str]
 Step = Callable[[], AbstractContextManager[None]]
 
@@ -96,7 +98,8 @@ def perform(place: Place, job: Mapping[str, Any], report: Report) -> dict[str, A
     try:
         outcome = _work(place, job_from_json(job), report)
     except Exception as error:
-        outcome = Outcome(error=_reason(error))
+        fatal = isinstance(error, OSError) and error.errno in FATAL
+        outcome = Outcome(halt=_reason(error)) if fatal else Outcome(error=_reason(error))
     return replace(outcome, seconds=time.perf_counter() - started).to_json()
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.core.errors import NasError
 from nas.core.front import Front, front_of
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
 from nas.core.measurement import Measurement
@@ -95,7 +96,17 @@ class Session:
         return decision
 
     def tell(self, job: Job, outcome: Outcome) -> None:
-        """Takes in what became of a job."""
+        """Takes in what became of a job.
+
+        Raises:
+            NasError: where no job can be done any more (a full disk); the job is not recorded, and
+                is asked for again when the study is resumed.
+        """
+        if outcome.halt is not None:
+            raise NasError(
+                f"the search cannot go on: {outcome.halt}",
+                f"mend it, then type nas search --resume --study {self.spec.name}",
+            )
         self._jobs.pop(_name(job), None)
         self.search.tell(job, outcome)
         evaluations, timings = [], []

@@ -7,6 +7,7 @@ import pytest
 from conftest import ToyPerform, toy_space, toy_spec
 from test_engine import MEASURED, Sampling
 
+from nas.core.errors import NasError
 from nas.core.front import front_of
 from nas.core.study import StudySpec
 from nas.engine import Search
@@ -141,3 +142,20 @@ def test_whoever_watches_sees_every_trial_end(tmp_path: Path, artifacts: Artifac
     run(f"sqlite:///{tmp_path}/a.db", spec, artifacts, ToyPerform(spec), watch=seen.append)
     assert len(seen[-1].trials) == 5 and seen[-1].front.members
     assert any(s.jobs for s in seen) and not seen[-1].jobs
+
+
+def test_a_full_disk_ends_the_run_and_costs_no_trial(tmp_path: Path, artifacts: Artifacts) -> None:
+    spec = toy_spec(trials=4)
+    url = f"sqlite:///{tmp_path}/a.db"
+
+    class Full(ToyPerform):
+        def __call__(self, job: Any, report: Any) -> dict[str, Any]:
+            if job["kind"] == "train" and len(self.done) > 2:
+                return {"values": {}, "error": None, "halt": "No space left", "seconds": 0.0}
+            return super().__call__(job, report)
+
+    with pytest.raises(NasError, match="No space left"):
+        run(url, spec, artifacts, Full(spec))
+    run(url, spec, artifacts, ToyPerform(spec))
+    trials, _ = recorded(url, spec)
+    assert len(trials) == 4 and {t.state for t in trials} <= {"complete", "stopped"}

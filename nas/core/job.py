@@ -83,10 +83,14 @@ Job = Build | Measure | Train
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: its values, or the reason why there are none."""
+    """What became of a job: its values, or the reason why there are none.
+
+    `halt` is a reason that is not the candidate's: no job can be done until a person mends it.
+    """
 
     values: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    halt: str | None = None
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
