@@ -11,6 +11,7 @@ from nas.core.front import Front, front_of
 from nas.core.objective import Constraint
 from nas.core.trial import Trial
 from nas.report import pick as picking
+from nas.report.documents import study_document, trial_document
 from nas.store.store import Store
 
 
@@ -48,10 +49,8 @@ def show(study: str, trial: int | None = None, storage: str | None = None) -> di
         spec = store.spec(study)
         trials = store.trials(study)
     if trial is None:
-        found = front_of(spec, trials)
-        return {**spec.to_json(), "study": study, "counts": dict(found.trials),
-                "front": [m.trial for m in found.members]}  # fmt: skip
-    return describe(study, chosen(study, trials, trial))
+        return study_document(spec, trials)
+    return trial_document(spec, trials, chosen(study, trials, trial).number)
 
 
 def chosen(study: str, trials: Sequence[Trial], number: int) -> Trial:
@@ -62,30 +61,6 @@ def chosen(study: str, trials: Sequence[Trial], number: int) -> Trial:
             f"its trials are 0 .. {len(trials) - 1}" if trials else "it has no trials yet",
         )
     return trials[number]
-
-
-def describe(study: str, trial: Trial) -> dict[str, Any]:
-    """Everything recorded of a trial, as plain data."""
-    return {
-        "study": study,
-        "trial": trial.number,
-        "key": trial.key,
-        "build": trial.build,
-        "state": trial.state,
-        "origin": trial.origin,
-        "error": trial.error,
-        "reused": trial.reused,
-        "choices": dict(trial.architecture.choices),
-        "values": dict(trial.values),
-        "violations": dict(trial.violations),
-        "costs": dict(trial.costs),
-        "uncounted": list(trial.uncounted),
-        "rungs": [{"repeat": r.repeat, "epochs": r.epochs, "score": r.score, "n": r.n,
-                   "decision": r.decision, "reused": r.reused} for r in trial.rungs],
-        "trained": [{"repeat": t.repeat, "file": t.file, "score": t.score, "confirm": t.confirm}
-                    for t in trial.trained],
-        "measurements": {n: m.to_json() for n, m in trial.measurements.items()},
-    }  # fmt: skip
 
 
 def studies(storage: str | None = None) -> list[dict[str, Any]]:

@@ -33,7 +33,7 @@ class View(Protocol):
 
     last: Snapshot | None
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def on(self, snapshot: Snapshot) -> None:
         """Takes in how the search stands."""
         ...
 
@@ -62,7 +62,7 @@ class Silent:
     def __init__(self) -> None:
         self.last: Snapshot | None = None
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def on(self, snapshot: Snapshot) -> None:
         """Takes in how the search stands."""
         self.last = snapshot
 
@@ -87,7 +87,7 @@ class Lines(Silent):
         self._phase = ""
         self._told: set[int] | None = None
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def on(self, snapshot: Snapshot) -> None:
         """Prints what is new since the last snapshot."""
         self.last = snapshot
         over = [t for t in snapshot.trials if t.state != "running"]
@@ -132,7 +132,7 @@ class Screen(Silent):
     ) -> None:  # fmt: skip
         self._live.stop()
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    def on(self, snapshot: Snapshot) -> None:
         """Draws the search anew; the front only when a trial ended or the phase changed."""
         self.last = snapshot
         done = sum(t.state != "running" for t in snapshot.trials)

@@ -1,0 +1,87 @@
+"""Commands about what can be built and what it runs on: profile, spaces, devices."""
+
+from __future__ import annotations
+
+import click
+
+from nas.cli.screen import Screen, shared
+
+
+@click.command()
+@click.argument("target")
+@click.option("--device", required=True, metavar="D", help="Where it runs; see: nas devices")
+@click.option(
+    "--resolution",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Side of the square input.  [default: the task's own, 224 for presets]",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Examples in one call.",
+)
+@click.option("--by-layer", is_flag=True, help="Add the counts of every layer.")
+@click.option("--static", is_flag=True, help="Count only; measure nothing.")
+@shared
+def profile(
+    screen: Screen,
+    target: str,
+    device: str,
+    resolution: int | None,
+    batch: int,
+    by_layer: bool,
+    static: bool,
+    storage: str | None,
+) -> None:
+    """Say what one network costs on a device.
+
+    TARGET is SPACE[:PRESET], STUDY:TRIAL, or PKG.MOD:FN, a function of the task that returns a
+    module.
+    """
+    from nas import api
+    from nas.report.listings import profile_table
+
+    found = api.profile(
+        target,
+        device,
+        resolution=resolution,
+        batch=batch,
+        by_layer=by_layer,
+        static=static,
+        storage=storage,
+    )
+    screen.answer(found, lambda width: profile_table(target, found))
+    if "space" in found:
+        screen.next(["search", "--space", found["space"], "--device", device])
+
+
+@click.command()
+@shared
+def spaces(screen: Screen, storage: str | None) -> None:
+    """List the search spaces found."""
+    from nas import api
+    from nas.report.listings import spaces_table
+
+    rows = api.spaces()
+    screen.answer(rows, lambda width: spaces_table(rows))
+    usable = [row["name"] for row in rows if "error" not in row]
+    if usable:
+        screen.next(["search", "--space", usable[0], "--device", "cpu", "--data", "digits"])
+
+
+@click.command()
+@shared
+def devices(screen: Screen, storage: str | None) -> None:
+    """List the device profiles found."""
+    from nas import api
+    from nas.report.listings import devices_table
+
+    rows = api.devices()
+    screen.answer(rows, lambda width: devices_table(rows))
+    here = [row["name"] for row in rows if row.get("attached")]
+    if here:
+        screen.next(["search", "--space", "largekernel", "--device", here[0], "--data", "digits"])

@@ -1,0 +1,252 @@
+"""`nas search`: options or a recipe, one call, a live view, the front."""
+
+from __future__ import annotations
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from nas.cli.screen import Screen, shared
+from nas.core.errors import NasError, unknown
+
+NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
+
+
+@click.command()
+@click.argument("recipe", required=False, type=click.Path(path_type=Path), metavar="[RECIPE.toml]")
+@click.option("--space", metavar="S[+AXIS...]", help="What is searched; see: nas spaces")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    metavar="D",
+    help="What it must run on; see: nas devices",
+)
+@click.option("--network", metavar="PKG.MOD:FN", help="Your own network, as trial 0.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its weights, a .safetensors file.",
+)
+@click.option(
+    "--data",
+    default="digits",
+    show_default=True,
+    metavar="DATA",
+    help="digits, folder:PATH (or a .zip of it) or hf:NAME.",
+)
+@click.option("--task", metavar="PKG.MOD:FN", help="Your own task instead of --data.")
+@click.option(
+    "--objective",
+    "objectives",
+    multiple=True,
+    metavar="NAME|FILE:NAME",
+    help="What to trade off; repeat it.  [default: accuracy, latency_ms]",
+)
+@click.option(
+    "--constraint",
+    "constraints",
+    multiple=True,
+    metavar="TEXT",
+    help="A hard limit such as 'latency_ms<=5'; repeat it.",
+)
+@click.option(
+    "--preset",
+    "presets",
+    multiple=True,
+    metavar="NAME",
+    help="A published network to try first; repeat it.",
+)
+@click.option(
+    "--strategy",
+    default="nsga2",
+    show_default=True,
+    metavar="NAME",
+    help="Who proposes what to try next.",
+)
+@click.option(
+    "--promotion",
+    default="halving",
+    show_default=True,
+    metavar="NAME",
+    help="Who trains on at a rung: none, halving, hyperband.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Recorded trials over the study's life.",
+)
+@click.option(
+    "--hours",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="H",
+    help="Begin no trial after so many hours.",
+)
+@click.option(
+    "--epochs",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Full training of a candidate in the search.",
+)
+@click.option(
+    "--runner",
+    default="processes",
+    show_default=True,
+    metavar="NAME",
+    help="Who does the work: inline, processes, ray.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="How many at once.  [default: one for each core]",
+)
+@click.option("--study", metavar="NAME", help="Name of the study.  [default: made up]")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Everything random comes from it.",
+)
+@click.option(
+    "--from", "from_study", metavar="STUDY", help="Begin with the front of another study."
+)
+@click.option("--resume", is_flag=True, help="Go on with --study.")
+@click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
+@click.option("--fresh", is_flag=True, help="Reuse no earlier result.")
+@click.option("--dry-run", is_flag=True, help="Check everything, search nothing.")
+@shared
+@click.pass_context
+def search(context: click.Context, /, screen: Screen, recipe: Path | None, **options: Any) -> None:
+    """Search a space for a device; ends with a front.
+
+    The options may also stand in a file, under [search], by their long names:
+    nas search studies/RECIPE.toml
+    """
+    from nas import api
+    from nas.report.live import view
+    from nas.report.tables import front_table
+
+    if recipe is not None:
+        options = from_recipe(context, recipe, options)
+    for name in ("network", "weights", "from_study"):
+        if options[name] is None:
+            del options[name]
+    watch = view(screen.console(stderr=True), screen.quiet)
+    try:
+        with watch:
+            found = api.search(**options, watch=watch)
+    except KeyboardInterrupt:
+        _interrupted(context, watch.last)
+    if options["dry_run"]:
+        screen.answer(found.to_json(), lambda width: f"study {found.study!r} can be searched")
+        return
+    screen.answer(found.to_json(), lambda width: front_table(found, width))
+    propose(screen, found)
+
+
+def propose(screen: Screen, found: Any) -> None:
+    """What to type after a search: look at the front, pick a point, ship it."""
+    if not found.members:
+        screen.next(["show", found.study])
+        return
+    from nas.report.pick import pick
+
+    knee = str(pick(found).member.trial)
+    screen.next(
+        ["front", found.study, "--plot", "front.html"],
+        ["pick", found.study],
+        ["export", found.study, knee, "--output", "out/"],
+    )
+
+
+def from_recipe(context: click.Context, path: Path, options: dict[str, Any]) -> dict[str, Any]:
+    """The options with a recipe's values; what was typed wins over the recipe.
+
+    Raises:
+        NasError: for a file that cannot be read, an unknown name or a value of the wrong kind.
+    """
+    known = {
+        _long(p): p for p in context.command.params
+        if isinstance(p, click.Option) and p.name not in NOT_IN_RECIPES
+    }  # fmt: skip
+    merged = dict(options)
+    for name, value in read_recipe(path).items():
+        if name not in known:
+            raise unknown(f"option in {path}", name, known)
+        option = known[name]
+        key = str(option.name)
+        if context.get_parameter_source(key) is not ParameterSource.COMMANDLINE:
+            merged[key] = _typed(context, path, option, value)
+    return merged
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The [search] table of a recipe."""
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NasError(
+            f"no recipe at {str(path)!r}",
+            f"name a .toml file; a space goes behind its option: nas search --space {path}",
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise NasError(f"cannot read the recipe {str(path)!r}: {error}",
+                       "it is a TOML file with a table [search]") from None  # fmt: skip
+    others = [name for name in data if name != "search"]
+    if others or not isinstance(data.get("search"), dict):
+        named = f": it has {', '.join(others)} outside [search]" if others else ""
+        raise NasError(f"{str(path)!r} is not a recipe{named}",
+                       "put the options under one table: [search]")  # fmt: skip
+    return dict(data["search"])
+
+
+def _typed(context: click.Context, path: Path, option: click.Option, value: Any) -> Any:
+    """A value of the recipe as the option would have it."""
+    name = _long(option)
+    if option.is_flag != isinstance(value, bool):
+        raise NasError(
+            f"{path}: {name} = {value!r} is not {'true or false' if option.is_flag else 'a value'}",
+            f"see: {context.command_path} --help",
+        )
+    if option.multiple:
+        value = value if isinstance(value, list) else [value]
+    if isinstance(value, dict) or (isinstance(value, list) and not option.multiple):
+        raise NasError(
+            f"{path}: {name} takes one value, not {value!r}", f"see: {context.command_path} --help"
+        )
+    try:
+        return option.type_cast_value(context, value)
+    except click.BadParameter as error:
+        raise NasError(
+            f"{path}: {name}: {error.message.rstrip('.')}", f"see: {context.command_path} --help"
+        ) from None
+
+
+def _long(option: click.Parameter) -> str:
+    return option.opts[0].removeprefix("--")
+
+
+def _interrupted(context: click.Context, last: Any) -> None:
+    """Says what is kept and how to go on; exits with 130."""
+    if last is None:
+        raise KeyboardInterrupt
+    done = sum(t.state != "running" for t in last.trials)
+    words = ["nas", "search", "--study", last.spec.name, "--resume"]
+    for name in ("storage", "runner", "workers"):
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            words += [f"--{name}", str(context.params[name])]
+    click.echo(
+        f"interrupted: {done} of {last.spec.trials} trials of {last.spec.name!r} are kept\n"
+        f"  go on: {shlex.join(words)}",
+        err=True,
+    )
+    context.exit(130)

@@ -1,0 +1,113 @@
+"""Lists for people: spaces, devices, studies, what a network costs, what was exported."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from nas.core.measurement import Measurement
+from nas.report.networks import grouped
+from nas.report.numbers import interval, plain, with_unit
+from nas.report.tables import cell, listing, origin, pair_table
+
+Row = Mapping[str, Any]
+
+
+def spaces_table(rows: Sequence[Row]) -> RenderableType:
+    """Each space: its size and what it is about, then its presets."""
+    parts: list[RenderableType] = []
+    for row in rows:
+        if "error" in row:
+            parts.append(Text.assemble((row["name"], "bold"), f"  cannot be used: {row['error']}"))
+            continue
+        size = "endless" if not math.isfinite(row["size"]) else f"{row['size']:.3g}"
+        parts.append(Text.assemble(
+            (row["name"], "bold"), f"  {row['decisions']} decisions, {size} networks"
+        ))  # fmt: skip
+        about = [row["about"], row.get("shadows")]
+        if row["presets"]:
+            about.append("presets: " + ", ".join(row["presets"]))
+        parts += [Padding(Text(text), (0, 0, 0, 2)) for text in about if text]
+    return Group(*parts) if parts else Text("no search space found")
+
+
+def devices_table(rows: Sequence[Row]) -> RenderableType:
+    """Each device profile, and whether the device is here."""
+    shown = [
+        {"device": r["name"], "here": r["attached"], "runtime": r["runtime"], "what": r["title"]}
+        for r in rows
+    ]
+    notes = [Text(r["shadows"], style="dim") for r in rows if r.get("shadows")]
+    return Group(listing(shown, "no device profile found"), *notes)
+
+
+def studies_table(rows: Sequence[Row]) -> RenderableType:
+    """Each study: what it searched, how far it is, when it last changed."""
+    shown = []
+    for row in rows:
+        counts = row["counts"]
+        over = sum(n for state, n in counts.items() if state != "running")
+        shown.append({
+            "study": row["name"],
+            "searched": f"{row['space']}, {row['data']}, {row['device']}",
+            "trials": f"{over}/{row['trials']}",
+            "state": "running" if row["running"] else "done" if over >= row["trials"] else "open",
+            "changed": str(row["updated"])[:16].replace("T", " "),
+        })  # fmt: skip
+    return listing(shown, "no study in this database yet")
+
+
+def profile_table(target: str, found: Row) -> RenderableType:
+    """What a network costs: training form and deployed form side by side, then the rest."""
+    deployed = found["deploy"]
+    rows = [
+        ("input", " x ".join(map(str, found["input"]))),
+        ("params", _both(found["params"], deployed["params"])),
+        ("MACs", _both(found["macs"], deployed["macs"])),
+        ("FLOPs", _both(2 * found["macs"], 2 * deployed["macs"]) + "  (2 x MACs)"),
+        ("activations", plain(found["activations"])),
+    ]
+    if "nonzero" in found:
+        sparse = found["nonzero"]
+        rows.append(("non-zero", f"{plain(sparse['params'])} params, {plain(sparse['macs'])} MACs"))
+    rows.append(("peak memory", f"{plain(found['peak_memory_mb'])} MB"))
+    size = f"{plain(found['size_mb'])} MB"
+    rows.append(("size", f"{size}  {found['size_basis']}" if "size_basis" in found else size))
+    if "latency_ms" in found:
+        timing = Measurement.from_json(found["latency_ms"])
+        rows.append(("latency", f"{interval(timing)}  {origin(timing)}"))
+    missing = found["uncounted_ops"]
+    rows.append(("not counted", cell(missing) if missing else "nothing"))
+    rows += list(grouped(found.get("choices", {})).items())
+    parts: list[RenderableType] = [Text(target, style="bold"), pair_table(rows)]
+    if "layers" in found:
+        parts += [Text(), _layers(found["layers"])]
+    return Group(*parts)
+
+
+def export_table(found: Row) -> RenderableType:
+    """What was written and what was proven about it."""
+    rows = []
+    for name, value in found.items():
+        if isinstance(value, Mapping) and {"value", "low", "high", "source"} <= set(value):
+            measurement = Measurement.from_json(value)
+            rows.append((name, f"{interval(measurement)}  {origin(measurement)}"))
+        else:
+            rows.append((name, cell(value)))
+    return pair_table(rows)
+
+
+def _both(trained: float, deployed: float) -> str:
+    if trained == deployed:
+        return with_unit(plain(trained), "")
+    return f"{plain(trained)} in training, {plain(deployed)} deployed"
+
+
+def _layers(layers: Mapping[str, Row]) -> RenderableType:
+    rows = [{"layer": name or "(whole)", **counts} for name, counts in layers.items()]
+    return listing(rows, "no layers")
