@@ -1,0 +1,1 @@
+"""The torch networks that search spaces build: token mixers, blocks and skeletons."""

@@ -1,0 +1,49 @@
+"""Weights fixed at zero: a random mask on every matrix and convolution (SLaK, PeLK).
+
+The published networks move their masks during training; these stay where they were drawn. The
+density is the same in every layer.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class FixedMask(nn.Module):
+    """Keeps `round(density * count)` entries of a weight, drawn evenly, and zeroes the others."""
+
+    mask: Tensor
+
+    def __init__(self, weight: Tensor, density: float) -> None:
+        super().__init__()
+        self.live = round(density * weight.numel())
+        mask = torch.zeros(weight.numel(), dtype=torch.bool, device=weight.device)
+        mask[torch.randperm(weight.numel(), device=weight.device)[: self.live]] = True
+        self.register_buffer("mask", mask.view_as(weight))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight with its dead entries at zero; they get no gradient."""
+        return weight * self.mask
+
+
+def sparsify(module: nn.Module, density: float) -> None:
+    """Masks every two- and four-dimensional weight of `module`, in place; nothing at density 1."""
+    if density == 1:
+        return
+    for layer in list(module.modules()):
+        weight = getattr(layer, "weight", None)
+        if isinstance(weight, nn.Parameter) and weight.dim() in (2, 4):
+            parametrize.register_parametrization(layer, "weight", FixedMask(weight, density))
+
+
+def settle(module: nn.Module) -> list[str]:
+    """Removes every parametrization of `module`, in place, leaving its value; names the layers."""
+    settled = []
+    for name, layer in module.named_modules():
+        if parametrize.is_parametrized(layer):
+            for tensor in list(layer.parametrizations):
+                parametrize.remove_parametrizations(layer, tensor, leave_parametrized=True)
+            settled.append(name)
+    return settled

@@ -1,0 +1,1 @@
+"""Transforms from module to module, each with a report of what it did."""

@@ -1,0 +1,145 @@
+"""The deployed form: branches merged, norms multiplied into weights, dead taps cut off.
+
+Exact in eval mode up to one rounding (`nas.networks.merge`). What a layer's own merge looks like is
+in its file, beside its forward; this file only walks the network and treats sequences of plain
+layers, in anybody's network.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from copy import deepcopy
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from nas.networks.depthwise import Mergeable, Size
+from nas.networks.log import Log
+from nas.networks.merge import BatchNorm, Linear, fold_backward, fold_forward
+from nas.networks.residual import DropPath
+from nas.networks.sparse import settle
+from nas.transforms.report import Report
+
+
+@runtime_checkable
+class Absorbent(Protocol):
+    """A block that multiplies its norms into its own layers, in place."""
+
+    keeps_norms: bool  # whether the family's own deployed form leaves them alone
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Leaves identities where it succeeded."""
+
+
+def fold(
+    module: nn.Module, input_shape: tuple[int, ...], *, published: bool = False
+) -> tuple[nn.Module, Report]:
+    """A deployed copy of `module` in eval mode, and what was done; `module` is untouched.
+
+    Args:
+        module: any network; it must run in eval mode on one example.
+        input_shape: of one example, `(C, H, W)`: kernels are cut to the maps it leads to.
+        published: stop where the family's own code stops, to compare counts with its paper:
+            RepLKNet merges parallel branches and leaves its other norms (0.2 % more parameters).
+    """
+    copy = deepcopy(module).eval()
+    log = Log()
+    for path in settle(copy):
+        log.touch(path, "mask applied for good: real zeros")
+    shared = {id(m) for m, times in _appearances(copy).items() if times > 1}
+    copy = _merge(copy, "", _sizes(copy, input_shape), log)
+    _absorb(copy, "", shared, log, published)
+    return copy.eval(), Report("fold", tuple(log.touched), tuple(log.skipped))
+
+
+def _appearances(module: nn.Module) -> Counter[nn.Module]:
+    return Counter(m for _, m in module.named_modules(remove_duplicate=False))
+
+
+def _merges(layer: nn.Module) -> bool:
+    return isinstance(layer, Mergeable)
+
+
+def _sizes(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Size]:
+    """The height and width that each mergeable layer sees, by path; computed without numbers."""
+    sizes: dict[str, Size] = {}
+
+    def note(path: str) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            sizes[path] = (inputs[0].shape[-2], inputs[0].shape[-1])
+
+        return hook
+
+    handles = [
+        layer.register_forward_pre_hook(note(path))
+        for path, layer in module.named_modules()
+        if _merges(layer)
+    ]
+    if handles:
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
+        dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
+        example = torch.empty(1, *input_shape, dtype=dtype, device="meta")
+        with torch.no_grad():
+            torch.func.functional_call(module, shapes, (example,))
+    for handle in handles:
+        handle.remove()
+    return sizes
+
+
+def _merge(module: nn.Module, path: str, sizes: dict[str, Size], log: Log) -> nn.Module:
+    """Replaces every layer that merges, outermost first."""
+    if isinstance(module, Mergeable) and path in sizes:
+        return module.deployed(path, sizes[path], log)
+    for name, child in list(module.named_children()):
+        setattr(module, name, _merge(child, f"{path}.{name}".lstrip("."), sizes, log))
+    return module
+
+
+def _absorb(module: nn.Module, path: str, shared: set[int], log: Log, published: bool) -> None:
+    """Folds norms from the inside out, and removes what only training needs."""
+    for name, child in list(module.named_children()):
+        inside = f"{path}.{name}".lstrip(".")
+        if isinstance(child, DropPath | nn.Dropout):
+            setattr(module, name, nn.Identity())
+        else:
+            _absorb(child, inside, shared, log, published)
+    if isinstance(module, Absorbent):
+        if not (published and module.keeps_norms):
+            module.absorb_norms(path, log)
+    elif isinstance(module, nn.Sequential) and not published:
+        _fold_sequence(module, path, shared, log)
+
+
+def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Log) -> None:
+    """Folds each batch norm of a chain of layers into the one before it, or the one after."""
+    layers = list(sequence.named_children())
+    for i, (name, norm) in enumerate(layers):
+        inside = f"{path}.{name}".lstrip(".")
+        if isinstance(norm, nn.LayerNorm) or type(norm).__name__ == "ChannelNorm":
+            log.skip(inside, f"{type(norm).__name__} depends on the input")
+        if not isinstance(norm, BatchNorm):
+            continue
+        before = next((m for _, m in reversed(layers[:i]) if not _is_nothing(m)), None)
+        after = next((m for _, m in layers[i + 1 :] if not _averages(m)), None)
+        if any(id(m) in shared for m in (norm, before, after)):
+            log.skip(inside, "used in more than one place")
+        elif isinstance(before, Linear):
+            if fold_backward(inside, before, norm, log):
+                sequence[i] = nn.Identity()
+        elif after is None:
+            log.skip(inside, "no layer beside it to fold into")
+        elif fold_forward(inside, norm, after, log):
+            sequence[i] = nn.Identity()
+
+
+def _is_nothing(module: nn.Module) -> bool:
+    return isinstance(module, nn.Identity)
+
+
+def _averages(module: nn.Module) -> bool:
+    """Whether a factor and a constant per channel pass through: identities, global means."""
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return module.output_size in (1, (1, 1))
+    return isinstance(module, nn.Identity | nn.Flatten)
