@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import (
     BaseDistribution,
@@ -14,6 +17,7 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseGASampler, BaseSampler, RandomSampler
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
@@ -101,7 +105,8 @@ class Mirror:
         before = self._storage.get_study_system_attrs(self._id)
         self._study.sampler = sampler
         try:
-            trial = self._study.ask(self.distributions)
+            with quiet():
+                trial = self._study.ask(self.distributions)
         finally:
             self._study.sampler = self._idle
         after = self._storage.get_study_system_attrs(self._id)
@@ -168,15 +173,27 @@ class Mirror:
 def _new_study(
     storage: InMemoryStorage, objectives: Sequence[Objective], sampler: BaseSampler
 ) -> optuna.Study:
-    """An empty study, without the line that Optuna logs for each new one."""
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    try:
+    with quiet():
         return optuna.create_study(
             storage=storage,
             study_name=_STUDY,
             sampler=sampler,
             directions=[o.goal for o in objectives],
         )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Optuna without its log lines and its notes on what is experimental.
+
+    Where all results agree a Gaussian process divides by nothing, and deals with it: no warning
+    of that either.
+    """
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
     finally:
         optuna.logging.set_verbosity(level)

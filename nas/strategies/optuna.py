@@ -6,14 +6,12 @@ Optuna's samplers: Akiba et al. 2019 (Optuna); NSGA-II: Deb et al. 2002; NSGA-II
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseGASampler, BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 
@@ -22,7 +20,7 @@ from nas.core.errors import NasError, unknown
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
-from nas.strategies.mirror import Mirror, decode, encode
+from nas.strategies.mirror import Mirror, decode, encode, quiet
 from nas.strategies.protocol import proposal_seed
 
 SHORT = {
@@ -33,10 +31,12 @@ SHORT = {
     "gp": "GPSampler",
     "qmc": "QMCSampler",
 }
-# What cannot be made from a seed alone, or keeps its state as a pickle, which no column may hold.
+# What needs more than a seed, keeps its state as a pickle (no column may hold one), or cannot
+# search every space (a `Real` has no grid).
 _LEFT_OUT = {
     "BaseSampler",
     "BaseGASampler",
+    "BruteForceSampler",
     "CmaEsSampler",
     "GridSampler",
     "PartialFixedSampler",
@@ -92,13 +92,11 @@ class OptunaStrategy:
             self._start()
             self._follow(history)
         proposals = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            for number in range(len(history.proposals), len(history.proposals) + count):
-                raw, written = self._mirror.ask(self._whole(self._sampler(number)))
-                notes = {"params": raw, **written}
-                self._asked.append(notes)
-                proposals.append(Proposal(decode(self._space, raw), notes))
+        for number in range(len(history.proposals), len(history.proposals) + count):
+            raw, written = self._mirror.ask(self._whole(self._sampler(number)))
+            notes = {"params": raw, **written}
+            self._asked.append(notes)
+            proposals.append(Proposal(decode(self._space, raw), notes))
         return proposals
 
     def _start(self) -> None:
@@ -155,8 +153,7 @@ class OptunaStrategy:
             }
         elif self._name == "GPSampler":
             given["warn_independent_sampling"] = False
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
+        with quiet():
             made: BaseSampler = getattr(optuna.samplers, self._name)(**given)
         return made
 
