@@ -1,0 +1,88 @@
+"""The rules of a measurement, and when two measurements may be compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nas.core.architecture import digest
+from nas.hardware import agent
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of a measurement; numbers taken under different rules are not compared.
+
+    Args:
+        gate: a sample counts while the reference kernel beside it is within this factor of the
+            session's p10. quietest: share of samples kept where fewer pass the gate.
+        quantile: the estimate, of the gated samples.
+        warm_s, warm_cap_s: least and most seconds of warm-up for each network.
+        visit_s: how long a pass stays with a network. group_s: how long between reference runs.
+        min_passes, max_passes: passes over all networks.
+        width: relative half-width of the 90 % within-process interval to stop at.
+        seconds: time for each network; where it runs out first, `converged` is false.
+        call_cap_s: a single call longer than this is a hang.
+        between: relative standard deviation between processes, assumed until it is measured, with
+            one thread; `between_shared` with several threads on a shared host.
+        drift: how far an anchor may move within a session before the session is repeated.
+        memory_share: share of the host's memory that the measuring process may map.
+    """
+
+    gate: float = 1.25
+    quietest: float = 0.2
+    quantile: float = 0.25
+    warm_s: float = 0.05
+    warm_cap_s: float = 0.5
+    visit_s: float = 0.012
+    group_s: float = 0.002
+    min_passes: int = 6
+    max_passes: int = 60
+    width: float = 0.02
+    seconds: float = 0.4
+    call_cap_s: float = 10.0
+    between: float = 0.03
+    between_shared: float = 0.08
+    drift: float = 0.05
+    memory_share: float = 0.75
+
+    @property
+    def version(self) -> str:
+        """Names the agent's version and these rules.
+
+        >>> Protocol().version == Protocol(gate=1.25).version != Protocol(gate=1.5).version
+        True
+        """
+        return f"{agent.VERSION}-{digest(dataclasses.asdict(self))[:8]}"
+
+
+CONDITIONS = ("protocol", "device", "host", "workload", "threads")
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05) -> list[str]:
+    """What forbids comparing two records of latency; empty where they may be compared.
+
+    Two numbers are comparable when protocol, device profile, host, workload, threads, runtime with
+    its version and governor agree, and no anchor differs by more than `drift`: anchors are the same
+    networks everywhere, so what moves them would move the candidates. A number without converged
+    samples is comparable, its interval says how little it is worth.
+
+    >>> differences({"device": "cpu"}, {"device": "a100"})
+    ["device: 'cpu' and 'a100'"]
+    """
+    found = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in CONDITIONS if a.get(k) != b.get(k)]
+    sessions = [record["sessions"][0] for record in (a, b) if record.get("sessions")]
+    if len(sessions) < 2:
+        return found
+    one, two = sessions
+    if one["runtime"] != two["runtime"]:
+        found.append(f"runtime: {one['runtime']} and {two['runtime']}")
+    if one["before"]["governor"] != two["before"]["governor"]:
+        found.append(f"governor: {one['before']['governor']} and {two['before']['governor']}")
+    for name in sorted(set(one["anchors_ms"]) & set(two["anchors_ms"])):
+        ratio = two["anchors_ms"][name] / one["anchors_ms"][name]
+        if abs(ratio - 1) > drift:
+            found.append(f"anchor {name}: {ratio - 1:+.1%}")
+    return found

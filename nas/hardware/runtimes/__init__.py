@@ -1,0 +1,1 @@
+"""What runs a deployed form: one module for each runtime, named as its package."""

@@ -1,0 +1,250 @@
+"""Latency of exported files on this host: leased, gated, interleaved, with an interval.
+
+The measuring itself happens in `nas.hardware.agent`, a fresh process for each batch; this side
+turns samples into `Measurement`s by one code path for every device and runner. Why a low quantile
+of gated samples, shuffled passes and two terms of doubt: on a shared host a median of one block
+repeats within 10-15 %, this within 1-4 %, and the spread inside one process is at most half of the
+spread between processes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.core.errors import NasError
+from nas.core.job import Workload
+from nas.core.measurement import Measurement
+from nas.hardware import agent
+from nas.hardware.anchors import write_anchors
+from nas.hardware.device import Device, attached, host_fingerprint, host_id
+from nas.hardware.lease import Lease
+from nas.hardware.protocol import Protocol
+from nas.hardware.session import Asked, Session, sessions
+
+KEPT_SAMPLES = 400
+Z90 = 1.645
+PROTOCOL = Protocol().version
+
+
+def measure(
+    files: Sequence[Path],
+    device: Device,
+    lease: Lease,
+    workload: Workload | None = None,
+    processes: int = 1,
+    protocol: Protocol | None = None,
+    *,
+    basis: str,
+    seed: int = 0,
+) -> list[Measurement | str]:
+    """`latency_ms` of each file, or the reason why there is none, in the order given.
+
+    The files are timed together, interleaved, in `processes` fresh processes, each under the lease
+    (finalists deserve three). A file that fails, hangs or kills the agent fails alone. The value is
+    of one call with `workload.batch` examples, in milliseconds; `record` holds quantiles, samples,
+    versions and state of the host.
+
+    Raises: NasError if the device is not this host or its runtime is not `onnxruntime`.
+    """
+    workload, protocol = workload or Workload(), protocol or Protocol()
+    _refuse(device)
+    before = host_fingerprint()
+    reasons: dict[int, str] = {}
+    for index, path in enumerate(files):
+        if not path.is_file():
+            reasons[index] = f"no such file: {path}"
+    runs: list[Run] = []
+    with tempfile.TemporaryDirectory(prefix="nas-anchors-") as folder:
+        asked = Asked(
+            tuple(files), write_anchors(Path(folder)), device, lease, workload, protocol, seed
+        )
+        for process in range(processes):
+            alive = [i for i in range(len(files)) if i not in reasons]
+            if not alive:
+                break
+            found, failures = run(asked, alive, seed + 1000 * process)
+            reasons |= failures
+            runs += found
+    spread = _between(runs, protocol, device.threads)
+    common = {
+        "protocol": protocol.version,
+        "device": device.name,
+        "workload": workload.name,
+        "batch": workload.batch,
+        "threads": device.threads,
+        "host": host_id(),
+        "fingerprint": before,
+        "host_changed": host_fingerprint() != before,
+    }
+    return [
+        reasons[i] if i in reasons else _measurement(i, runs, spread, common, protocol, basis)
+        for i in range(len(files))
+    ]
+
+
+def runtime_version(device: Device) -> str:
+    """What a timing on this device is filed under: `onnxruntime 1.31.1, 1 thread`."""
+    _refuse(device)
+    plural = "" if device.threads == 1 else "s"
+    return f"onnxruntime {version('onnxruntime')}, {device.threads} thread{plural}"
+
+
+def _refuse(device: Device) -> None:
+    if not attached(device):
+        raise NasError(
+            f"device {device.name!r} ({device.title}) is not attached to this host",
+            "measure on --device cpu, or let its latency be predicted",
+        )
+    if device.kind != "cpu" or device.runtime != "onnxruntime":
+        raise NasError(
+            f"device {device.name!r} runs {device.runtime} on {device.kind}, "
+            "which cannot be timed here",
+            "only onnxruntime on a processor can be timed: --device cpu",
+        )
+
+
+# --- statistics --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Run:
+    """A session that ended: estimates by candidate's index and anchor's name, and its drift."""
+
+    session: Session
+    estimates: dict[int | str, dict[str, Any]]
+    drift: float
+    repeated: bool
+
+
+def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int, str]]:
+    """Times the files once in a fresh process; once more if an anchor drifted beyond its bound."""
+    for repeated in (False, True):
+        found, reasons = sessions(asked, alive, seed + repeated)
+        runs = [summary(session, asked.protocol, repeated) for session in found]
+        alive = [i for i in alive if i not in reasons]
+        if not alive or all(r.drift <= asked.protocol.drift for r in runs):
+            break
+    return runs, reasons
+
+
+def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
+    """The estimates of a session, and how far its anchors moved from one half to the other."""
+    base = float(np.quantile(session.end["reference"], 0.1))
+    plain = dataclasses.asdict(rules)
+    estimates, drift = {}, 0.0
+    for name, result in session.results.items():
+        samples, refs, passes = (np.array(result[k]) for k in ("samples", "refs", "passes"))
+        estimates[name] = agent.estimate(samples, refs, passes, base, plain)
+        if isinstance(name, str):
+            early = passes <= np.median(passes)
+            first, last = (
+                agent.estimate(samples[m], refs[m], passes[m], base, plain)["value"]
+                for m in (early, ~early)
+            )
+            drift = max(drift, abs(last / first - 1))
+    return Run(session, estimates, drift, repeated)
+
+
+def _between(runs: list[Run], rules: Protocol, threads: int) -> tuple[float, str]:
+    """Relative standard deviation between processes, and where that figure comes from.
+
+    The assumed figure weighs as much as two observed deviations; files and anchors are pooled,
+    since what differs between processes (memory layout, clock) meets all of them.
+    """
+    assumed = rules.between if threads == 1 else rules.between_shared
+    seen: dict[int | str, list[float]] = {}
+    for each in runs:
+        for name, found in each.estimates.items():
+            seen.setdefault(name, []).append(float(np.log(found["value"])))
+    repeated = [np.array(v) for v in seen.values() if len(v) > 1]
+    freedom = sum(v.size - 1 for v in repeated)
+    if not freedom:
+        return assumed, "assumed"
+    squares = sum(float(((v - v.mean()) ** 2).sum()) for v in repeated)
+    return float(np.sqrt((2 * assumed**2 + squares) / (2 + freedom))), "measured"
+
+
+def _measurement(
+    index: int,
+    runs: list[Run],
+    spread: tuple[float, str],
+    common: dict[str, Any],
+    rules: Protocol,
+    basis: str,
+) -> Measurement:
+    """One file's number: the median of its processes, with both terms of doubt.
+
+    A repeat of the whole step differs from this one by the doubt of both, hence the root of two.
+    """
+    own = [r for r in runs if index in r.estimates]
+    found = [r.estimates[index] for r in own]
+    value = float(np.median([f["value"] for f in found])) / 1e3
+    within = float(np.sqrt(np.mean([(f["se"] / f["value"]) ** 2 for f in found])))
+    between, known = spread
+    # A measured spread between processes already contains the spread within them.
+    one = between if known == "measured" else float(np.hypot(within, between))
+    # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
+    se = value * one * float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
+    half = Z90 * np.sqrt(2) * se
+    record = {
+        **common,
+        **{f"{q}_ms": _ms(np.median([f[q] for f in found])) for q in ("p50", "p90", "p99")},
+        "kept": sum(f["kept"] for f in found),
+        "n": sum(f["n"] for f in found),
+        "passes": [f["passes"] for f in found],
+        "processes_ms": [_ms(f["value"]) for f in found],
+        "within": round(within, 5),
+        "between": round(between, 5),
+        "between_is": known,
+        "noisy": any(f["noisy"] for f in found),
+        "converged": all(_converged(f, r, rules) for f, r in zip(found, own, strict=True)),
+        "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
+    }
+    return Measurement(
+        "latency_ms", value, "ms", value - float(half), value + float(half), se,
+        record["kept"], "measured", basis, record,
+    )  # fmt: skip
+
+
+def _converged(found: dict[str, Any], run: Run, rules: Protocol) -> bool:
+    narrow = found["width"] <= rules.width and not found["noisy"]
+    return bool(narrow and run.drift <= rules.drift)
+
+
+def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
+    """What one session saw: samples (evenly thinned), anchors, the host before and after."""
+    result = run.session.results[index]
+    start, end = run.session.start, run.session.end
+    keep = np.unique(np.linspace(0, len(result["samples"]) - 1, limit).round().astype(int))
+    return {
+        "samples_us": [_us(result["samples"][i]) for i in keep],
+        "load_s": result["load_s"],
+        "first_call_ms": result["first_ms"],
+        "anchors_ms": {n: _ms(f["value"]) for n, f in run.estimates.items() if isinstance(n, str)},
+        "reference_us": _us(np.quantile(end["reference"], 0.1)),
+        "drift": round(run.drift, 4),
+        "repeated": run.repeated,
+        "runtime": start["runtime"],
+        "versions": start["versions"],
+        "affinity": start["affinity"],
+        "before": start["state"],
+        "after": end["state"],
+        "seconds": round(end["warm_s"] + end["pass_s"], 2),
+    }
+
+
+def _ms(microseconds: Any) -> float:
+    return round(float(microseconds) / 1e3, 5)
+
+
+def _us(microseconds: Any) -> float:
+    """Microseconds to four figures: enough for any statistic, and short in JSON."""
+    return float(f"{float(microseconds):.4g}")
