@@ -164,7 +164,7 @@ def _engine(url: URL, path: Path | None, read_only: bool) -> Engine:
 def _sealed(path: Path) -> bool:
     """Whether nobody can be writing: an archive on a read-only medium, which cannot be locked."""
     log = path.with_name(path.name + "-wal")
-    return not os.access(path.parent, os.W_OK) and not log.exists()
+    return not os.access(path.parent, os.W_OK, effective_ids=True) and not log.exists()
 
 
 def _connect(connection: sqlite3.Connection, record: Any) -> None:

@@ -127,4 +127,4 @@ def _storable(text: str) -> str:
     >>> _storable("no image: caf\\udce9.png")
     'no image: caf\\\\udce9.png'
     """
-    return text.encode("utf-8", "backslashreplace").decode().replace("\\x00", "\\\\x00")
+    return text.encode("utf-8", "backslashreplace").decode().replace("\x00", "\\x00")
