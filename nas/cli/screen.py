@@ -52,7 +52,9 @@ class Screen:
             self.text(json.dumps(finite(document), indent=2, allow_nan=False) + "\n")
             return
         console = self.console()
-        console.print(shown(console.width))
+        with console.capture() as captured:  # written by us, so that a closed pipe stays quiet
+            console.print(shown(console.width))
+        self.text(captured.get())
 
     def text(self, text: str) -> None:
         """Writes text to stdout as it is."""

@@ -132,6 +132,7 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
     nas search studies/RECIPE.toml
     """
     from nas import api
+    from nas.report.documents import front_document
     from nas.report.live import view
     from nas.report.tables import front_table
 
@@ -147,9 +148,9 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
     except KeyboardInterrupt:
         _interrupted(context, watch.last)
     if options["dry_run"]:
-        screen.answer(found.to_json(), lambda width: f"study {found.study!r} can be searched")
+        screen.answer(front_document(found), lambda width: f"study {found.study!r} can be searched")
         return
-    screen.answer(found.to_json(), lambda width: front_table(found, width))
+    screen.answer(front_document(found), lambda width: front_table(found, width))
     propose(screen, found)
 
 

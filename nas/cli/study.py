@@ -38,7 +38,7 @@ def front(
 ) -> None:
     """Show a study's front, with intervals and membership."""
     from nas import api
-    from nas.report.documents import front_csv
+    from nas.report.documents import front_csv, front_document
     from nas.report.tables import front_table
 
     if as_csv and screen.json:
@@ -50,7 +50,7 @@ def front(
     if as_csv:
         screen.text(front_csv(found))
     else:
-        screen.answer(found.to_json(), lambda width: front_table(found, width))
+        screen.answer(front_document(found), lambda width: front_table(found, width))
     screen.next(["pick" if found.members else "show", study])
 
 

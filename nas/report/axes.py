@@ -15,7 +15,6 @@ from nas.report.numbers import plain, short_unit
 
 Numbers = Mapping[str, Measurement]
 LOG_RANGE = 12.0
-_WORDS = {"10^6 bytes": "MB (10^6 bytes)"}
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Axis:
         stem = self.name
         for ending in ("_ms", "_mb", "_mj", "_ips"):
             stem = stem.removesuffix(ending)
-        unit = _WORDS.get(self.unit, short_unit(self.unit))
+        unit = short_unit(self.unit)
         named = f"{stem.replace('_', ' ')} ({unit})" if unit else stem.replace("_", " ")
         return f"{named}, {'lower' if self.goal == 'minimize' else 'higher'} is better"
 

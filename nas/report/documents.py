@@ -7,12 +7,26 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.core.front import Front, counts, measure, seed_deviation
+from nas.core.front import Front, counts, front_of, measure, seed_deviation
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 
 Document = dict[str, Any]
+
+
+def front_document(front: Front) -> Document:
+    """`Front.to_json` without the timings' samples, which `nas show STUDY TRIAL --json` prints."""
+    document = front.to_json()
+    for row, member in zip(document["front"], front.members, strict=True):
+        row["measurements"] = {n: brief(m) for n, m in member.measurements.items()}
+    return document
+
+
+def brief(measurement: Measurement) -> Document:
+    """A measurement without the samples of its sessions."""
+    document = measurement.to_json()
+    return {**document, "record": {n: v for n, v in document["record"].items() if n != "sessions"}}
 
 
 def study_document(spec: StudySpec, trials: Sequence[Trial]) -> Document:
@@ -35,6 +49,7 @@ def study_document(spec: StudySpec, trials: Sequence[Trial]) -> Document:
         "seed": spec.seed,
         "network": spec.network,
         "trials": counts(trials),
+        "front": [m.trial for m in front_of(spec, trials).members],
         "rows": [_row(t, spec, deviation) for t in trials],
     }
 
@@ -105,7 +120,7 @@ def _row(trial: Trial, spec: StudySpec, deviation: float | None) -> Document:
         "origin": trial.origin,
         "state": trial.state,
         "choices": dict(trial.architecture.choices),
-        "measurements": {n: m.to_json() for n, m in found.items() if m is not None},
+        "measurements": {n: brief(m) for n, m in found.items() if m is not None},
         "violations": dict(trial.violations),
         "epochs": max((r.epochs for r in trial.rungs), default=0),
         "reused": trial.reused,

@@ -40,9 +40,7 @@ def footer(front: Front, today: date, beyond: int = 0) -> str:
 
     `beyond` is how many dominated trials lie outside the plot.
     """
-    runtimes = sorted({str(m.record["runtime"]) for member in front.members
-                       for m in member.measurements.values() if "runtime" in m.record})  # fmt: skip
-    parts = [counted(front.trials), "nas " + __version__, *runtimes, today.isoformat()]
+    parts = [counted(front.trials), "nas " + __version__, *_runtimes(front), today.isoformat()]
     if beyond:
         parts.insert(1, f"{beyond} far behind, outside the plot")
     return "  ·  ".join(parts)
@@ -68,3 +66,11 @@ def panel_axes(front: Front, dominated: Dominated) -> list[tuple[Axis, Axis]]:
 def is_predicted(member: Member, x: Axis, y: Axis) -> bool:
     """Whether either number of a point is predicted rather than measured."""
     return any(member.measurements[a.name].source == "predicted" for a in (x, y))
+
+
+def _runtimes(front: Front) -> list[str]:
+    """What ran the timed files: `onnxruntime 1.23.0`."""
+    records = [m.record for member in front.members for m in member.measurements.values()]
+    sessions = [session for record in records for session in record.get("sessions", ())]
+    versions = {pair for session in sessions for pair in session["runtime"].items()}
+    return [f"{name} {version}" for name, version in sorted(versions)]

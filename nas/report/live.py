@@ -16,7 +16,7 @@ from rich.text import Text
 from nas.core.front import Front, counts, measure
 from nas.core.measurement import Measurement
 from nas.report.axes import axis, pairs
-from nas.report.numbers import compact, duration, plain
+from nas.report.numbers import compact, duration, plain, with_unit
 from nas.report.tables import counted, front_rows
 
 if TYPE_CHECKING:  # a view only reads snapshots; the session brings the whole database with it
@@ -25,7 +25,8 @@ if TYPE_CHECKING:  # a view only reads snapshots; the session brings the whole d
     from nas.session import Snapshot
 
 Clock = Callable[[], float]
-MEMBERS, PLOT = 6, (64, 11)
+PLOT = (64, 10)  # columns and lines of the text plot
+HEAD = 6  # lines above the front
 
 
 class View(Protocol):
@@ -53,7 +54,7 @@ def view(console: Console, quiet: bool = False) -> View:
     """The view that suits the console: live on a terminal, lines elsewhere, silent if quiet."""
     if quiet:
         return Silent()
-    return Screen(console) if console.is_terminal else Lines(console)
+    return Display(console) if console.is_terminal else Lines(console)
 
 
 class Silent:
@@ -110,7 +111,7 @@ class Lines(Silent):
         self._console.print(f"{stamp:>6}  {text}", markup=False, highlight=False, soft_wrap=True)
 
 
-class Screen(Silent):
+class Display(Silent):
     """Progress, what runs, the front so far as a plot and a table, and the time left."""
 
     def __init__(self, console: Console, clock: Clock = time.monotonic) -> None:
@@ -140,7 +141,7 @@ class Screen(Silent):
             self._begun = done
         if self._shown != (done, snapshot.phase):
             self._shown = (done, snapshot.phase)
-            self._front = front_view(snapshot)
+            self._front = front_view(snapshot, self._live.console.height - HEAD)
         elapsed = self._clock() - self._start
         left = time_left(elapsed, done - self._begun, snapshot.spec.trials - done)
         self._live.update(Group(_head(snapshot, done, elapsed, left), self._front), refresh=True)
@@ -153,6 +154,10 @@ def told(trial: Trial, spec: StudySpec) -> str:
         measurement = measure(trial, objective, spec)
         if measurement is not None:
             parts.append(f"{objective.name} {compact(measurement)}")
+    if trial.state == "stopped" and trial.rungs:
+        last, score = trial.rungs[-1], spec.task.score_name
+        number = with_unit(plain(last.score), spec.task.score_unit)
+        parts.append(f"{score} {number} at epoch {last.epochs}")
     broken = [name for name, excess in trial.violations.items() if excess > 0]
     if broken:
         parts.append("breaks " + ", ".join(broken))
@@ -172,19 +177,27 @@ def time_left(elapsed: float, done: int, rest: int) -> float | None:
     return elapsed / done * max(0, rest) if done else None
 
 
-def front_view(snapshot: Snapshot) -> RenderableType:
-    """The front so far: a plot where two objectives are, and a small table."""
+def front_view(snapshot: Snapshot, lines: int) -> RenderableType:
+    """The front so far in so many lines: a small table, above it a plot where there is room."""
     front = snapshot.front
     if not front.members:
         return Text("no point on the front yet", style="dim")
-    others = []
-    members = {m.trial for m in front.members}
+    parts: list[RenderableType] = []
+    plot_lines = PLOT[1] + 5
+    if len(front.objectives) > 1 and lines >= plot_lines + 8:
+        parts.append(Text(scatter(front, _others(front, snapshot)) + "\n"))
+        lines -= plot_lines
+    return Group(*parts, *front_rows(front, most=max(1, (lines - 2) // 2)))
+
+
+def _others(front: Front, snapshot: Snapshot) -> list[dict[str, Measurement]]:
+    """The numbers of the trials that have all objectives but are not on the front."""
+    members, found = {m.key for m in front.members}, []
     for trial in snapshot.trials:
-        found = {o.name: measure(trial, o, snapshot.spec) for o in front.objectives}
-        if trial.number not in members and all(found.values()):
-            others.append({n: m for n, m in found.items() if m is not None})
-    plot = scatter(front, others) if len(front.objectives) > 1 else ""
-    return Group(Text(plot), *front_rows(front, most=MEMBERS))
+        known = {o.name: measure(trial, o, snapshot.spec) for o in front.objectives}
+        if trial.key not in members and all(known.values()):
+            found.append({n: m for n, m in known.items() if m is not None})
+    return found
 
 
 def scatter(

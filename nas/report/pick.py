@@ -14,6 +14,7 @@ from nas.core.front import Z90, Front, Member, signed
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.core.pareto import normalise
+from nas.report.documents import brief
 from nas.report.numbers import plain, with_unit
 
 KNEE = "knee"
@@ -49,7 +50,7 @@ class Pick:
             "key": self.member.key,
             "choices": dict(self.member.choices),
             "membership": self.member.membership,
-            "measurements": {n: m.to_json() for n, m in self.member.measurements.items()},
+            "measurements": {n: brief(m) for n, m in self.member.measurements.items()},
             "reason": self.reason,
             "next_best": self.next_best.trial if self.next_best else None,
             "regret": dict(self.regret),
@@ -168,16 +169,15 @@ def _read(member: Member, constraint: Constraint, confidence: float | None) -> f
     measurement = member.measurements[constraint.name]
     if constraint.quantile is None:
         return bound(measurement, constraint.sense, confidence)
-    record = measurement.record
-    kept = {**record, **record.get("quantiles", {})}
-    if constraint.quantile not in kept:
+    kept = measurement.record.get(f"{constraint.quantile}_ms")
+    if kept is None:
         raise NasError(
             f"trial {member.trial} has no {constraint.quantile} of {constraint.name}",
             f"only timings keep quantiles; write '{constraint.name}{constraint.sense}"
             f"{constraint.limit:g}'",
         )
     scale = bound(measurement, constraint.sense, confidence) / measurement.value
-    return float(kept[constraint.quantile]) * scale
+    return float(kept) * scale
 
 
 def _keeps(member: Member, constraints: Sequence[Constraint], confidence: float | None) -> bool:

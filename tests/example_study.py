@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from nas.core.architecture import Architecture
-from nas.core.front import Front, front_of
+from nas.core.front import Front, Member, front_of
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN
 from nas.core.study import StudySpec
@@ -35,10 +34,11 @@ def complete(number: int, accuracy: float, latency: float, **extra: float) -> Tr
     """A finished trial with 10 points of accuracy's doubt spread over it, and a timing."""
     rng = np.random.default_rng(number)
     name = measurement_name("latency_ms", "cpu", "b1", "trained")
+    session = {"runtime": {"onnxruntime": "1.23.0"}, "samples_us": [1.0, 2.0]}
     timing = Measurement(
         "latency_ms", latency, "ms", latency * 0.96, latency * 1.05, latency * 0.01, 300,
         "measured", "trained file",
-        {"p50": latency * 1.02, "p99": latency * 1.3, "runtime": "onnxruntime 1.23.0"},
+        {"p50_ms": latency * 1.02, "p99_ms": latency * 1.3, "sessions": [session]},
     )  # fmt: skip
     return Trial(
         number, Architecture("largekernel", choices(rng)), state="complete",
@@ -70,8 +70,27 @@ def trials() -> list[Trial]:
     return made
 
 
-@pytest.fixture
-def study() -> tuple[StudySpec, list[Trial], Front]:
+def study(*names: str) -> tuple[StudySpec, list[Trial], Front]:
     """The spec, the trials and their front."""
-    asked, made = spec(), trials()
+    asked, made = spec(*names), trials()
     return asked, made, front_of(asked, made)
+
+
+def front(rows: list[dict[str, tuple[float, float]]], membership: float = 1.0) -> Front:
+    """A front of points given as objective -> (value, half width of its interval)."""
+    objectives = tuple(BUILTIN[name] for name in rows[0])
+    members = tuple(
+        Member(number, f"k{number}", {"width": number}, membership,
+               {n: spread(n, *pair) for n, pair in row.items()})
+        for number, row in enumerate(rows)
+    )  # fmt: skip
+    states = {"complete": len(rows), "stopped": 0, "infeasible": 0, "failed": 0, "running": 0}
+    return Front("toy", "space", "cpu", objectives, members, states, 1.0, (0.0,) * len(objectives))
+
+
+def spread(name: str, value: float, half: float) -> Measurement:
+    """A measured number whose interval reaches `half` to either side."""
+    unit = BUILTIN[name].unit
+    return Measurement(
+        name, value, unit, value - half, value + half, half / 2, 9, "measured", "trained file"
+    )

@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console, RenderableType
+
+from nas.core.measurement import Measurement
+from nas.report import listings
+
+
+def printed(shown: RenderableType) -> str:
+    out = io.StringIO()
+    Console(file=out, width=80, highlight=False, markup=False).print(shown)
+    return out.getvalue()
+
+
+def test_spaces_show_size_presets_and_faults() -> None:
+    rows = [
+        {"name": "big", "file": "f", "about": "Nets.", "decisions": 9, "size": 2.5e20,
+         "presets": ["a", "b"], "shadows": "big: f is used instead of the shipped one"},
+        {"name": "real", "file": "f", "about": "", "decisions": 1, "size": float("inf"),
+         "presets": [], "shadows": None},
+        {"name": "bad", "file": "f", "error": "line 3: no"},
+    ]  # fmt: skip
+    assert [line.rstrip() for line in printed(listings.spaces_table(rows)).splitlines()] == [
+        "big  9 decisions, 2.5e+20 networks",
+        "  Nets.",
+        "  big: f is used instead of the shipped one",
+        "  presets: a, b",
+        "real  1 decisions, endless networks",
+        "bad  cannot be used: line 3: no",
+    ]
+    assert "no search space found" in printed(listings.spaces_table([]))
+
+
+def test_devices_say_whether_they_are_here() -> None:
+    row = {"name": "cpu", "title": "This computer", "kind": "cpu", "runtime": "onnxruntime",
+           "attached": True, "file": "f", "shadows": None}  # fmt: skip
+    text = printed(listings.devices_table([row]))
+    assert "cpu      yes  onnxruntime  This computer" in text
+    assert "no device profile found" in printed(listings.devices_table([]))
+
+
+@pytest.mark.parametrize(
+    ("running", "complete", "state"), [(True, 3, "running"), (False, 3, "open"), (None, 8, "done")]
+)
+def test_studies_say_how_far_they_are(running: bool | None, complete: int, state: str) -> None:
+    row = {"name": "one", "space": "s", "device": "cpu", "data": "digits", "trials": 8,
+           "counts": {"complete": complete, "running": 1}, "running": running,
+           "updated": "2026-11-21T08:30:11+00:00"}  # fmt: skip
+    text = printed(listings.studies_table([row]))
+    assert f"{complete}/8" in text
+    assert state in text
+    assert "2026-11-21 08:30" in text
+
+
+def test_a_profile_shows_both_forms_and_what_was_not_counted() -> None:
+    timing = Measurement("latency_ms", 4.0, "ms", 3.5, 4.5, 0.2, 99, "measured", "untrained form")
+    found = {
+        "input": [3, 224, 224], "params": 28589128, "macs": 4456000000, "activations": 1e7,
+        "deploy": {"params": 28589128, "macs": 4400000000}, "peak_memory_mb": 12.5,
+        "size_mb": 114.4, "size_basis": "ONNX file, opset 18", "uncounted_ops": {"aten::odd": 2},
+        "nonzero": {"params": 1e7, "macs": 2e9}, "latency_ms": timing.to_json(),
+        "choices": {"stages.0.kernel": 7}, "layers": {"": {"params": 5}, "stem": {"params": 3}},
+    }  # fmt: skip
+    text = printed(listings.profile_table("convnext_t", found))
+    for part in (
+        "3 x 224 x 224", "28.59 M\n", "4.456 G in training, 4.4 G deployed",
+        "8.912 G in training, 8.8 G deployed  (2 x MACs)", "10 M params, 2 G MACs",
+        "114.4 MB  ONNX file, opset 18", "4.00 [3.50, 4.50] ms  measured, untrained form",
+        "aten::odd 2", "(whole)",
+    ):  # fmt: skip
+        assert part in "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_an_export_is_listed_with_its_measurements() -> None:
+    timing = Measurement("latency_ms", 4.0, "ms", 3.5, 4.5, 0.2, 99, "measured", "trained file")
+    text = printed(listings.export_table({"file": "out/n.onnx", "latency_ms": timing.to_json()}))
+    assert "out/n.onnx" in text
+    assert "4.00 [3.50, 4.50] ms  measured, trained file" in text

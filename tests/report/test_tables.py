@@ -1,0 +1,81 @@
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+
+import pytest
+from example_study import front, spec, study, trials
+from rich.console import Console, RenderableType
+
+from nas.core.front import front_of
+from nas.core.measurement import Measurement
+from nas.report import tables
+from nas.report.documents import study_document, trial_document
+from nas.report.pick import pick
+
+
+def printed(shown: RenderableType, width: int = 80) -> str:
+    out = io.StringIO()
+    Console(file=out, width=width, highlight=False, markup=False).print(shown)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("names", [(), ("accuracy", "latency_ms", "params"), ("accuracy",)])
+def test_a_front_fits_80_columns(names: tuple[str, ...]) -> None:
+    _, _, made = study(*names)
+    lines = printed(tables.front_table(made)).splitlines()
+    assert max(map(len, lines)) <= 80
+    rows = {line.split()[0] for line in lines[3:-2:2]}
+    assert rows == {str(m.trial) for m in made.members}
+
+
+def test_every_point_has_interval_membership_and_network() -> None:
+    _, _, made = study()
+    text = printed(tables.front_table(made))
+    assert "    2  95.0 [92.9, 97.1] %  0.310 [0.298, 0.326] ms     likely 93 %    measured" in text
+    assert "       depth 1/3/2/3  kernel 7/7/3/31  mixer" in text
+    assert "[low, high]: where a repeat of the whole step falls with 90 %" in text
+
+
+def test_predicted_numbers_are_marked_and_explained() -> None:
+    made = front([{"accuracy": (90.0, 1.0), "latency_ms": (2.0, 0.5)}])
+    guess = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 9, "predicted", "datasheet")
+    member = made.members[0]
+    member = replace(member, measurements={**member.measurements, "latency_ms": guess})
+    text = printed(tables.front_table(replace(made, members=(member,))))
+    assert "~2.0 [1.0, 3.0] ms" in text
+    assert "partly ~" in text
+    assert "~ predicted, not measured (datasheet)" in text
+
+
+def test_an_empty_front_says_so() -> None:
+    text = printed(tables.front_table(front_of(spec(), [])))
+    assert "no trials" in text
+    assert "no point on the front" in text
+
+
+def test_a_pick_shows_why() -> None:
+    _, _, made = study()
+    text = printed(tables.pick_table(pick(made)))
+    assert "trial 2 of digits-1: the knee of 7 points" in text
+    assert "trial 3: accuracy +0.7 %, latency_ms +0.19 ms" in text
+    assert "1/3/2/3" in text
+
+
+def test_a_study_lists_every_trial() -> None:
+    asked, made, _ = study()
+    text = printed(tables.study_table(study_document(asked, made)))
+    assert "36 complete, 1 infeasible, 1 failed, 1 running" in text
+    for trial in made:
+        assert f"\n{trial.number:>5}  {trial.state}" in text
+    assert "out of memory" in text
+
+
+def test_a_trial_shows_its_training_and_its_faults() -> None:
+    asked, made = spec(), trials()
+    made[4] = replace(made[4], uncounted=("aten::odd",), reused="study other", error="gone")
+    text = printed(tables.trial_table(trial_document(asked, made, 4)))
+    for part in ("1 epoch ", "9 epochs", "aten::odd", "study other", "gone", "measured, trained"):
+        assert part in text
+    broken = printed(tables.trial_table(trial_document(asked, made, 37)))
+    assert "latency_ms<=5  broken by 40 %" in broken
