@@ -1,0 +1,111 @@
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from nas.core.errors import NasError
+from nas.hardware import device as module
+from nas.hardware.device import Device, attached, host_fingerprint, host_id, load, parse
+
+PROFILES = sorted((Path(__file__).parents[2] / "hardware_profiles").glob("*.toml"))
+NAMED = """a100 a100_40gb a100_80gb h100 h200 v100 t4 l4 a10g l40s rtx3090 rtx4090 rtx5090 b200
+    jetson_orin_nano jetson_orin_nx jetson_agx_orin raspberry_pi_4 raspberry_pi_5 xeon_8480
+    epyc_9654 cpu"""
+
+
+@pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
+def test_every_shipped_profile_loads_and_sources_each_number(path):
+    device = load(path)
+    assert device.name == path.stem == path.stem.lower()
+    assert device.names or device.name == "cpu"
+    assert device.ray is None or device.kind == "cuda"
+    for name, fact in device.facts.items():
+        assert fact.value > 0 and len(fact.source) > 5, name
+    if device.kind == "cuda":
+        assert {"fp32_tflops", "bandwidth_gbs", "memory_gb"} <= set(device.facts)
+
+
+def test_the_named_devices_are_there():
+    assert set(NAMED.split()) <= {p.stem for p in PROFILES}
+
+
+def test_rates_are_dense():
+    # NVIDIA prints these two doubled, with 2:4 sparsity
+    h100, l4 = (load(PROFILES[0].with_name(f"{n}.toml")).facts for n in ("h100", "l4"))
+    assert h100["fp16_tflops"].value == pytest.approx(989, rel=0.01)
+    assert l4["fp16_tflops"].value == pytest.approx(121, rel=0.01)
+
+
+def test_figures_without_a_page_are_marked():
+    b200 = load(PROFILES[0].with_name("b200.toml"))
+    assert "l2_mb" in b200.unverified and "bandwidth_gbs" not in b200.unverified
+
+
+def test_a_users_profile_is_short():
+    device = parse('title = "Mine"\nkind = "cuda"\nnames = ["RTX 4070"]', "mine")
+    assert device == Device("mine", "Mine", "cuda", "torch", names=("RTX 4070",))
+
+
+@pytest.mark.parametrize(
+    ("text", "problem", "hint"),
+    [
+        ("kind = cpu", "not TOML", 'kind = "cpu"'),
+        ('title = "x"', "kind is missing", "add a line"),
+        ('kind = "gpu"', "kind = 'gpu'", "'cuda'"),
+        ('kind = "cpu"\nthread = 2', "no key named 'thread'", "did you mean 'threads'"),
+        ('kind = "cpu"\nthreads = 0', "threads = 0", "at least 1"),
+        ('kind = "cpu"\nthreads = true', "threads = True", "whole number"),
+        ('kind = "cpu"\nruntime = "onnx"', "runtime = 'onnx'", "onnxruntime"),
+        ('kind = "cuda"\nnames = "Tesla T4"', "names = 'Tesla T4'", "list"),
+        ('kind = "cuda"\n[facts]\nl2_mb = 40', "facts.l2_mb does not say", "source ="),
+        ('kind = "cuda"\n[facts]\nl2_mb = { value = -1, source = "x" }', "above 0", "value ="),
+        ('kind = "cuda"\nfacts = 3', "facts = 3", "[facts]"),
+        ('kind = "cuda"\nray = 3', "ray = 3", "quotes"),
+    ],
+)
+def test_faults_name_file_key_and_remedy(text, problem, hint):
+    with pytest.raises(NasError) as error:
+        parse(text, "mine", "devices/mine.toml")
+    assert "devices/mine.toml" in error.value.problem
+    assert problem in error.value.problem
+    assert hint in error.value.hint
+
+
+def test_an_unreadable_file_is_the_users_matter(tmp_path):
+    with pytest.raises(NasError, match="cannot read"):
+        load(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(NasError, match="cannot read"):
+        load(tmp_path / "binary.toml")
+
+
+def test_the_cpu_is_this_host_and_an_absent_gpu_is_not(monkeypatch):
+    monkeypatch.setattr(module, "accelerators", lambda: ())
+    assert attached(parse('kind = "cpu"', "cpu"))
+    assert not attached(parse('kind = "cpu"\nnames = ["Cray-1"]', "cray"))
+    assert not attached(parse('kind = "cuda"\nnames = ["Tesla T4"]', "t4"))
+
+
+def test_a_gpu_is_known_by_the_name_its_driver_gives(monkeypatch):
+    monkeypatch.setattr(module, "accelerators", lambda: (("NVIDIA H100 80GB HBM3", "570.1"),))
+    h100, h200 = (load(PROFILES[0].with_name(f"{n}.toml")) for n in ("h100", "h200"))
+    assert attached(h100) and not attached(h200)
+    assert host_fingerprint()["driver"] == "570.1"
+
+
+def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
+    answer = "NVIDIA L4, 550.54\nNVIDIA L4, 550.54\n"
+    monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(
+        module.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, answer, "")
+    )
+    found = module.accelerators.__wrapped__()
+    assert found == (("NVIDIA L4", "550.54"), ("NVIDIA L4", "550.54"))
+
+
+def test_a_host_keeps_its_id_when_its_system_is_updated(monkeypatch):
+    before = host_id()
+    monkeypatch.setattr(module.platform, "release", lambda: "99.0")
+    assert host_id() == before
+    monkeypatch.setattr(module.os, "cpu_count", lambda: 999)
+    assert host_id() != before
