@@ -135,6 +135,12 @@ def _prepare(path: Path, read_only: bool) -> None:
             f"cannot make the folder {path.parent}: {error.strerror}",
             "name a database in a folder of yours with --storage sqlite:///PATH",
         ) from error
+    # SQLite itself would say so only when the first decision is written
+    if path.exists() and not os.access(path, os.W_OK, effective_ids=True):
+        raise NasError(
+            f"{path} cannot be written: it is read-only for you",
+            f"give yourself the right to write the file and its folder, or {OTHER}",
+        )
 
 
 def _engine(url: URL, path: Path | None, read_only: bool) -> Engine:

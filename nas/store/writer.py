@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+PROC = Path("/proc")
+
 
 @dataclass(frozen=True)
 class Writer:
@@ -45,14 +47,14 @@ def beginning(process: int) -> str | None:
     Linux counts ticks since the boot, which has a name of its own; elsewhere `ps` gives a date.
     A process that has ended and was not yet collected by its parent is gone.
     """
-    stat = Path(f"/proc/{process}/stat")
-    if Path("/proc/self/stat").exists():
+    if PROC.exists():
         try:
-            # the command's name, in brackets, may itself hold spaces and brackets
-            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+            stat = (PROC / str(process) / "stat").read_text(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             return None
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        # the command's name, in brackets, may itself hold spaces and brackets
+        fields = stat.rpartition(")")[2].split()
+        boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
         return None if fields[0] in "ZX" else f"{boot}:{fields[19]}"
     found = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False
