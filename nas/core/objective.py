@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -97,8 +98,9 @@ def objective(
 
 
 _CONSTRAINT = re.compile(
-    r"\s*(?P<name>\w+(?::\w+)?)(?:\.(?P<quantile>p50|p90|p99))?(?:@(?P<device>[\w-]+))?"
-    r"(?::b(?P<batch>\d+(?:-\d+)?))?(?::r(?P<resolution>\d+))?"
+    r"\s*(?P<name>\w+(?::(?![br]\d+\b)\w+)?)"
+    r"(?:\.(?P<quantile>p50|p90|p99))?(?:@(?P<device>[\w-]+))?"
+    r"(?::b(?P<batch>[1-9]\d*(?:-\d+)?))?(?::r(?P<resolution>[1-9]\d*))?"
     r"\s*(?P<sense><=|>=)\s*(?P<limit>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*"
 )
 
@@ -135,16 +137,24 @@ class Constraint:
         try:
             limit = float(parts["limit"])
         except ValueError:
+            limit = math.nan
+        if not math.isfinite(limit):
             raise NasError(
                 f"not a number in the constraint {text!r}: {parts['limit']!r}",
                 "write NAME<=NUMBER, for example 'latency_ms<=5'",
-            ) from None
+            )
         resolution = int(parts["resolution"]) if parts["resolution"] else None
         sense: Literal["<=", ">="] = "<=" if parts["sense"] == "<=" else ">="
-        return cls(
+        made = cls(
             parts["name"], sense, limit,
             parts["quantile"], parts["device"], parts["batch"], resolution,
         )  # fmt: skip
+        if not made.batches:
+            raise NasError(
+                f"no batch sizes in the constraint {text!r}: b{made.batch}",
+                "name the smaller one first, for example 'latency_ms:b1-8<=12'",
+            )
+        return made
 
     @property
     def batches(self) -> tuple[int, ...]:

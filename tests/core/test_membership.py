@@ -1,0 +1,61 @@
+"""Stated probabilities of membership come true as often as they say."""
+
+import numpy as np
+import pytest
+
+from nas.core.membership import membership, verdict
+from nas.core.pareto import non_dominated
+
+
+def test_without_doubt_membership_is_the_front() -> None:
+    points = np.random.default_rng(0).random((60, 2))
+    shares = membership(points, np.zeros_like(points))
+    assert shares.tolist() == non_dominated(points).astype(float).tolist()
+
+
+def test_two_equal_points_with_doubt_share_the_front() -> None:
+    # One is dominated when both of its numbers are drawn worse: a quarter of the time.
+    shares = membership([[1.0, 1.0], [1.0, 1.0]], np.full((2, 2), 0.1), draws=20_000)
+    assert shares == pytest.approx([0.75, 0.75], abs=0.01)
+
+
+def test_against_the_closed_form_of_two_points() -> None:
+    # The second is dominated where a N(0.5, 1) difference of the doubtful objective is positive.
+    shares = membership([[0.0, 0.0], [0.5, 1.0]], [[1.0, 0.0], [0.0, 0.0]], draws=50_000)
+    assert shares[0] == 1.0
+    assert shares[1] == pytest.approx(0.3085, abs=0.01)
+
+
+def test_the_same_numbers_give_the_same_answer() -> None:
+    rng = np.random.default_rng(1)
+    values, errors = rng.random((30, 2)), np.full((30, 2), 0.05)
+    assert membership(values, errors).tolist() == membership(values, errors).tolist()
+    assert membership(np.zeros((0, 2)), np.zeros((0, 2))).tolist() == []
+
+
+def test_probabilities_are_calibrated_on_simulated_truth() -> None:
+    """Truths drawn round observations, as a posterior with a flat prior has them.
+
+    Observations lie on a band that rises from point to point by about the noise, so that
+    membership is undecided for many. In each bin of stated probability the share that is truly on
+    the front is that probability.
+    """
+    rng = np.random.default_rng(7)
+    stated, true = [], []
+    for study in range(150):
+        cost = np.sort(rng.random(25))
+        observed = np.column_stack([1 - np.sqrt(cost) + 0.05 * rng.standard_normal(25), cost])
+        errors = np.column_stack([rng.uniform(0.02, 0.1, 25), np.zeros(25)])
+        truth = observed + errors * rng.standard_normal(observed.shape)
+        stated += membership(observed, errors, draws=400, seed=study).tolist()
+        true += non_dominated(truth).tolist()
+    probability, outcome = np.array(stated), np.array(true, dtype=float)
+    for low, high in [(0.0, 0.1), (0.1, 0.3), (0.3, 0.5), (0.5, 0.7), (0.7, 0.9), (0.9, 1.01)]:
+        inside = (probability >= low) & (probability < high)
+        assert inside.sum() > 100
+        assert outcome[inside].mean() == pytest.approx(probability[inside].mean(), abs=0.05)
+
+
+def test_verdicts() -> None:
+    words = [verdict(p) for p in (1.0, 0.95, 0.94, 0.5, 0.49, 0.0)]
+    assert words == ["certain", "certain", "likely", "likely", "possible", "possible"]

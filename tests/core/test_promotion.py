@@ -1,0 +1,105 @@
+"""Who goes on at a rung: the good are never stopped, the dominated mostly are."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.core.pareto import Array, dominates, non_dominated
+from nas.core.promotion import RULES, Standing, beats, bracket, halving, none, order
+
+VALUES = st.tuples(st.integers(-4, 4).map(float), st.integers(-4, 4).map(float))
+STANDINGS = st.builds(Standing, VALUES, st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.5, -0.2]))
+REDUCTIONS = st.integers(2, 5)
+
+
+@given(st.lists(STANDINGS, max_size=40), STANDINGS, REDUCTIONS)
+def test_what_beats_every_earlier_trial_is_never_stopped(
+    earlier: list[Standing], trial: Standing, reduction: int
+) -> None:
+    better = tuple(min((s.values[i] for s in earlier), default=0.0) - 1.0 for i in range(2))
+    for rule in RULES.values():
+        assert rule(earlier, Standing(better), reduction)
+        if all(beats(trial, s) for s in earlier):
+            assert rule(earlier, trial, reduction)
+
+
+@given(st.lists(STANDINGS, max_size=60), STANDINGS, REDUCTIONS)
+def test_what_would_be_an_arrival_of_the_best_share_goes_on(
+    earlier: list[Standing], trial: Standing, reduction: int
+) -> None:
+    everyone = [*earlier, trial]
+    best = order(everyone)[: -(-len(everyone) // reduction)]
+    if len(earlier) in best:
+        assert halving(earlier, trial, reduction)
+    elif not all(beats(trial, s) for s in earlier):
+        assert not halving(earlier, trial, reduction)
+
+
+@given(st.lists(STANDINGS, min_size=1, max_size=40))
+def test_order_is_feasible_then_rank_then_violation(standings: list[Standing]) -> None:
+    placed = order(standings)
+    assert sorted(placed) == list(range(len(standings)))
+    ranked = [standings[i] for i in placed]
+    broken = [s.violation > 0 for s in ranked]
+    assert broken == sorted(broken)
+    worst = [s.violation for s in ranked if s.violation > 0]
+    assert worst == sorted(worst)
+    for place, one in enumerate(ranked):
+        assert not any(beats(later, one) for later in ranked[place + 1 :])
+
+
+@given(STANDINGS, STANDINGS)
+def test_constraints_come_before_objectives(one: Standing, other: Standing) -> None:
+    assert not (beats(one, other) and beats(other, one))
+    if one.violation <= 0 < other.violation:
+        assert beats(one, other)
+    if one.violation <= 0 and other.violation <= 0:
+        assert beats(one, other) == dominates(one.values, other.values)
+
+
+def test_the_deciding_front_keeps_its_ends() -> None:
+    # All on one front: of nine, the best three are the two ends and the loneliest between.
+    line = [Standing((float(x), float(-x))) for x in (0, 1, 2, 3, 4, 4.1, 4.2, 4.3, 9)]
+    assert set(order(line)[:2]) == {0, 8}
+    assert order(line)[2] == 7
+
+
+def test_the_first_trial_goes_on_whatever_it_is() -> None:
+    assert all(rule([], Standing((1.0, 1.0), violation=3.0), 3) for rule in RULES.values())
+
+
+def test_without_a_rule_everybody_goes_on() -> None:
+    assert none([Standing((0.0,))] * 9, Standing((1.0,)), 3)
+
+
+def arrivals(points: Array) -> tuple[list[bool], list[bool]]:
+    """Asynchronous arrival at one rung: who went on, and who is on the final front."""
+    standings = [Standing(tuple(p)) for p in points]
+    kept = [halving(standings[:i], s, 3) for i, s in enumerate(standings)]
+    return kept, non_dominated(points).tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objectives", [2, 3])
+@pytest.mark.parametrize("shape", ["uniform", "normal"])
+def test_members_of_the_final_front_go_on_and_dominated_trials_do_not(
+    objectives: int, shape: str
+) -> None:
+    """200 random points x 40 seeds at reduction 3."""
+    members, dominated = [], []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        size = (200, objectives)
+        points = rng.random(size) if shape == "uniform" else rng.standard_normal(size)
+        for went_on, on_front in zip(*arrivals(points), strict=True):
+            (members if on_front else dominated).append(went_on)
+    assert np.mean(members) >= 0.95
+    assert np.mean(dominated) <= 0.4
+
+
+def test_hyperband_deals_trials_to_brackets_in_proportion() -> None:
+    dealt = [bracket(t, rungs=3, reduction=3) for t in range(26)]
+    assert [dealt.count(b) for b in range(3)] == [18, 6, 2]
+    assert dealt[:13] == dealt[13:]
+    assert bracket(5, rungs=1, reduction=3) == 0
