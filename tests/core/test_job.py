@@ -1,0 +1,42 @@
+"""Jobs and outcomes cross processes as JSON and come out equal."""
+
+from __future__ import annotations
+
+import json
+
+import generators
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.core.architecture import Architecture
+from nas.core.job import Build, Job, Measure, Outcome, Train, Workload, job_from_json, job_to_json
+
+POINT = Architecture("toy", {"kernel": 3, "rate": 0.5, "gate": True, "norm": "batch"})
+JOBS: list[Job] = [
+    Build(3, POINT),
+    Train(3, POINT, "b" * 32, "a.onnx", seed=7, repeat=1, from_rung=-1, to_rung=2),
+    Train(3, POINT, "b" * 32, "a.onnx", 7, repeat=0, from_rung=0, to_rung=2, checkpoint="c"),
+    Measure((1, 4), "trained", ("a.onnx", "b.onnx"), ("x", "y"), "cpu", Workload(8, 224), 3),
+]
+
+
+@pytest.mark.parametrize("job", JOBS, ids=lambda job: job.kind)
+def test_jobs(job: Job) -> None:
+    again = job_from_json(json.loads(json.dumps(job_to_json(job))))
+    assert again == job and type(again) is type(job)
+
+
+@given(generators.architectures)
+def test_any_architecture(point: Architecture) -> None:
+    data = json.loads(json.dumps(job_to_json(Build(0, point))))
+    assert job_from_json(data) == Build(0, point)
+
+
+@given(st.builds(Outcome, generators.notes, st.none() | st.text(), generators.numbers))
+def test_outcomes(outcome: Outcome) -> None:
+    assert Outcome.from_json(json.loads(json.dumps(outcome.to_json()))) == outcome
+
+
+def test_a_workload_is_named_after_what_is_asked_of_the_network() -> None:
+    assert (Workload().name, Workload(8).name, Workload(1, 224).name) == ("b1", "b8", "b1r224")
