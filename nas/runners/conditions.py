@@ -1,0 +1,69 @@
+"""Which decisions of a table exist only beside certain values of others: read off its blank cells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.core.architecture import Value
+from nas.core.errors import NasError
+
+Codes = npt.NDArray[np.int64]
+When = Mapping[str, Sequence[Value]] | None
+
+
+def conditions(
+    names: Sequence[str], values: Sequence[Sequence[Value]], codes: Codes
+) -> tuple[list[int], list[When]]:
+    """The order in which decisions depend only on earlier ones, and the condition of each.
+
+    A decision exists exactly where each of a few others, as few as do, has one of the values it
+    is filled in beside.
+
+    Args:
+        names: the decisions. values: the choices of each.
+        codes: `(rows, decisions)`, the index of each cell among the choices, -1 where blank.
+
+    Raises:
+        NasError: where blank cells follow no such rule.
+
+    >>> codes = np.array([[0, 0], [0, 1], [1, -1]])
+    >>> conditions(["kernel", "dilation"], [[3, 7], [1, 2]], codes)
+    ([0, 1], [None, {'kernel': [3]}])
+    """
+    order = [i for i in range(len(names)) if (codes[:, i] >= 0).all()]
+    whens: list[When] = [None] * len(names)
+    waiting = [i for i in range(len(names)) if i not in order]
+    while waiting:
+        found = next(((i, w) for i in waiting if (w := _condition(codes, i, order))), None)
+        if found is None:
+            raise NasError(
+                f"decision {names[waiting[0]]!r} is blank in some rows, by no rule that the "
+                "other decisions tell",
+                'fill it in, or add "" to its choices',
+            )
+        decision, parents = found
+        whens[decision] = {names[p]: [values[p][v] for v in kept] for p, kept in parents.items()}
+        order.append(decision)
+        waiting.remove(decision)
+    return order, whens
+
+
+def _condition(codes: Codes, decision: int, earlier: Sequence[int]) -> dict[int, list[int]]:
+    """For each parent the values beside which the decision exists; empty where none explain it."""
+    there = codes[:, decision] >= 0
+    beside = {p: np.unique(codes[there, p]) for p in earlier}
+    allowed = {p: np.isin(codes[:, p], kept[kept >= 0]) for p, kept in beside.items()}
+    chosen: list[int] = []
+    explained = np.ones(len(codes), dtype=bool)
+    while (explained != there).any():
+        left = [p for p in earlier if p not in chosen and not (there & ~allowed[p]).any()]
+        gains = [int((explained & ~there & ~allowed[p]).sum()) for p in left]
+        if not gains or max(gains) == 0:
+            return {}
+        best = left[int(np.argmax(gains))]
+        chosen.append(best)
+        explained &= allowed[best]
+    return {p: [int(v) for v in beside[p] if v >= 0] for p in chosen}

@@ -1,0 +1,384 @@
+"""A tabulated benchmark: a folder with the rows of a search space and a `table.toml` that says
+what they are. Anyone's table of this form can be searched (`nas.runners.replay`)."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import importlib
+import io
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.core.architecture import Architecture, Value
+from nas.core.decision import Choice
+from nas.core.errors import NasError, unknown
+from nas.core.objective import Objective
+from nas.core.pareto import hypervolume, non_dominated
+from nas.core.space import SearchSpace
+from nas.runners.conditions import conditions
+
+Array = npt.NDArray[np.float64]
+Codes = npt.NDArray[np.int64]
+Columns = Mapping[str, Sequence[str]]
+
+_FILE = "table.toml"
+_KEYS = {"name", "data", "complete", "source", "licence", "decisions", "objectives", "fidelities",
+         "hypervolume"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Level:
+    """The first objective after a shorter training: `values` is `(rows, seeds)`, nan if blank."""
+
+    epochs: float
+    values: Array
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every row of a tabulated benchmark, with the space they are points of.
+
+    Args:
+        name: the table's name. source, licence: where its numbers are from.
+        space: the decisions; those that are blank in some rows exist under conditions.
+        complete: whether every architecture of the space has a row.
+        objectives: what is minimised or maximised.
+        known: for each objective, whether it is known before training.
+        values: for each objective `(rows, seeds)`, nan where a cell is blank.
+        codes: for each row the index of each decision's value, -1 where it does not exist.
+        levels: trainings from the shortest to the full one; empty where there is only the full one.
+        reference: the point that hypervolume is measured to, one number for each objective.
+        dropped: how many rows were left out because an objective was blank in all seeds.
+    """
+
+    name: str
+    space: SearchSpace
+    complete: bool
+    objectives: tuple[Objective, ...]
+    known: tuple[bool, ...]
+    values: tuple[Array, ...]
+    codes: Codes
+    levels: tuple[Level, ...]
+    reference: tuple[float, ...]
+    source: str = ""
+    licence: str = ""
+    dropped: int = 0
+    _rows: dict[bytes, int] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        rows = {code.tobytes(): i for i, code in enumerate(self.codes)}
+        object.__setattr__(self, "_rows", rows)
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    @cached_property
+    def signs(self) -> Array:
+        """What each objective is multiplied by so that less is better."""
+        return np.array([o.sign for o in self.objectives])
+
+    @cached_property
+    def scored(self) -> Array:
+        """The mean over the seeds that a row has, minimised: `(rows, objectives)`."""
+        means = [np.nanmean(v, axis=1) for v in self.values]
+        return np.stack(means, axis=1) * self.signs
+
+    @cached_property
+    def bound(self) -> Array:
+        """The reference point, minimised."""
+        return np.array(self.reference) * self.signs
+
+    @cached_property
+    def volume(self) -> float:
+        """Hypervolume of the table's true front."""
+        return hypervolume(self.scored[non_dominated(self.scored)], self.bound)
+
+    def code(self, architecture: Architecture) -> Codes:
+        """The index of each decision's value, -1 where it does not exist. `(decisions,)`"""
+        found = [
+            d.values.index(architecture.choices[d.name]) if d.name in architecture.choices else -1
+            for d in self._choices
+        ]
+        return np.array(found, dtype=np.int64)
+
+    def architecture(self, row: int) -> Architecture:
+        """The architecture of a row."""
+        chosen = {
+            d.name: d.values[i] for d, i in zip(self._choices, self.codes[row], strict=True) if i >= 0
+        }
+        return Architecture(self.space.name, chosen)
+
+    def row(self, architecture: Architecture, used: npt.NDArray[np.bool_] | None = None) -> int:
+        """The row of an architecture, or the nearest one; the nearest that is not `used`, if given.
+
+        Nearness counts the decisions that differ; on a scale a small step counts less than a large
+        one, but at least half. An architecture with a row of its own always gets that one.
+        """
+        code = self.code(architecture)
+        exact = self._rows.get(code.tobytes())
+        if exact is not None:
+            return exact
+        apart = np.abs(self.codes - code) / self._spread
+        existing = (self.codes >= 0) & (code >= 0) & self._ordered
+        distance = np.where(existing, 0.5 + 0.5 * apart, 1.0)
+        total = np.where(self.codes != code, distance, 0.0).sum(axis=1)
+        if used is not None:
+            total[used] = np.inf
+        return int(total.argmin())
+
+    def costs(self, architecture: Architecture) -> dict[str, float]:
+        """What is known of an architecture before training (of the nearest row without one)."""
+        row = self.row(architecture)
+        return {
+            o.name: float(np.nanmean(v[row]))
+            for o, v, known in zip(self.objectives, self.values, self.known, strict=True)
+            if known
+        }
+
+    @cached_property
+    def _choices(self) -> tuple[Choice, ...]:
+        return tuple(d for d in self.space.listed if isinstance(d, Choice))
+
+    @cached_property
+    def _spread(self) -> Array:
+        return np.array([max(1.0, d.count - 1) for d in self._choices])
+
+    @cached_property
+    def _ordered(self) -> npt.NDArray[np.bool_]:
+        return np.array([d.ordered for d in self._choices])
+
+
+def read(folder: str | Path) -> Table:
+    """The table in a folder.
+
+    A blank seed cell is not available; a row in which an objective is blank in every seed is left
+    out, which only an incomplete table may have. A decision that is blank in some rows does not
+    exist there. Rows of the same architecture are averaged.
+
+    Raises:
+        NasError: for a folder that is not a table, with the line or cell that is wrong.
+    """
+    place = Path(folder) / _FILE
+    if not place.is_file():
+        raise NasError(f"no table in {str(folder)!r}", f"a table is a folder with a {_FILE}")
+    try:
+        about = tomllib.loads(place.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise NasError(f"{place}: {error}", "mend that line; the form is that of TOML") from None
+    _checked(about, place)
+    columns = _columns(Path(folder) / about["data"])
+    return _table(about, columns, place)
+
+
+def _checked(about: Mapping[str, Any], place: Path) -> None:
+    """Raises: NasError for a key that is missing, unknown or of the wrong kind."""
+    for key in about:
+        if key not in _KEYS:
+            raise _at(place, unknown("key", key, _KEYS))
+    wanted: dict[str, type] = {
+        "name": str, "data": str, "decisions": dict, "objectives": list, "hypervolume": dict,
+    }  # fmt: skip
+    for key, kind in wanted.items():
+        if not isinstance(about.get(key), kind) or not about[key]:
+            raise NasError(f"{place}: {key!r} is missing or not a {kind.__name__}", f"write {key}")
+    for name, values in about["decisions"].items():
+        if not isinstance(values, list) or not values:
+            raise NasError(
+                f"{place}: decision {name!r} is not a list of choices: {values!r}",
+                f"write {name} = [0, 1, 2]",
+            )
+    for entry in about["objectives"]:
+        for key in ("name", "columns", "goal"):
+            if key not in entry:
+                raise NasError(
+                    f"{place}: objective {entry.get('name', '?')!r} has no {key!r}",
+                    'write name, columns, unit, goal = "minimize" and known = false',
+                )
+        if entry["goal"] not in ("minimize", "maximize"):
+            raise NasError(
+                f"{place}: objective {entry['name']!r} has goal {entry['goal']!r}",
+                'goal is "minimize" or "maximize"',
+            )
+    for entry in about.get("fidelities", []):
+        if not {"epochs", "columns"} <= set(entry) or not entry["epochs"] > 0:
+            raise NasError(
+                f"{place}: a fidelity needs epochs above 0 and columns, not {entry!r}",
+                'write [[fidelities]] with epochs = 12 and columns = ["err_12ep"]',
+            )
+    epochs = [entry["epochs"] for entry in about.get("fidelities", [])]
+    if epochs != sorted(set(epochs)):
+        raise NasError(
+            f"{place}: fidelities are not in order of their epochs: {epochs}",
+            "list the cheapest first, the full one last, each once",
+        )
+    reference = about["hypervolume"].get("reference", [])
+    if len(reference) != len(about["objectives"]):
+        raise NasError(
+            f"{place}: the hypervolume's reference has {len(reference)} numbers "
+            f"for {len(about['objectives'])} objectives",
+            "write one number for each objective, in their order",
+        )
+
+
+def _at(place: Path, error: NasError) -> NasError:
+    return NasError(f"{place}: {error.problem}", error.hint)
+
+
+def _columns(path: Path) -> Columns:
+    """Every column of a data file as text."""
+    if not path.is_file():
+        raise NasError(f"no file {str(path)!r}", f"`data` in {_FILE} names a file beside it")
+    if path.suffix == ".parquet":
+        return _parquet(path)
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    rows = csv.reader(io.StringIO(text))
+    head = next(rows, [])
+    cells = [row for row in rows if row]
+    for number, row in enumerate(cells, start=2):
+        if len(row) != len(head):
+            raise NasError(
+                f"{path}: line {number} has {len(row)} cells, the head {len(head)}",
+                "give every line as many cells as the head; a cell may be blank",
+            )
+    return dict(zip(head, zip(*cells, strict=True) if cells else [()] * len(head), strict=True))
+
+
+def _parquet(path: Path) -> Columns:
+    try:
+        parquet = importlib.import_module("pyarrow.parquet")
+    except ImportError:
+        raise NasError(
+            f"{path} is Parquet, and pyarrow is not installed",
+            "type pip install pyarrow, or write the table as .csv.gz",
+        ) from None
+    table = parquet.read_table(path).to_pydict()
+    return {n: ["" if v is None else str(v) for v in column] for n, column in table.items()}
+
+
+def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
+    """The table that the description and its columns make."""
+    codes = np.stack(
+        [_coded(name, values, columns, place) for name, values in about["decisions"].items()], axis=1
+    )
+    names = list(about["decisions"])
+    order, whens = conditions(names, list(about["decisions"].values()), codes)
+    decisions = [Choice(names[i], about["decisions"][names[i]], when=whens[i]) for i in order]
+    codes = np.ascontiguousarray(codes[:, order])
+    levels = [(float(e["epochs"]), e["columns"]) for e in about.get("fidelities", [])]
+    values = [_numbers(o["columns"], columns, place) for o in about["objectives"]]
+    shorter = [_numbers(c, columns, place) for _, c in levels]
+    unique, inverse = np.unique(codes, axis=0, return_inverse=True)
+    merged = [_merged(v, inverse.reshape(-1), len(unique)) for v in (*values, *shorter)]
+    kept = np.all([np.isfinite(v).any(axis=1) for v in merged[: len(values)]], axis=0)
+    space = SearchSpace(about["name"], decisions, build=_builds_nothing)
+    complete = bool(about.get("complete", False))
+    if complete and int(kept.sum()) != space.size:
+        raise NasError(
+            f"{place}: complete = true, but {int(kept.sum())} of {space.size:.0f} architectures "
+            "have all their numbers",
+            "write complete = false: the nearest unused row is then taken",
+        )
+    if not kept.any():
+        raise NasError(f"{place}: no row has a number for every objective", "fill some cells in")
+    arrays = [v[kept] for v in merged]
+    known = tuple(bool(o.get("known", False)) for o in about["objectives"])
+    return Table(
+        name=about["name"],
+        space=space,
+        complete=complete,
+        objectives=tuple(
+            Objective(o["name"], o.get("unit", ""), o["goal"], "file" if k else "trained")
+            for o, k in zip(about["objectives"], known, strict=True)
+        ),
+        known=known,
+        values=tuple(arrays[: len(values)]),
+        codes=unique[kept],
+        levels=tuple(
+            Level(epochs, v) for (epochs, _), v in zip(levels, arrays[len(values) :], strict=True)
+        ),
+        reference=tuple(float(r) for r in about["hypervolume"]["reference"]),
+        source=about.get("source", ""),
+        licence=about.get("licence", ""),
+        dropped=int((~kept).sum()),
+    )
+
+
+def _builds_nothing(choices: Any, task: Any) -> None:
+    raise NasError("a table's architectures are rows, not networks", "replay them: nas replay")
+
+
+def _column(name: str, columns: Columns, place: Path) -> Sequence[str]:
+    if name not in columns:
+        raise _at(place, unknown("column", name, columns))
+    return columns[name]
+
+
+def _coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> Codes:
+    """The index of each cell among the choices, -1 for a blank one."""
+    known = {_spelt(v): i for i, v in enumerate(values)}
+    blank = known.get("", -1)
+    found = np.empty(len(_column(name, columns, place)), dtype=np.int64)
+    for line, cell in enumerate(columns[name], start=2):
+        text = _spelt(cell)
+        if text and text not in known:
+            raise NasError(
+                f"{place}: {name} is {cell!r} in line {line} of the data",
+                f"its choices are {list(values)}; add it or mend the cell",
+            )
+        found[line - 2] = known[text] if text else blank
+    return found
+
+
+def _spelt(value: Value) -> str:
+    """One spelling for a choice however it is written: `3`, `3.0` and `" 3"` are the same.
+
+    >>> _spelt(3.0), _spelt("3"), _spelt(True), _spelt("conv")
+    ('3', '3', 'true', 'conv')
+    """
+    text = str(value).strip()
+    if text.lower() in ("true", "false"):
+        return text.lower()
+    try:
+        return f"{float(text):.12g}"
+    except ValueError:
+        return text
+
+
+def _numbers(names: Sequence[str], columns: Columns, place: Path) -> Array:
+    """Columns as numbers `(rows, seeds)`, nan for what is blank."""
+    if not names:
+        raise NasError(f"{place}: an objective or a fidelity has no columns", "name at least one")
+    return np.stack([_numeric(name, _column(name, columns, place), place) for name in names], axis=1)
+
+
+def _numeric(name: str, cells: Sequence[str], place: Path) -> Array:
+    found = np.empty(len(cells))
+    for line, cell in enumerate(cells, start=2):
+        text = cell.strip()
+        try:
+            found[line - 2] = float(text) if text else math.nan
+        except ValueError:
+            raise NasError(
+                f"{place}: {name} is {cell!r} in line {line} of the data",
+                "write a number, or leave the cell blank where there is none",
+            ) from None
+    found[~np.isfinite(found)] = math.nan
+    return found
+
+
+def _merged(values: Array, group: Codes, count: int) -> Array:
+    """The mean of each group of rows, cell by cell, over what is not blank."""
+    total, seen = np.zeros((count, values.shape[1])), np.zeros((count, values.shape[1]))
+    np.add.at(total, group, np.nan_to_num(values))
+    np.add.at(seen, group, np.isfinite(values))
+    return np.where(seen > 0, total / np.maximum(seen, 1), np.nan)
