@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 
 from nas.core.architecture import Architecture
@@ -94,3 +97,15 @@ def spread(name: str, value: float, half: float) -> Measurement:
     return Measurement(
         name, value, unit, value - half, value + half, half / 2, 9, "measured", "trained file"
     )
+
+
+def toy_store(folder: Path) -> None:
+    """A database under `folder` as `nas` looks for it, with the made-up study named toy."""
+    from nas.store.store import Store
+
+    with Store(f"sqlite:///{folder}/studies/nas.db") as store:
+        asked = replace(spec(), name="toy")
+        store.create(asked)
+        epoch = store.claim("toy")
+        store.commit("toy", epoch, [], trials(), [], [])
+        store.release("toy", epoch)

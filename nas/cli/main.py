@@ -8,13 +8,13 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
-from difflib import get_close_matches
 from types import FrameType
 
 import click
 
 from nas import __version__
 from nas.cli import device, search, study
+from nas.cli.mistakes import usage
 from nas.core.errors import NasError, unknown
 
 DONE, BUG, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -77,9 +77,9 @@ def run(arguments: Sequence[str]) -> int:
     except NasError as error:
         return _mistake(error.problem, error.hint)
     except click.UsageError as error:
-        return _mistake(*_usage(error, arguments))
+        return _mistake(*usage(error, commands, arguments))
     except (KeyboardInterrupt, click.Abort):
-        return _two_lines("interrupted", "nothing is lost; type the same again", INTERRUPTED)
+        return _two_lines("interrupted", "nothing is lost; type it again", INTERRUPTED)
     except BrokenPipeError:
         # whoever read the answer has had enough; stdout must not fail again when Python closes it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -88,26 +88,6 @@ def run(arguments: Sequence[str]) -> int:
         return _refused(error)
     except Exception:
         return _bug()
-
-
-def _usage(error: click.UsageError, arguments: Sequence[str]) -> tuple[str, str]:
-    """A usage error of click's in our two lines."""
-    path = error.ctx.command_path if error.ctx else "nas"
-    if path == "nas" and arguments[0] in commands.commands:
-        path = f"nas {arguments[0]}"  # click does not always say whose option it was
-    more = f"see: {path} --help"
-    if isinstance(error, click.NoSuchOption):
-        known = [o for p in error.ctx.command.params for o in p.opts] if error.ctx else []
-        near = get_close_matches(error.option_name, known, n=2, cutoff=0.6)
-        guess = f"did you mean {' or '.join(near)}? " if near else ""
-        return f"{path} has no option {error.option_name}", guess + more
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        name = error.param.make_metavar(error.ctx) if error.ctx else error.param.name
-        if error.param.param_type_name == "option":
-            return f"{path} needs the option {error.param.opts[0]}", more
-        return f"{path} needs {name}", more
-    message = error.format_message().rstrip(".").replace(" range", "")
-    return f"{path}: {message[:1].lower()}{message[1:]}", more
 
 
 def _refused(error: OSError) -> int:

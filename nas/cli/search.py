@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from nas.cli.mistakes import wording
 from nas.cli.screen import Screen, shared
 from nas.core.errors import NasError, unknown
 
@@ -212,24 +214,22 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _typed(context: click.Context, path: Path, option: click.Option, value: Any) -> Any:
     """A value of the recipe as the option would have it."""
-    name = _long(option)
+    said, see = f"{path}: {_long(option)} = {json.dumps(value, default=str)}", _see(context)
     if option.is_flag != isinstance(value, bool):
-        raise NasError(
-            f"{path}: {name} = {value!r} is not {'true or false' if option.is_flag else 'a value'}",
-            f"see: {context.command_path} --help",
-        )
-    if option.multiple:
-        value = value if isinstance(value, list) else [value]
+        wanted = "true or false" if option.is_flag else "one of its values"
+        raise NasError(f"{said} is not {wanted}", see)
+    if option.multiple and not isinstance(value, list):
+        value = [value]
     if isinstance(value, dict) or (isinstance(value, list) and not option.multiple):
-        raise NasError(
-            f"{path}: {name} takes one value, not {value!r}", f"see: {context.command_path} --help"
-        )
+        raise NasError(f"{said} is more than one value", see)
     try:
         return option.type_cast_value(context, value)
     except click.BadParameter as error:
-        raise NasError(
-            f"{path}: {name}: {error.message.rstrip('.')}", f"see: {context.command_path} --help"
-        ) from None
+        raise NasError(f"{path}: {_long(option)}: {wording(error.message)}", see) from None
+
+
+def _see(context: click.Context) -> str:
+    return f"see: {context.command_path} --help"
 
 
 def _long(option: click.Parameter) -> str:

@@ -202,7 +202,8 @@ def _impossible(
             unit = nearest.measurements[constraint.name].unit
             side = "above" if constraint.sense == "<=" else "below"
             gap = with_unit(plain(abs(value - constraint.limit)), unit)
-            over.append(f"{gap} ({100 * violation:.2g} %) {side} {constraint}")
+            share = f"{100 * violation:.0f}" if violation >= 0.1 else f"{100 * violation:.2g}"
+            over.append(f"{gap} ({share} %) {side} {constraint}")
             limit = _rounded(value, up=constraint.sense == "<=")
             relaxed[-1] = str(constraint).rpartition("=")[0] + f"={limit}"
     asked = " and ".join(map(str, constraints))
@@ -265,7 +266,10 @@ def _reason(
     if kept == 1:
         return among
     if wanted == KNEE:
-        return f"the knee of {among}: any other loses more than it gains, in shares of its range"
+        return (
+            f"the knee of {among}: any other loses more than it gains, "
+            "each objective in shares of its range"
+        )
     goal = next(o.goal for o in front.objectives if o.name == wanted)
     extreme = "lowest" if goal == "minimize" else "highest"
     return f"the {extreme} {wanted} of {among}"

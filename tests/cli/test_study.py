@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from example_study import study, toy_store
+
+from nas import api
+
+from .conftest import Asked, Nas
+
+Snapshot = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize(
+    "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
+                ("show", "digits-1", "4"), ("export", "digits-1", "4", "--output", "out"),
+                ("studies",)],
+)  # fmt: skip
+def test_what_people_see(
+    command: tuple[str, ...], nas: Nas, asked: Asked, snapshot: Snapshot
+) -> None:
+    answer = nas(*command)
+    assert answer.code == 0
+    assert max(map(len, answer.out.splitlines())) <= 80
+    shown = "\n".join(line.rstrip() for line in answer.out.splitlines())
+    name = "_".join(w for w in command if not w.startswith("-"))
+    snapshot(f"table_{name}", f"{shown}\n-- stderr\n{answer.err}")
+
+
+@pytest.mark.parametrize(
+    "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
+                ("show", "digits-1", "4"), ("export", "digits-1", "4", "--output", "out"),
+                ("studies",)],
+)  # fmt: skip
+def test_json_is_one_document(command: tuple[str, ...], nas: Nas, asked: Asked) -> None:
+    answer = nas(*command, "--json", "--quiet")
+    assert (answer.code, answer.err) == (0, "")
+    json.loads(answer.out)
+
+
+def test_front_passes_device_and_storage(nas: Nas, asked: Asked) -> None:
+    nas("front", "digits-1", "--device", "cpu", "--storage", "sqlite:///x.db")
+    assert asked.calls[-1] == (
+        "front", ("digits-1",), {"device": "cpu", "storage": "sqlite:///x.db"},
+    )  # fmt: skip
+
+
+def test_storage_comes_from_the_environment(
+    nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NAS_STORAGE", "sqlite:///env.db")
+    answer = nas("front", "digits-1")
+    assert asked.last["storage"] == "sqlite:///env.db"
+    assert "--storage" not in answer.err
+
+
+def test_csv(nas: Nas, asked: Asked) -> None:
+    rows = list(csv.DictReader(io.StringIO(nas("front", "digits-1", "--csv").out)))
+    assert [int(row["trial"]) for row in rows] == [m.trial for m in study()[2].members]
+
+
+@pytest.mark.parametrize("name", ["front.png", "front.html"])
+def test_plot(name: str, nas: Nas, asked: Asked, tmp_path: Path) -> None:
+    answer = nas("front", "digits-1", "--plot", name)
+    assert answer.code == 0
+    assert answer.err.startswith(f"drawn: {name}\n")
+    assert (tmp_path / name).stat().st_size > 5000
+    assert [call[0] for call in asked.calls] == ["front", "show"]
+
+
+def test_pick_passes_everything(nas: Nas, asked: Asked) -> None:
+    answer = nas(
+        "pick", "digits-1", "--constraint", "latency_ms<=1", "--constraint", "accuracy>=90",
+        "--prefer", "latency_ms", "--confidence", "0.6", "--json",
+    )  # fmt: skip
+    assert asked.last == {
+        "constraints": ("latency_ms<=1", "accuracy>=90"), "prefer": "latency_ms",
+        "confidence": 0.6, "storage": None,
+    }  # fmt: skip
+    found = json.loads(answer.out)
+    assert found["reason"].startswith("the lowest latency_ms of ")
+    assert answer.err == f"next: nas export digits-1 {found['trial']} --output out/\n"
+
+
+def test_export_passes_everything(nas: Nas, asked: Asked) -> None:
+    nas("export", "digits-1", "4", "--output", "out", "--format", "pt2")
+    assert asked.calls[-1] == (
+        "export", ("digits-1", 4, Path("out")), {"format": "pt2", "storage": None},
+    )  # fmt: skip
+
+
+def test_studies_propose_the_last(nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"name": "one", "space": "s", "device": "cpu", "data": "digits", "trials": 8,
+           "counts": {"complete": 8}, "running": False, "updated": "2026-11-21T08:30"}  # fmt: skip
+    monkeypatch.setitem(vars(api), "studies", lambda **options: [row, {**row, "name": "two"}])
+    answer = nas("studies")
+    assert answer.err == "next: nas front two\n"
+
+
+def test_a_real_database(nas: Nas, tmp_path: Path) -> None:
+    toy_store(tmp_path)
+    assert json.loads(nas("front", "toy", "--json").out)["front"]
+    assert [row["name"] for row in json.loads(nas("studies", "--json").out)] == ["toy"]
+    assert json.loads(nas("show", "toy", "--json").out)["trials"]["complete"] == 36
+    assert json.loads(nas("show", "toy", "2", "--json").out)["trial"] == 2
+    assert nas("pick", "toy", "--constraint", "latency_ms<=1").code == 0
+    assert nas("front", "toy", "--plot", "a.html").code == 0
+    assert nas("front", "toi").err.startswith("no study named 'toi'\n  did you mean 'toy'?")
+    assert nas("show", "toy", "99").err.startswith("study 'toy' has no trial 99\n")
