@@ -24,7 +24,7 @@ from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from nas.hardware.meta import on_meta, plain_attention
+from nas.hardware.meta import borrowed, on_meta, plain_attention
 
 Shape = list[int]
 Handle = Callable[[list[Any], list[Any]], Counter[str]]
@@ -69,15 +69,13 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Counts:
     >>> counts.params, counts.macs, counts.activations
     (216, 3456, 128)
     """
-    traced = on_meta(module)
-    weights = Weights(traced)
-    example = torch.empty(1, *input_shape, device="meta", dtype=weights.dtype)
-    analysis = JitModelAnalysis(traced, (example,))
-    analysis.clear_op_handles().set_op_handle(**table(weights))
-    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
-    analysis.tracer_warnings("none")
-    with torch.no_grad(), plain_attention(), Traceable():
-        counters = analysis.by_module_and_operator()
+    try:
+        analysis = trace(on_meta(module), "meta", input_shape)
+    except (RuntimeError, NotImplementedError):
+        # It meets a tensor of its own on the CPU, or values that it needs: run it for real.
+        device = next((t.device for t in module.parameters()), torch.device("cpu"))
+        analysis = trace(borrowed(module), device, input_shape)
+    counters = analysis.by_module_and_operator()
     total = counters[""]
     sparse = nonzero(module, {k for k in total if k.startswith(WEIGHT)})
     owned = owned_params(module)
@@ -102,6 +100,21 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Counts:
         nonzero_macs=total["macs"] - lost,
         by_module=by_module,
     )
+
+
+def trace(
+    module: nn.Module, device: str | torch.device, input_shape: Sequence[int]
+) -> JitModelAnalysis:
+    """fvcore's analysis of the module with our table, done."""
+    weights = Weights(module)
+    example = torch.zeros(1, *input_shape, device=device, dtype=weights.dtype)
+    analysis = JitModelAnalysis(module, (example,))
+    analysis.clear_op_handles().set_op_handle(**table(weights))
+    analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+    analysis.tracer_warnings("none")
+    with torch.no_grad(), plain_attention(), Traceable():
+        analysis.by_module_and_operator()
+    return analysis
 
 
 def _inside(name: str, module: str) -> bool:
@@ -184,6 +197,7 @@ def spread(value: Any, n: int) -> list[int]:
 # --- weights: which tensor a product used, and how much of it is zero --------------------------
 
 WEIGHT = "weight:"
+SAME_VALUES = ("aten::to", "aten::type_as", "aten::detach", "aten::contiguous")
 
 
 class Weights:
@@ -202,19 +216,26 @@ class Weights:
         floats = [t for t in tensors.values() if t.is_floating_point()]
         self.dtype = floats[0].dtype if floats else torch.float32
 
-    def behind(self, value: Any, depth: int = 8) -> set[str] | None:
-        """Names of the tensors an operand is made of alone; None where data is among them."""
+    def behind(self, value: Any, depth: int = 8, scaling: bool = False) -> set[str] | None:
+        """Names of the parameters an operand is made of, and of the buffers that multiply them.
+
+        None where data is among what it is made of.
+        """
         node = value.node()
         if node.kind() == "prim::Constant":
             return set()
         if node.kind() == "prim::Param":
             place = [v.debugName() for v in node.outputs()].index(value.debugName())
-            return {self.names[place - 1]} if place else None
+            if not place:
+                return None
+            name = self.names[place - 1]
+            return {name} if scaling or isinstance(self.tensors[name], nn.Parameter) else set()
         if depth == 0:
             return None
         found: set[str] = set()
+        scaling = node.kind() == "aten::mul" or (scaling and node.kind() in SAME_VALUES)
         for operand in node.inputs():
-            names = self.behind(operand, depth - 1)
+            names = self.behind(operand, depth - 1, scaling)
             if names is None:
                 return None
             found |= names
@@ -240,13 +261,19 @@ class Weights:
 def nonzero(module: nn.Module, keys: set[str]) -> dict[str, tuple[float, int]]:
     """For each charged weight: the share that is not zero, and how many of it are zero.
 
-    A module on the meta device has no values: everything counts as not zero.
+    A module on the meta device has no values: what counts as not zero is the `live` number that a
+    mask's owner may state, else everything.
     """
     tensors = module.state_dict()
     shares: dict[str, tuple[float, int]] = {}
     for key in sorted(keys):
-        param, *masks = (tensors[name] for name in key.removeprefix(WEIGHT).split("|"))
+        names = key.removeprefix(WEIGHT).split("|")
+        param, *masks = (tensors[name] for name in names)
         if param.is_meta:
+            owners = [module.get_submodule(name.rpartition(".")[0]) for name in names[1:]]
+            stated = [live for o in owners if isinstance(live := getattr(o, "live", None), int)]
+            if stated:
+                shares[key] = min(stated) / param.numel(), param.numel() - min(stated)
             continue
         alive = param != 0
         for mask in masks:

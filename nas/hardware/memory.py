@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from nas.hardware.meta import on_meta, plain_attention
+from nas.hardware.meta import borrowed, on_meta, plain_attention
 
 
 class Storages(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -62,18 +62,25 @@ def peak_activation_bytes(module: nn.Module, input_shape: Sequence[int]) -> int:
 
     The input counts throughout; parameters and buffers do not, nor does what an operator needs
     only inside (a runtime that works in place needs less, one that unfolds convolutions more).
-    Computed on the meta device; the module is left as it was.
+    Computed on the meta device where the module can live there; it is left as it was.
 
     >>> peak_activation_bytes(nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 2)), (4,))
     56
     """
-    hollow = on_meta(module)
-    floats = [p.dtype for p in hollow.parameters() if p.is_floating_point()]
-    example = torch.empty(
-        1, *input_shape, device="meta", dtype=floats[0] if floats else torch.float32
-    )
-    storages = Storages(hollow)
+    try:
+        return _peak(on_meta(module), "meta", input_shape)
+    except (RuntimeError, NotImplementedError):
+        # It meets a tensor of its own on the CPU, or values that it needs: run it for real.
+        device = next((t.device for t in module.parameters()), torch.device("cpu"))
+        return _peak(borrowed(module), device, input_shape)
+
+
+def _peak(module: nn.Module, device: str | torch.device, input_shape: Sequence[int]) -> int:
+    floats = [p.dtype for p in module.parameters() if p.is_floating_point()]
+    dtype = floats[0] if floats else torch.float32
+    example = torch.zeros(1, *input_shape, device=device, dtype=dtype)
+    storages = Storages(module)
     storages.add(example)
     with torch.no_grad(), plain_attention(), storages:
-        hollow(example)
+        module(example)
     return storages.peak
