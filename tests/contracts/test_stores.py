@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,11 @@ BACKENDS: dict[str, Callable[[Path], str]] = {
     "sqlite": lambda folder: f"sqlite:///{folder}/nas.db",
 }
 ANY = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=25,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
 
@@ -197,6 +202,15 @@ class TestCommit:
         assert store.trials("other")[0].key == store.trials("toy")[0].key
         assert len(store.events("other")) == 1
 
+    def test_from_several_threads(self, store: Store) -> None:
+        epoch = begin(store)
+        with ThreadPoolExecutor(4) as pool:
+            list(
+                pool.map(lambda n: store.commit("toy", epoch, [proposed(n)], [trial(n)]), range(40))
+            )
+        assert [t.number for t in store.trials("toy")] == list(range(40))
+        assert sorted(e.trial for e in store.events("toy")) == list(range(40))
+
 
 class TestStudies:
     def test_list(self, store: Store) -> None:
@@ -272,14 +286,23 @@ from nas.store.store import Store
 url, study, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 with Store(url) as store:
     epoch = store.claim(study)
-    first = len(store.trials(study))
-    for n in range(first, first + count):
+    ended = sum(t.state == "complete" for t in store.trials(study))
+    known = len(store.trials(study))
+    for n in range(ended, ended + count):
         point = Architecture("toy", {"n": n})
-        store.commit(study, epoch, [Event("proposed", n, {})], [Trial(n, point)])
+        if n >= known:  # else a killed writer proposed it
+            store.commit(study, epoch, [Event("proposed", n, {})], [Trial(n, point)])
         told = Trial(n, point, state="complete", values={"accuracy": float(n)})
         store.commit(study, epoch, [Event("told", n, dict(told.values))], [told])
         print(n, flush=True)
     store.release(study, epoch)
+"""
+
+OPENER = """
+import sys
+from nas.store.store import Store
+with Store(sys.argv[1]) as store:
+    store.studies()
 """
 
 STUCK = """
@@ -314,9 +337,8 @@ def consistent(store: Store, study: str = "toy") -> int:
     """Checks that trials and events say the same; the number of trials that were told."""
     trials, events = store.trials(study), store.events(study)
     told = {e.trial: e.payload for e in events if e.kind == "told"}
-    assert [e.trial for e in events if e.kind == "proposed"][: len(trials)] == list(
-        range(len(trials))
-    )
+    proposals = [e.trial for e in events if e.kind == "proposed"]
+    assert proposals[: len(trials)] == list(range(len(trials)))
     for one in trials:
         if one.state == "complete":
             assert told[one.number] == one.values
@@ -337,6 +359,14 @@ class TestProcesses:
         assert writer.returncode == 0
         assert seen == sorted(seen) and seen[-1] == 150
         assert len(set(seen)) > 3
+
+    def test_many_processes_make_one_database(self, url: str) -> None:
+        openers = [start(OPENER, url) for _ in range(5)]
+        for opener in openers:
+            opener.communicate()
+            assert opener.returncode == 0
+        with Store(url, read_only=True) as store:
+            assert store.studies() == []
 
     def test_two_processes_write_two_studies(self, url: str) -> None:
         with Store(url) as store:
