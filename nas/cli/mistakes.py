@@ -21,18 +21,17 @@ def usage(error: click.UsageError, group: click.Group, arguments: Sequence[str])
         guess = f"did you mean {' or '.join(near)}? " if near else ""
         return f"{path} has no option {error.option_name}", guess + more
     if isinstance(error, click.MissingParameter) and error.ctx is not None:
-        needed = _needed(error.ctx.command)
-        words = [f"{' '.join(p.opts[:1])} {p.make_metavar(error.ctx)}" if isinstance(p, click.Option)
-                 else p.make_metavar(error.ctx) for p in needed]  # fmt: skip
-        missing = words[needed.index(error.param)] if error.param in needed else "more"
-        return f"{path} needs {missing}", f"type: {' '.join([path, *words])}"
+        words = {p.name: _word(p, error.ctx) for p in error.ctx.command.params if p.required}
+        missing = words.get(str(error.param and error.param.name), "more")
+        return f"{path} needs {missing}", f"type: {' '.join([path, *words.values()])}"
     message = wording(error.format_message())
     return f"{path}: {message[:1].lower()}{message[1:]}", more
 
 
-def _needed(command: click.Command) -> list[click.Parameter]:
-    """The parameters that a command cannot do without."""
-    return [p for p in command.params if p.required]
+def _word(parameter: click.Parameter, context: click.Context) -> str:
+    """A parameter as it is typed: `STUDY`, `--output DIR`."""
+    metavar = parameter.make_metavar(context)
+    return f"{parameter.opts[0]} {metavar}" if isinstance(parameter, click.Option) else metavar
 
 
 def wording(message: str) -> str:

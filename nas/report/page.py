@@ -32,7 +32,8 @@ figure { margin: 1rem 0; overflow-x: auto; }
 svg { display: block; width: 100%; height: auto; min-width: 24rem;
   font: 14px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg .name { fill: var(--ink); }
-.grid { stroke: var(--line); } .stairs { fill: none; stroke: var(--soft); opacity: .6; }
+.grid { stroke: var(--line); } .stairs { fill: none; stroke: var(--faded);
+  stroke-dasharray: 5 4; }
 .faded { fill: var(--faded); opacity: .5; }
 .certain { --c: var(--certain); } .likely { --c: var(--likely); }
 .possible { --c: var(--possible); }
@@ -194,11 +195,17 @@ def _label_places(
     front: Front, dominated: Dominated, x: Axis, y: Axis
 ) -> Sequence[tuple[float, float]]:
     """Centres of the trial numbers in the SVG's own coordinates."""
-    points = [_pixel(m.measurements, x, y) for m in front.members]
-    others = [_pixel(numbers, x, y) for _, numbers in dominated]
+    # labels are placed with y upwards, so that they stand above their points where they can
+    def upwards(numbers: Numbers) -> tuple[float, float]:
+        px, py = _pixel(numbers, x, y)
+        return px, HEIGHT - BOTTOM - py
+
+    points = [upwards(m.measurements) for m in front.members]
+    others = [upwards(numbers) for _, numbers in dominated]
     widest = max(len(str(m.trial)) for m in front.members)
     area = (float(WIDTH - RIGHT), float(HEIGHT - BOTTOM))
-    return place_labels(points, (8.5 * widest, 14.0), others, area)
+    placed = place_labels(points, (8.5 * widest, 14.0), others, area)
+    return [(px, HEIGHT - BOTTOM - py) for px, py in placed]
 
 
 def _numbers(numbers: Numbers) -> str:
