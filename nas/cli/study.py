@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from nas import __version__
 from nas.cli.screen import Screen, shared
 from nas.core.errors import NasError
 
@@ -163,4 +164,4 @@ def _draw(found: Front, path: Path, storage: str | None) -> None:
     from nas.report.plots import draw
 
     others = dominated(found, api.show(found.study, storage=storage))
-    draw(found, others, path, date.today())
+    draw(found, others, path, f"nas {__version__}  ·  {date.today()}")

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
 
-from nas import __version__
 from nas.core.front import Front, Member
 from nas.report.axes import Axis, Numbers, axis, pairs
 from nas.report.tables import counted
@@ -35,12 +33,12 @@ def title(front: Front) -> str:
     return f"{front.study}: {front.space} on {front.device}"
 
 
-def footer(front: Front, today: date, beyond: int = 0) -> str:
-    """Under which versions and when: trials, `nas`, the runtimes of the numbers, the date.
+def footer(front: Front, made: str, beyond: int = 0) -> str:
+    """What the plot rests on: trials, runtimes of the numbers, and `made`: by which version, when.
 
     `beyond` is how many dominated trials lie outside the plot.
     """
-    parts = [counted(front.trials), "nas " + __version__, *_runtimes(front), today.isoformat()]
+    parts = [counted(front.trials), *_runtimes(front), made]
     if beyond:
         parts.insert(1, f"{beyond} far behind, outside the plot")
     return "  ·  ".join(parts)

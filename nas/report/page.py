@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from html import escape
 
 from nas.core.front import Front, Member
@@ -51,12 +50,12 @@ th, td { text-align: left; padding: .4rem .6rem .4rem 0; border-bottom: 1px soli
 """.strip()
 
 
-def page(front: Front, dominated: Dominated, today: date) -> str:
+def page(front: Front, dominated: Dominated, made: str) -> str:
     """The whole page: title, a figure for each panel, the table of the front."""
     panels = panel_axes(front, dominated)
     shown = inside(dominated, panels)
     figures = "\n".join(_figure(front, shown, x, y) for x, y in panels)
-    note = footer(front, today, len(dominated) - len(shown))
+    note = footer(front, made, len(dominated) - len(shown))
     name = escape(title(front))
     return f"""<!doctype html>
 <html lang="en">
@@ -195,6 +194,7 @@ def _label_places(
     front: Front, dominated: Dominated, x: Axis, y: Axis
 ) -> Sequence[tuple[float, float]]:
     """Centres of the trial numbers in the SVG's own coordinates."""
+
     # labels are placed with y upwards, so that they stand above their points where they can
     def upwards(numbers: Numbers) -> tuple[float, float]:
         px, py = _pixel(numbers, x, y)

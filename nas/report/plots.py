@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,14 +29,14 @@ if TYPE_CHECKING:
 FADED, RULE = "#9aa0a6", "#5f6368"
 
 
-def draw(front: Front, dominated: Dominated, path: Path, today: date) -> None:
+def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
     """Writes the plot of a front; the ending of the file says as what.
 
     Args:
         front: the points to draw.
         dominated: trial numbers and measurements of the other complete trials.
         path: where to write, ending in .png or .html.
-        today: the date that the plot bears.
+        made: by which version and when, written at its foot.
 
     Raises:
         NasError: for another ending, an empty front, or where the file cannot be written.
@@ -53,7 +52,7 @@ def draw(front: Front, dominated: Dominated, path: Path, today: date) -> None:
             f"the front of {front.study!r} is empty: nothing to draw",
             f"see why: nas show {front.study}",
         )
-    content = writers[path.suffix.lower()](front, dominated, today)
+    content = writers[path.suffix.lower()](front, dominated, made)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -64,7 +63,7 @@ def draw(front: Front, dominated: Dominated, path: Path, today: date) -> None:
         ) from error
 
 
-def _png(front: Front, dominated: Dominated, today: date) -> bytes:
+def _png(front: Front, dominated: Dominated, made: str) -> bytes:
     """A PNG of 1600 pixels' width or more, a panel for each objective beyond the first."""
     import io
 
@@ -78,7 +77,7 @@ def _png(front: Front, dominated: Dominated, today: date) -> bytes:
     places: Any = figure.subplots(1, len(panels), squeeze=False)
     for place, (x, y) in zip(places[0], panels, strict=True):
         _panel(place, front, shown, x, y)
-    note = footer(front, today, len(dominated) - len(shown))
+    note = footer(front, made, len(dominated) - len(shown))
     figure.suptitle(title(front), fontsize=13, fontweight="bold", x=0.02, y=0.975, ha="left")
     figure.text(0.02, 0.015, note, fontsize=8, color=RULE, ha="left")
     figure.legend(*places[0][0].get_legend_handles_labels(), loc="upper left", ncols=8,

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from datetime import date
 from html.parser import HTMLParser
 
 from example_study import study
@@ -36,7 +35,7 @@ class Outline(HTMLParser):
 
 def made(*names: str) -> str:
     asked, trials, front = study(*names)
-    return page(front, dominated(front, study_document(asked, trials)), date(2026, 11, 21))
+    return page(front, dominated(front, study_document(asked, trials)), "nas 1.2.3  ·  2026-11-21")
 
 
 def test_the_page_is_well_formed_and_fetches_nothing() -> None:
@@ -81,7 +80,7 @@ def test_a_panel_for_each_further_objective() -> None:
 
 def test_names_are_escaped() -> None:
     _, _, front = study()
-    text = page(replace(front, space="<b>&"), [], date(2026, 11, 21))
+    text = page(replace(front, space="<b>&"), [], "nas 1.2.3  ·  2026-11-21")
     assert "<b>&" not in text
     assert "&lt;b&gt;&amp;" in text
 
@@ -91,6 +90,6 @@ def test_predicted_points_are_hollow_and_explained() -> None:
     guess = Measurement("latency_ms", 0.2, "ms", 0.1, 0.3, 0.05, 9, "predicted", "datasheet")
     first = front.members[0]
     first = replace(first, measurements={**first.measurements, "latency_ms": guess})
-    text = page(replace(front, members=(first, *front.members[1:])), [], date(2026, 11, 21))
+    text = page(replace(front, members=(first, *front.members[1:])), [], "nas 1.2.3  ·  2026-11-21")
     assert 'class="point certain predicted"' in text
     assert "hollow: predicted, not measured" in text

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,14 +13,14 @@ from nas.report.documents import dominated, study_document
 from nas.report.drawing import footer
 from nas.report.plots import draw
 
-TODAY = date(2026, 11, 21)
+MADE = "nas 1.2.3  ·  2026-11-21"
 
 
 @pytest.mark.parametrize("names", [(), ("accuracy", "latency_ms", "params"), ("accuracy",)])
 def test_a_picture_is_a_png_with_something_on_it(names: tuple[str, ...], tmp_path: Path) -> None:
     asked, made, found = study(*names)
     path = tmp_path / "new" / "front.png"
-    draw(found, dominated(found, study_document(asked, made)), path, TODAY)
+    draw(found, dominated(found, study_document(asked, made)), path, MADE)
     with Image.open(path) as image:
         assert image.format == "PNG"
         assert image.width >= 1600
@@ -34,30 +33,30 @@ def test_a_picture_is_a_png_with_something_on_it(names: tuple[str, ...], tmp_pat
 def test_the_same_front_gives_the_same_file(tmp_path: Path) -> None:
     _, _, found = study()
     for name in ("a.png", "b.png", "a.html", "b.html"):
-        draw(found, [], tmp_path / name, TODAY)
+        draw(found, [], tmp_path / name, MADE)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_one_point_and_exact_numbers_can_be_drawn(tmp_path: Path) -> None:
     one = front([{"accuracy": (90.0, 0.0), "macs": (1e6, 0.0)}])
-    draw(one, [], tmp_path / "one.png", TODAY)
-    draw(one, [], tmp_path / "one.html", TODAY)
+    draw(one, [], tmp_path / "one.png", MADE)
+    draw(one, [], tmp_path / "one.html", MADE)
     assert (tmp_path / "one.png").stat().st_size > 10_000
     assert (tmp_path / "one.html").read_text().count('class="mark"') == 2  # the point and the key
 
 
 def test_the_footer_names_versions_date_and_what_is_outside() -> None:
     _, _, found = study()
-    text = footer(found, TODAY, beyond=3)
-    for part in ("36 complete", "3 far behind", "onnxruntime 1.23.0", "2026-11-21"):
+    text = footer(found, MADE, beyond=3)
+    for part in ("36 complete", "3 far behind", "onnxruntime 1.23.0", "nas 1.2.3  ·  2026-11-21"):
         assert part in text
 
 
 def test_another_ending_is_refused() -> None:
     _, _, found = study()
     with pytest.raises(NasError) as caught:
-        draw(found, [], Path("front.jpg"), TODAY)
+        draw(found, [], Path("front.jpg"), MADE)
     assert str(caught.value) == (
         "cannot draw a .jpg: 'front.jpg'\n  end the name in .html or .png: --plot front.html"
     )
@@ -66,11 +65,11 @@ def test_another_ending_is_refused() -> None:
 def test_an_empty_front_is_not_drawn(tmp_path: Path) -> None:
     _, _, found = study()
     with pytest.raises(NasError, match="is empty: nothing to draw"):
-        draw(replace(found, members=()), [], tmp_path / "a.png", TODAY)
+        draw(replace(found, members=()), [], tmp_path / "a.png", MADE)
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     _, _, found = study()
     (tmp_path / "file").write_text("")
     with pytest.raises(NasError, match=r"cannot write '.*front\.html'"):
-        draw(found, [], tmp_path / "file" / "front.html", TODAY)
+        draw(found, [], tmp_path / "file" / "front.html", MADE)
