@@ -59,9 +59,7 @@ def about(path: Path) -> dict[str, Any]:
     return found
 
 
-def restore(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None = None
-) -> None:
+def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | None = None) -> None:
     """Puts a checkpoint's weights into a module, and its state into the module's optimizer.
 
     Raises: NasError where the file is none, or of another network.

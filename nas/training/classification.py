@@ -17,7 +17,7 @@ from nas.core.task import Task
 from nas.training.data import Dataset
 from nas.training.recipe import Recipe
 
-SCORED_AT_ONCE = 128
+SCORED_AT_ONCE = 256
 _SEEN_FOR_STATISTICS = 10_000
 
 

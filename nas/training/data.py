@@ -8,6 +8,7 @@ same in every process, on every machine and after images are added.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -37,6 +38,7 @@ class Facts:
     source: str
     size: int
     classes: tuple[str, ...]
+    images: int
     digest: str
 
     @property
@@ -116,9 +118,9 @@ def _find(source: str, size: int | None) -> _Found:
 
 
 def _digits(size: int) -> _Found:
-    with files("nas.training").joinpath("digits.npz").open("rb") as file:
-        with np.load(file, allow_pickle=False) as arrays:
-            grey, labels = arrays["images"], arrays["labels"]
+    packed = io.BytesIO(files("nas.training").joinpath("digits.npz").read_bytes())
+    with np.load(packed, allow_pickle=False) as arrays:
+        grey, labels = arrays["images"], arrays["labels"]
     content = hashlib.blake2b(grey.tobytes() + labels.tobytes(), digest_size=16).hexdigest()
 
     def pixels() -> Bytes:
@@ -126,23 +128,23 @@ def _digits(size: int) -> _Found:
         return np.stack([squared(Image.fromarray(image), size) for image in full])
 
     names = [f"{i:04d}" for i in range(len(labels))]
-    facts = _facts("digits", size, [str(d) for d in range(10)], content)
+    facts = _facts("digits", size, [str(d) for d in range(10)], len(names), content)
     # More validation than usual: with so few images, its noise is what hides a good network.
     return _Found(facts, names, labels.tolist(), [""] * len(names), (0.27, 0.20), pixels)
 
 
 def _listed(listing: Listing, source: str, size: int | None) -> _Found:
     side = size or usual_size(listing)
-    facts = _facts(source, side, listing.classes, listing.digest)
+    facts = _facts(source, side, listing.classes, len(listing.names), listing.digest)
     return _Found(
         facts, listing.names, listing.labels, listing.splits, (0.15, 0.15),
         lambda: decoded(listing, side),
     )  # fmt: skip
 
 
-def _facts(source: str, size: int, classes: Sequence[str], content: str) -> Facts:
+def _facts(source: str, size: int, classes: Sequence[str], images: int, content: str) -> Facts:
     mark = digest({"content": content, "size": size, "splitting": _SPLITTING})
-    return Facts(source, size, tuple(classes), mark)
+    return Facts(source, size, tuple(classes), images, mark)
 
 
 def split(

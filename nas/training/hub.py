@@ -33,8 +33,8 @@ def of_hub(name: str, source: str) -> Listing:
     rows: list[tuple[Any, int]] = []
     classes, splits, names = [], [], []
     content = hashlib.blake2b(digest_size=16)
-    for key, table in sorted(tables.items()):
-        table = table.cast_column(image, datasets.Image(decode=False))
+    for key in sorted(tables):
+        table = tables[key].cast_column(image, datasets.Image(decode=False))
         feature = table.features[label]
         for index, value in enumerate(table[label]):
             if isinstance(value, int) and value < 0:
@@ -50,7 +50,7 @@ def of_hub(name: str, source: str) -> Listing:
     def opened() -> Iterator[Read]:
         yield lambda at: _bytes(rows[at][0][rows[at][1]][image])
 
-    if len({s for s in splits}) == 1:
+    if len(set(splits)) == 1:
         splits = [""] * len(splits)
     return listed(names, classes, splits, source, content.hexdigest(), opened)
 

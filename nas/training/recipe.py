@@ -88,12 +88,16 @@ def _within(value: Any, low: float, high: float) -> bool:
     return isinstance(value, int | float) and low <= value <= high
 
 
-def brief(source: str) -> Recipe:
-    """The recipe of a search on this source: `digits` must not be mirrored, photographs may.
+def brief(source: str, images: int) -> Recipe:
+    """The recipe of a search on this many labelled images.
 
-    >>> brief("digits").flip, brief("folder:photos").flip
-    (False, True)
+    Few images are trained on in small batches, so that the first epochs have steps enough to tell
+    networks apart. `digits` must not be mirrored; photographs may.
+
+    >>> brief("digits", 1797).flip, brief("digits", 1797).batch, brief("folder:p", 60_000).batch
+    (False, 16, 64)
     """
+    batch = min(64, max(16, 2 ** round(math.log2(max(1, images) / 100))))
     if source == "digits":
-        return Recipe(flip=False, shift=0.06, rotate=8.0, zoom=0.08)
-    return Recipe()
+        return Recipe(batch=batch, flip=False, shift=0.06, rotate=8.0, zoom=0.08)
+    return Recipe(batch=batch)

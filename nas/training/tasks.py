@@ -16,7 +16,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError, unknown
 from nas.core.task import Task, TaskSpec
 from nas.training import data
-from nas.training.recipe import Recipe
+from nas.training.recipe import Recipe, brief
 
 
 def is_function(source: str) -> bool:
@@ -41,6 +41,13 @@ def describe(source: str) -> TaskSpec:
         return _own(source).spec(source)
     facts = data.describe(source)
     return TaskSpec(source, facts.input, len(facts.classes), digest=facts.digest)
+
+
+def brief_recipe(source: str) -> Recipe:
+    """The recipe of a search on a source; torch is not imported. Raises: NasError as `describe`."""
+    if is_function(source):
+        return Recipe(flip=False, shift=0.0)
+    return brief(source, data.describe(source).images)
 
 
 def prepare(source: str) -> None:
@@ -101,7 +108,9 @@ def import_object(text: str, what: str) -> Any:
         )
     found = getattr(module, name)
     if not callable(found):
-        raise NasError(f"{text} is {type(found).__name__}, not a function", f"name a {what}'s function")
+        raise NasError(
+            f"{text} is {type(found).__name__}, not a function", f"name a {what}'s function"
+        )
     return found
 
 
@@ -117,7 +126,7 @@ def _module(path: str, text: str, what: str) -> ModuleType:
             near = [p.stem for p in Path(folder).glob("*.py")]
             raise NasError(
                 f"no module {error.name!r} for the {what} {text!r}",
-                unknown("module", path.split(".")[0], near).hint + f" (in {folder})",
+                unknown("module", path.partition(".")[0], near).hint + f" (in {folder})",
             ) from error
         raise NasError(
             f"the {what} {text!r} needs {error.name!r}, which is not installed",

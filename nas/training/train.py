@@ -8,14 +8,17 @@ machine, bit for bit the training that never stopped.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from contextlib import nullcontext
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sized
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.core.architecture import digest
 from nas.core.errors import NasError
@@ -23,9 +26,10 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training import checkpoint
 from nas.training.recipe import Recipe
-from nas.training.scoring import Score, Step, of_module, score
+from nas.training.scoring import Step, of_module, score
 
 _CHECK_EVERY = 16
+_SETTLED_ON = 256
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class RungReport:
     """A training that reached a rung.
 
     `score` is in the task's reported unit, of the search's two thirds of validation, in the
-    training form; `n` is how many examples that is; `checkpoint` resumes from here.
+    training form (before the last rung, with fresh batch-norm statistics); `n` is how many
+    examples that is; `checkpoint` resumes from here.
     """
 
     rung: int
@@ -43,7 +48,7 @@ class RungReport:
     checkpoint: Path
 
 
-def train(
+def train(  # noqa: PLR0913
     module: nn.Module,
     task: Task,
     recipe: Recipe,
@@ -56,12 +61,12 @@ def train(
     to_rung: int | None = None,
     on_rung: Callable[[RungReport], bool],
     step: Step = nullcontext,
-) -> tuple[RungReport, ...]:
-    """Trains a module in place and returns what was reported.
+) -> nn.Module:
+    """Trains a module in place, and returns it in evaluation.
 
     Args:
         module: freshly built under the same seed, on the device to train on.
-        folder: where checkpoints are written, `rung-0.safetensors` and so on.
+        folder: where checkpoints are written, each under a name of its own.
         start: the checkpoint that `from_rung` left; None with `from_rung` -1.
         to_rung: the last rung to reach, by default the last there is.
         on_rung: told of each rung reached; training ends early where it returns False. It may
@@ -72,53 +77,153 @@ def train(
     """
     rungs = fidelity.rungs
     last = len(rungs) - 1 if to_rung is None else to_rung
-    identity = digest(
-        {"recipe": recipe.to_json(), "fidelity": fidelity.to_json(), "data": task.digest,
-         "seed": seed}
-    )  # fmt: skip
-    module.to(memory_format=torch.channels_last)
-    optimizer = _optimizer(module, recipe)
     done = rungs[from_rung] if from_rung >= 0 else 0
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    training = _Training(module, task, recipe, fidelity, seed, _optimizer(module, recipe), step)
     if start is not None:
-        _resume(start, module, optimizer, identity, done)
+        training.resume(start, done)
     elif done:
         raise NasError(f"rung {from_rung} left no checkpoint", "train from rung -1")
-    reports = []
     with torch.random.fork_rng():
         for epoch in range(done, rungs[last]):
-            _epoch(module, task, recipe, fidelity, seed, epoch, optimizer, step)
-            if epoch + 1 in rungs:
-                rung = rungs.index(epoch + 1)
-                found = validation_score(module, task, step)
-                path = folder / f"rung-{rung}.safetensors"
-                checkpoint.save(path, module, optimizer, {"epochs": epoch + 1, "of": identity})
-                reports.append(RungReport(rung, epoch + 1, found.score, found.n, path))
-                if not on_rung(reports[-1]):
-                    break
-    module.eval()
-    return tuple(reports)
+            training.epoch(epoch)
+            if epoch + 1 in rungs and not on_rung(training.reached(epoch + 1, folder)):
+                break
+    return module.eval()
 
 
-def validation_score(module: nn.Module, task: Task, step: Step = nullcontext) -> Score:
-    """The score of a module as it is, on the search's part of validation."""
-    module.eval()
-    return score(of_module(module), task, ("search",), step=step)["search"]
+@dataclass(frozen=True, eq=False)
+class _Training:
+    """A training under way; all that changes is in the module and its optimizer."""
+
+    module: nn.Module
+    task: Task
+    recipe: Recipe
+    fidelity: Fidelity
+    seed: int
+    optimizer: torch.optim.Optimizer
+    step: Step
+
+    @property
+    def identity(self) -> str:
+        """What a checkpoint must be of to be gone on from."""
+        fidelity = {"rungs": list(self.fidelity.rungs), "data": self.fidelity.data}
+        return digest([self.recipe.to_json(), fidelity, self.task.digest, self.seed])
+
+    def resume(self, path: Path, epochs: int) -> None:
+        """Goes back to a checkpoint. Raises: NasError where it is of another training."""
+        said = checkpoint.about(path)
+        if said.get("of") != self.identity or said.get("epochs") != epochs:
+            raise NasError(
+                f"the checkpoint {path} is of another training: it says {said}",
+                f"name one of {epochs} epochs of the same recipe, fidelity, data and seed",
+            )
+        checkpoint.restore(path, self.module, self.optimizer)
+
+    def reached(self, epochs: int, folder: Path) -> RungReport:
+        """Scores the module as it is and leaves a checkpoint."""
+        self.module.eval()
+        rung = self.fidelity.rungs.index(epochs)
+        final = epochs == self.fidelity.epochs
+        with nullcontext() if final else self.settled(epochs):
+            found = score(of_module(self.module), self.task, ("search",), step=self.step)["search"]
+        path = folder / f"rung-{rung}-{uuid.uuid4().hex}.safetensors"
+        about = {"epochs": epochs, "of": self.identity}
+        checkpoint.save(path, self.module, self.optimizer, about)
+        return RungReport(rung, epochs, found.score, found.n, path)
+
+    @contextmanager
+    def settled(self, epochs: int) -> Iterator[None]:
+        """Batch norms with fresh statistics of the weights as they are, put back afterwards.
+
+        While the learning rate is high, running averages lag behind the weights, and how far is
+        chance: after one epoch of digits one network scored 39 % with them and 86 % with fresh
+        ones. A rung must rank networks, not their lag; at the last rung the rate is zero and there
+        is none.
+        """
+        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and _tracks(m)]
+        kept = [(m, m.momentum, {k: v.clone() for k, v in m.named_buffers()}) for m in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the plain mean over batches
+            norm.train()
+        if norms:
+            self._show(_SETTLED_ON, epoch_seed(self.seed, epochs))
+        self.module.eval()
+        try:
+            yield
+        finally:
+            for norm, momentum, buffers in kept:
+                norm.momentum = momentum
+                for name, value in norm.named_buffers():
+                    value.copy_(buffers[name])
+
+    def _show(self, examples: int, seed: int) -> None:
+        """Lets the module see some training batches, without learning."""
+        batches = iter(self.task.batches("train", seed))
+        device = next(self.module.parameters()).device
+        with torch.no_grad():
+            while examples > 0:
+                with self.step():
+                    batch = next(batches, None)
+                    if batch is None:
+                        return
+                    self.module(batch[0].to(device))
+                    examples -= len(batch[0])
+
+    def epoch(self, epoch: int) -> None:
+        """One pass over the first `fidelity.data` of the training batches."""
+        self.module.train()
+        seed = epoch_seed(self.seed, epoch)
+        torch.manual_seed(seed)  # dropout and its like
+        count = steps_in(self.task.batches("train", seed), self.fidelity.data)
+        batches = iter(self.task.batches("train", seed))
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        health = torch.zeros((), device=parameters[0].device)
+        for number in range(count):
+            # The middle of the step, so that neither the first nor the last is without effect.
+            share = (epoch + (number + 0.5) / count) / self.fidelity.epochs
+            rate = self.recipe.rate_at(share)
+            with self.step():
+                health += self._learn(next(batches), rate, parameters)
+            if number % _CHECK_EVERY == 0 or number == count - 1:
+                _check(health, epoch, rate)
+
+    def _learn(
+        self, batch: tuple[Tensor, Any], rate: float, parameters: list[nn.Parameter]
+    ) -> Tensor:
+        """One step; returns what is infinite or not a number where the step was."""
+        device = parameters[0].device
+        inputs, target = batch
+        target = target.to(device) if isinstance(target, Tensor) else target
+        loss: Tensor = self.task.loss(self.module(inputs.to(device)), target)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        return loss.detach() + norm
 
 
-def _resume(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, identity: str, epochs: int
-) -> None:
-    said = checkpoint.about(path)
-    if said.get("of") != identity or said.get("epochs") != epochs:
+def _tracks(norm: _BatchNorm) -> bool:
+    return norm.running_mean is not None
+
+
+def _check(health: Tensor, epoch: int, rate: float) -> None:
+    """Raises: NasError once a loss or a gradient was infinite or not a number."""
+    if not math.isfinite(float(health)):
         raise NasError(
-            f"the checkpoint {path} is of another training: it says {said}",
-            f"name one of {epochs} epochs of the same recipe, fidelity, data and seed",
+            f"training diverged in epoch {epoch + 1}, at a learning rate of {rate:.2g}: "
+            "the loss or its gradient is not a finite number",
+            "lower the recipe's rate, or leave this architecture out",
         )
-    checkpoint.restore(path, module, optimizer)
 
 
 def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
     trained = [p for p in module.parameters() if p.requires_grad]
+    if not trained:
+        raise NasError("the network has no parameter to train", "give it one that requires_grad")
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
@@ -137,57 +242,7 @@ def steps_in(batches: Iterable[object], share: float) -> int:
     >>> steps_in(range(29), 0.5), steps_in(range(29), 1.0), steps_in(range(3), 0.01)
     (15, 29, 1)
     """
-    total = len(batches) if hasattr(batches, "__len__") else sum(1 for _ in batches)
+    total = len(batches) if isinstance(batches, Sized) else sum(1 for _ in batches)
     if not total:
         raise NasError("the task gives no training batch", "give more data or smaller batches")
     return max(1, math.ceil(total * share - 1e-9))
-
-
-def _epoch(
-    module: nn.Module,
-    task: Task,
-    recipe: Recipe,
-    fidelity: Fidelity,
-    seed: int,
-    epoch: int,
-    optimizer: torch.optim.Optimizer,
-    step: Step,
-) -> None:
-    module.train()
-    own = epoch_seed(seed, epoch)
-    torch.manual_seed(own)
-    count = steps_in(task.batches("train", own), fidelity.data)
-    batches = iter(task.batches("train", own))
-    parameters = [p for p in module.parameters() if p.requires_grad]
-    device = parameters[0].device
-    health = torch.zeros((), device=device)
-    for number in range(count):
-        # The middle of the step, so that neither the first nor the last is without effect.
-        share = (epoch + (number + 0.5) / count) / fidelity.epochs
-        with step():
-            inputs, target = next(batches)
-            rate = recipe.rate_at(share)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            loss = task.loss(module(inputs.to(device)), _on(target, device))
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters, recipe.clip)
-            optimizer.step()
-            health += loss.detach() + norm
-        if number % _CHECK_EVERY == 0 or number == count - 1:
-            _check(health, epoch, rate)
-
-
-def _check(health: Tensor, epoch: int, rate: float) -> None:
-    """Raises: NasError once a loss or a gradient was infinite or not a number."""
-    if not math.isfinite(float(health)):
-        raise NasError(
-            f"training diverged in epoch {epoch + 1}, at a learning rate of {rate:.2g}: "
-            "the loss or its gradient is not a finite number",
-            "lower the recipe's rate, or leave this architecture out",
-        )
-
-
-def _on(target: object, device: torch.device) -> object:
-    return target.to(device) if isinstance(target, Tensor) else target

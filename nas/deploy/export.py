@@ -1,0 +1,211 @@
+"""From a deployed module to an ONNX file, whole or with new weights in a graph that exists.
+
+Every parameter and buffer keeps its name and its values in the file: graph clean-up never folds
+one into another (the runtime does that when it loads the file). A file can therefore take the
+weights of another training of the same architecture in milliseconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import ModelProto, TensorProto
+from torch import Tensor, nn
+
+from nas.core.errors import NasError
+from nas.deploy.graph import build_digest
+
+OPSET = 20
+_WEIGHTS, _UNUSED = "nas.weights", "nas.unused"
+_KINDS = {
+    TensorProto.FLOAT: torch.float32, TensorProto.DOUBLE: torch.float64,
+    TensorProto.FLOAT16: torch.float16, TensorProto.INT64: torch.int64,
+    TensorProto.INT32: torch.int32, TensorProto.BOOL: torch.bool,
+}  # fmt: skip
+_MOST_BYTES = 2**31 - 2**20  # one protobuf message
+
+
+@dataclass(frozen=True)
+class Exported:
+    """An ONNX file: the digest of its graph, its size, its opset.
+
+    `fallback` says why `reweight` exported anew; None where it did not, and after `export`.
+    """
+
+    build: str
+    bytes: int
+    opset: int
+    fallback: str | None = None
+
+
+def export(module: nn.Module, input_shape: tuple[int, ...], path: Path) -> Exported:
+    """Writes a deployed module as ONNX: `input` (B, *input_shape) to `output`, any B.
+
+    The module must be in evaluation; nothing is folded here that the module did not fold itself.
+    Raises: NasError where the module cannot be exported or the disk does not take the file.
+    """
+    training = [name for name, part in module.named_modules() if part.training]
+    if training:
+        raise NasError(
+            f"the module is in training mode ({training[0] or 'all of it'})",
+            "export what nas.transforms.fold returns",
+        )
+    size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
+    if size > _MOST_BYTES:
+        raise NasError(f"{size:,} bytes of weights do not fit one ONNX file", "search smaller nets")
+    proto = _proto(module, input_shape)
+    return _write(proto, path, None)
+
+
+def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
+    device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
+    # Two examples, because torch.export takes an axis of size one for a constant.
+    example = torch.zeros((2, *input_shape), device=device)
+    with _quiet():
+        try:
+            program = torch.onnx.export(
+                module, (example,), dynamo=True, external_data=False, optimize=False,
+                dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
+                input_names=["input"], output_names=["output"], verbose=False,
+            )  # fmt: skip
+        except Exception as error:  # the exporter documents no set of what it raises
+            raise NasError(
+                f"the network cannot be exported to ONNX: {_cause(error)}",
+                "its forward must be plain tensor operations that do not look at values",
+            ) from error
+        assert program is not None
+        graph = program.model.graph
+        weights = sorted(set(graph.initializers) & set(module.state_dict()))
+        # As graph inputs the weights are no constants, so clean-up computes nothing from them.
+        graph.inputs.extend(graph.initializers[name] for name in weights)
+        program.optimize()
+        del graph.inputs[1:]
+        proto: ModelProto = program.model_proto
+    _strip(proto)
+    held = {tensor.name for tensor in proto.graph.initializer} & set(weights)
+    notes = {_WEIGHTS: held, _UNUSED: set(module.state_dict()) - held}
+    onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
+    return proto
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what the exporter says of packages that are not there and of its own clean-up."""
+    loggers = [logging.getLogger(n) for n in logging.root.manager.loggerDict if _says_much(n)]
+    loggers += [logging.getLogger(n) for n in _LOUD]
+    levels = [logger.level for logger in loggers]
+    try:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+_LOUD = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
+
+
+def _says_much(name: str) -> bool:
+    return name.startswith(("onnx_ir.", "onnxscript.", "torch.onnx.", "torch.export."))
+
+
+def _strip(proto: ModelProto) -> None:
+    """Takes out what the exporter notes of the machine: stack traces, paths, its own names."""
+    del proto.metadata_props[:]
+    proto.ClearField("doc_string")
+    proto.graph.name = "network"
+    for part in (proto.graph, *proto.graph.node, *proto.graph.input, *proto.graph.output,
+                 *proto.graph.initializer, *proto.graph.value_info):  # fmt: skip
+        part.ClearField("doc_string")
+        del part.metadata_props[:]
+    del proto.graph.value_info[:]
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0].strip()[:200] if lines else ''}"
+
+
+def _write(proto: ModelProto, path: Path, fallback: str | None) -> Exported:
+    data = proto.SerializeToString(deterministic=True)
+    partial = path.with_name(path.name + ".partial")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise NasError(
+            f"cannot write {path}: {error.strerror or error}", "make room, or name another folder"
+        ) from error
+    opset = next(o.version for o in proto.opset_import if not o.domain)
+    return Exported(build_digest(proto, weights_of(proto)), len(data), opset, fallback)
+
+
+def weights_of(proto: ModelProto) -> Set[str]:
+    """The names of the initializers that are parameters or buffers of the exported module."""
+    return _noted(proto, _WEIGHTS)
+
+
+def _noted(proto: ModelProto, key: str) -> Set[str]:
+    noted = {p.key: p.value for p in proto.metadata_props}.get(key, "")
+    return frozenset(noted.split("\n")) - {""}
+
+
+def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
+    """Writes the graph of `source` with the weights of `module`, another training of the same.
+
+    Every weight of the file must be in the module, by name, shape and type, and every weight of
+    the module in the file; otherwise the module is exported anew and the result says why.
+    """
+    try:
+        proto = onnx.load(source)
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise NasError(
+            f"not an ONNX file that can be read: {source} ({error})", "export the module instead"
+        ) from error
+    state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
+    reason = _mismatch(proto, state)
+    if reason is not None:
+        sizes = proto.graph.input[0].type.tensor_type.shape.dim[1:]
+        fresh = _proto(module, tuple(d.dim_value for d in sizes))
+        return _write(fresh, path, reason)
+    for tensor in proto.graph.initializer:
+        if tensor.name in state:
+            value = state[tensor.name].contiguous().numpy()
+            tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
+    return _write(proto, path, None)
+
+
+def _mismatch(proto: ModelProto, state: Mapping[str, Tensor]) -> str | None:
+    """Why these weights do not fit this graph, or None."""
+    weights = weights_of(proto)
+    held = {tensor.name: tensor for tensor in proto.graph.initializer}
+    if not weights:
+        return "the file does not say which of its tensors are weights"
+    strange = sorted(weights - set(state)) or sorted(weights - set(held))
+    if strange:
+        return f"the file's weight {strange[0]} is not in the module"
+    # What the graph does not read (a counter of batches) is not in the file either way.
+    moved = sorted((set(state) - weights) ^ _noted(proto, _UNUSED))
+    if moved:
+        return f"the module's weight {moved[0]} is not in the file"
+    for name in sorted(weights):
+        value, tensor = state[name], held[name]
+        if list(tensor.dims) != list(value.shape) or _KINDS.get(tensor.data_type) != value.dtype:
+            return (
+                f"{name} is {list(tensor.dims)} in the file and "
+                f"{list(value.shape)} of {value.dtype} in the module"
+            )
+    return None

@@ -1,0 +1,111 @@
+"""Whether an exported file says what the torch module says, on real inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from nas.core.errors import NasError
+from nas.core.task import Task
+from nas.hardware.runtimes.onnxruntime import outputs
+
+# Largest difference allowed, relative to the largest output: sums of thousands of products in
+# another order differ by some hundred units in the last place of the type.
+THRESHOLDS: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "int8": 1e-1}
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported file is from its torch module.
+
+    Args:
+        max_abs, mean_abs: largest and mean difference of an output.
+        relative: `max_abs` over the largest torch output.
+        top1_agreement: share of examples with the same largest output, where the outputs are a
+            list of classes; None otherwise.
+        n: examples compared.
+        passed: whether `relative` is at most `threshold`.
+        threshold: the limit for the file's precision.
+    """
+
+    max_abs: float
+    mean_abs: float
+    relative: float
+    top1_agreement: float | None
+    n: int
+    passed: bool
+    threshold: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that is stored and shipped."""
+        return asdict(self)
+
+
+def check(
+    module: nn.Module,
+    file: Path,
+    inputs: NDArray[np.float32] | torch.Tensor | Task,
+    precision: str = "float32",
+) -> Parity:
+    """Compares an exported file under onnxruntime with its module, in evaluation.
+
+    `inputs` is `(N, *input)`, or a task, of which the first 256 validation examples are taken.
+    """
+    taken = validation_inputs(inputs, 256) if isinstance(inputs, Task) else inputs
+    examples = np.ascontiguousarray(taken, np.float32)
+    with torch.no_grad():
+        expected = module(torch.from_numpy(examples)).double().numpy()
+    found = np.asarray(outputs(file, examples), np.float64)
+    return compare(expected, found, THRESHOLDS[precision])
+
+
+def compare(expected: NDArray[np.float64], found: NDArray[np.float64], threshold: float) -> Parity:
+    """The differences of two arrays of outputs, one row for each example.
+
+    Raises: NasError where their shapes differ or an output is not a finite number.
+
+    >>> compare(np.array([[1.0, 2.0]]), np.array([[1.0, 2.001]]), 1e-2).passed
+    True
+    """
+    if expected.shape != found.shape:
+        raise NasError(
+            f"the file gives outputs {found.shape}, the module {expected.shape}",
+            "export the module again",
+        )
+    if not (np.isfinite(expected).all() and np.isfinite(found).all()):
+        raise NasError(
+            "the network's outputs are not finite numbers", "train it again with a lower rate"
+        )
+    difference = np.abs(expected - found)
+    scale = float(np.abs(expected).max())
+    largest = float(difference.max())
+    relative = largest / scale if scale else largest
+    agreement = None
+    if expected.ndim == 2:
+        agreement = float((expected.argmax(1) == found.argmax(1)).mean())
+    return Parity(
+        max_abs=largest,
+        mean_abs=float(difference.mean()),
+        relative=relative,
+        top1_agreement=agreement,
+        n=len(expected),
+        passed=relative <= threshold,
+        threshold=threshold,
+    )
+
+
+def validation_inputs(task: Task, count: int) -> NDArray[np.float32]:
+    """The first `count` inputs of the validation split, `(N, *input)`."""
+    taken: list[NDArray[np.float32]] = []
+    for inputs, _ in task.batches("validation", 0):
+        taken.append(inputs.contiguous().cpu().numpy())
+        if sum(map(len, taken)) >= count:
+            break
+    return np.ascontiguousarray(np.concatenate(taken)[:count])
