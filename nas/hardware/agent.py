@@ -53,11 +53,11 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def gate(refs: Array, base: float, bound: float, quietest: float) -> tuple[Array, bool]:
-    """Which samples were taken while the machine was quiet, and whether it never really was.
+    """Which samples were taken while the machine was quiet, and whether it hardly ever was.
 
     A sample is kept when the slower of its two neighbouring reference runs is within `bound` times
-    `base` (the session's p10). Where fewer than the share `quietest` survive, that share with the
-    fastest references is kept instead, and the second value is True.
+    `base` (what it takes when quiet). Where fewer than the share `quietest` survive, that share
+    with the fastest references is kept instead, and the second value is True.
 
     >>> keep, noisy = gate(np.array([1.0, 1.1, 2.0, 1.0]), 1.0, 1.25, 0.2)
     >>> keep.tolist(), noisy
@@ -95,7 +95,9 @@ def estimate(
     difference between processes is added by the host side. `width` is the relative half-width of
     its 90 % interval; `p50`, `p90` and `p99` are of the gated samples.
     """
-    keep, noisy = gate(refs, base, rules["gate"], rules["quietest"])
+    # After a network that empties the caches the reference is slower by itself, to some extent.
+    beside = min(max(base, float(np.quantile(refs, 0.1))), rules["cold"] * base)
+    keep, noisy = gate(refs, beside, rules["gate"], rules["quietest"])
     kept = samples[keep]
     draws = bootstrap(kept, passes[keep], rules["quantile"], seed=0)
     low, high = np.quantile(draws, [0.05, 0.95])
@@ -369,7 +371,8 @@ def run_passes(networks: list[Network], job: dict[str, Any], reference: Referenc
         if number + 1 >= rules["min_passes"]:
             for network in (n for n in networks if not n.done):
                 found = network.estimate(reference.base, rules)
-                network.done = found["width"] <= rules["width"] and not found["noisy"]
+                enough = 2 * rules["min_passes"] if found["noisy"] else 0
+                network.done = found["width"] <= rules["width"] and number + 1 >= enough
             if all(n.done for n in networks):
                 break
         if number >= 2 and time.perf_counter() > deadline:

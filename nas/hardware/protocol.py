@@ -17,7 +17,8 @@ class Protocol:
 
     Args:
         gate: a sample counts while the reference kernel beside it is within this factor of the
-            session's p10. quietest: share of samples kept where fewer pass the gate.
+            quiet value. cold: how much slower than in the whole session that value may be beside
+            one network. quietest: share of samples kept where fewer pass the gate.
         quantile: the estimate, of the gated samples.
         warm_s, warm_cap_s: least and most seconds of warm-up for each network.
         visit_s: how long a pass stays with a network. group_s: how long between reference runs.
@@ -32,6 +33,7 @@ class Protocol:
     """
 
     gate: float = 1.25
+    cold: float = 1.3
     quietest: float = 0.2
     quantile: float = 0.25
     warm_s: float = 0.05

@@ -9,6 +9,7 @@ spread between processes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import tempfile
 from collections.abc import Sequence
@@ -19,12 +20,14 @@ from typing import Any
 
 import numpy as np
 
+from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.hardware import agent
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
+from nas.hardware.history import AnchorHistory
 from nas.hardware.lease import Lease
 from nas.hardware.protocol import Protocol
 from nas.hardware.session import Asked, Session, sessions
@@ -73,7 +76,10 @@ def measure(
             found, failures = run(asked, alive, seed + 1000 * process)
             reasons |= failures
             runs += found
-    spread = _between(runs, protocol, device.threads)
+    history = _history(lease, device, protocol)
+    for each in runs:
+        _remember(history, each, protocol)
+    spread = between(runs, history, protocol, device.threads)
     common = {
         "protocol": protocol.version,
         "device": device.name,
@@ -153,11 +159,29 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     return Run(session, estimates, drift, repeated)
 
 
-def _between(runs: list[Run], rules: Protocol, threads: int) -> tuple[float, str]:
+def _history(lease: Lease, device: Device, rules: Protocol) -> AnchorHistory:
+    conditions = [host_id(), device.name, runtime_version(device), rules.version]
+    return AnchorHistory(lease.folder, digest(conditions)[:12])
+
+
+def _remember(history: AnchorHistory, run: Run, rules: Protocol) -> None:
+    """Keeps a session's anchors, unless it is known to have drifted."""
+    anchors = {n: f["value"] for n, f in run.estimates.items() if isinstance(n, str)}
+    if anchors and run.drift <= rules.drift:
+        # Without room for it the next interval is wider, and nothing else is lost.
+        with contextlib.suppress(OSError):
+            history.add(anchors)
+
+
+def between(
+    runs: list[Run], history: AnchorHistory, rules: Protocol, threads: int
+) -> tuple[float, str]:
     """Relative standard deviation between processes, and where that figure comes from.
 
-    The assumed figure weighs as much as two observed deviations; files and anchors are pooled,
-    since what differs between processes (memory layout, clock) meets all of them.
+    `measured`: from these runs, files and anchors pooled, since what differs between processes
+    (memory layout, clock) meets all of them. `history`: with one run, from the anchors of earlier
+    sessions on this host. `assumed`: with neither. The assumed figure weighs as much as two
+    observed deviations in all of them.
     """
     assumed = rules.between if threads == 1 else rules.between_shared
     seen: dict[int | str, list[float]] = {}
@@ -166,10 +190,12 @@ def _between(runs: list[Run], rules: Protocol, threads: int) -> tuple[float, str
             seen.setdefault(name, []).append(float(np.log(found["value"])))
     repeated = [np.array(v) for v in seen.values() if len(v) > 1]
     freedom = sum(v.size - 1 for v in repeated)
-    if not freedom:
-        return assumed, "assumed"
     squares = sum(float(((v - v.mean()) ** 2).sum()) for v in repeated)
-    return float(np.sqrt((2 * assumed**2 + squares) / (2 + freedom))), "measured"
+    known = "measured"
+    if not freedom:
+        squares, freedom = history.squares()
+        known = "history" if freedom else "assumed"
+    return float(np.sqrt((2 * assumed**2 + squares) / (2 + freedom))), known
 
 
 def _measurement(
@@ -215,8 +241,7 @@ def _measurement(
 
 
 def _converged(found: dict[str, Any], run: Run, rules: Protocol) -> bool:
-    narrow = found["width"] <= rules.width and not found["noisy"]
-    return bool(narrow and run.drift <= rules.drift)
+    return bool(found["width"] <= rules.width and run.drift <= rules.drift)
 
 
 def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""What a host's earlier sessions say about its noise: how far the anchors move between processes.
+
+One small file of JSON lines beside the locks, for each host, device, runtime and protocol. It holds
+the anchors' estimates of the last sessions, nothing about candidates; losing it costs nothing but
+the wider, assumed interval until it is learnt again.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+KEPT = 40
+
+
+@dataclass(frozen=True)
+class AnchorHistory:
+    """The anchors of past sessions under equal conditions, named by `key`."""
+
+    folder: Path
+    key: str
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self.folder / f"anchors-{self.key}.jsonl"
+
+    def rows(self) -> list[dict[str, float]]:
+        """Microseconds by anchor's name, oldest session first; a line that is none is passed by."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return []
+        return [row for row in map(_row, lines[-KEPT:]) if row]
+
+    def add(self, anchors: Mapping[str, float]) -> None:
+        """Adds a session. Two processes that add at once may lose one row, never tear the file."""
+        rows = [*self.rows(), {name: round(value, 3) for name, value in anchors.items()}]
+        handle, name = tempfile.mkstemp(dir=self.folder, prefix="anchors-", suffix=".new")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows[-KEPT:])
+        os.replace(name, self.path)
+
+    def squares(self) -> tuple[float, int]:
+        """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""
+        seen: dict[str, list[float]] = {}
+        for row in self.rows():
+            for name, value in row.items():
+                seen.setdefault(name, []).append(math.log(value))
+        total, freedom = 0.0, 0
+        for values in seen.values():
+            mean = sum(values) / len(values)
+            total += sum((v - mean) ** 2 for v in values)
+            freedom += len(values) - 1
+        return total, freedom
+
+
+def _row(line: str) -> dict[str, float] | None:
+    """One session's anchors; None for a line that was cut short or written by something else."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    if not isinstance(row, dict) or not row:
+        return None
+    fine = all(isinstance(v, int | float) and 0 < v < math.inf for v in row.values())
+    return row if fine else None
