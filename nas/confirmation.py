@@ -102,6 +102,7 @@ def train_job(spec: StudySpec, trial: Trial, repeat: int) -> Train:
         trial=trial.number,
         architecture=trial.architecture,
         build=trial.build or "",
+        file=trial.file or "",
         seed=spec.seed + repeat,
         repeat=repeat,
         from_rung=last.rung if last else -1,

@@ -7,6 +7,7 @@ make again: the task's data and the space.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import time
 import traceback
@@ -37,8 +38,8 @@ from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.runtimes.onnxruntime import outputs
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
-from nas.training.classification import split_scores
 from nas.training.recipe import Recipe
+from nas.training.scoring import score
 from nas.training.tasks import load_task
 from nas.training.train import RungReport, train
 from nas.transforms.fold import fold
@@ -98,7 +99,8 @@ def perform(place: Place, job: Mapping[str, Any], report: Report) -> dict[str, A
     try:
         outcome = _work(place, job_from_json(job), report)
     except Exception as error:
-        fatal = isinstance(error, OSError) and error.errno in FATAL
+        root = error.__cause__ or error
+        fatal = isinstance(root, OSError) and root.errno in FATAL
         outcome = Outcome(halt=_reason(error)) if fatal else Outcome(error=_reason(error))
     return replace(outcome, seconds=time.perf_counter() - started).to_json()
 
@@ -169,50 +171,57 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         nonlocal stopped
         values = {
             "epochs": reached.epochs,
-            "score": reached.score,
+            "score": _finite(place.spec.task.score_name, reached.score),
             "n": reached.n,
             "checkpoint": place.artifacts.put(reached.checkpoint),
         }
         stopped = report(reached.rung, values) == "stop"
         return not stopped
 
-    trained = train(
+    train(
         module,
         place.task,
         place.recipe,
         place.spec.fidelity,
         job.seed,
+        folder=place.artifacts.scratch(),
         start=place.artifacts.path(job.checkpoint) if job.checkpoint else None,
         from_rung=job.from_rung,
         to_rung=job.to_rung,
         on_rung=at_rung,
         step=_step(place),
-        scratch=place.artifacts.scratch(),
     )
-    return Outcome() if stopped else _shipped(place, job, trained)
+    return Outcome() if stopped else _shipped(place, job, module)
 
 
 def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     """Exports the trained candidate and scores the file in its runtime."""
-    shape = place.spec.task.input
-    deployed, _ = fold(trained, shape)
+    deployed, _ = fold(trained, place.spec.task.input)
     path = place.scratch(f"{job.trial}-{job.repeat}.onnx")
-    export(deployed, shape, path)
-    search, confirm = split_scores(place.task, lambda x: outputs(path, x))
-    candidate = Candidate(job.architecture.choices, place.task, trained, path)
-    costs = _own_objectives(place, candidate, trained=True)
-    parity = check(deployed, path, place.task)
+    exported = reweight(place.artifacts.path(job.file), deployed, path)
+    if exported.build != job.build:
+        return Outcome(error="training changed the exported graph, not only its weights")
+    parity = check(deployed, path, _some_inputs(place.task))
     if not parity.passed:
         return Outcome(error=f"the exported file differs from the trained network: {parity}")
+    found = score(lambda x: torch.from_numpy(outputs(path, x.numpy())), place.task)
+    candidate = Candidate(job.architecture.choices, place.task, trained, path)
+    costs = _own_objectives(place, candidate, trained=True)
     return Outcome(
         {
             "file": place.artifacts.put(path),
-            "score": search,
-            "confirm": confirm,
+            "score": found["search"].to_json(),
+            "confirm": found["confirm"].to_json(),
             "costs": costs,
             "parity": parity.to_json(),
         }
     )
+
+
+def _some_inputs(task: Task) -> torch.Tensor:
+    """A first batch of validation."""
+    inputs: torch.Tensor = next(iter(task.batches("validation", 0)))[0]
+    return inputs[:32]
 
 
 def _module(place: Place, architecture: Architecture, seed: int) -> nn.Module:
@@ -230,12 +239,15 @@ def _own_objectives(place: Place, candidate: Candidate, trained: bool) -> dict[s
         if known or (objective.needs in STATIC) == trained:
             continue
         value = float(load_objective(objective.name)[1](candidate))
-        if value != value:
-            raise NasError(
-                f"objective {objective.name!r} returned {value}", "it must return a number"
-            )
-        values[objective.name] = value
+        values[objective.name] = _finite(objective.name, value)
     return values
+
+
+def _finite(name: str, value: float) -> float:
+    """A number that can be stored and ranked. Raises: NasError for any other."""
+    if not math.isfinite(value):
+        raise NasError(f"{name} is {value}", "it must be a finite number")
+    return value
 
 
 def _step(place: Place) -> Step:

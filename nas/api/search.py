@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -30,7 +31,6 @@ from nas.strategies.choose import create, names
 RUNNERS = ("inline", "processes")
 TRIALS = 24
 EPOCHS = 9
-EXAMPLES = 2000  # a brief training sees at most so many examples in an epoch, unless told otherwise
 
 
 class Watcher(Protocol):
@@ -152,8 +152,13 @@ def plan(
 
 
 def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
-    """A training short enough for a search: few epochs, of at most `EXAMPLES` examples each."""
-    share = min(1.0, EXAMPLES / task.examples) if task.examples else 1.0
+    """A training short enough for a search: few epochs, each of 16 sqrt(n) of n examples.
+
+    That is half of a thousand images and a thirteenth of CIFAR-10's: what a search can afford grows
+    slower than what there is. With `epochs` given, each sees all examples up to sixteen thousand.
+    """
+    seen = 16 * math.sqrt(task.examples) if epochs is None else 16_000
+    share = min(1.0, seen / task.examples) if task.examples else 1.0
     return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
 
 
@@ -221,10 +226,11 @@ def bench(spec: StudySpec) -> Bench | None:
     """Where the study's latencies are measured, or None where it needs none."""
     if not spec.measures:
         return None
-    from nas.hardware.timing import PROTOCOL, runtime_version
+    from nas.hardware.protocol import Protocol
+    from nas.hardware.timing import runtime_version
 
     device = load(find(DEVICES, spec.device))
-    return Bench(host_id(), runtime_version(device), PROTOCOL)
+    return Bench(host_id(), runtime_version(device), Protocol().version)
 
 
 def _resumed(store: Store, study: str | None, trials: int | None, hours: float | None) -> StudySpec:

@@ -76,7 +76,7 @@ def seed_deviation(trials: Sequence[Trial]) -> float | None:
     trial was trained twice.
     """
     squares, degrees = 0.0, 0
-    for trial in trials:
+    for trial in unique(trials):
         scores = [t.confirm for t in trial.trained]
         if len(scores) > 1:
             squares += float(np.var(scores, ddof=1)) * (len(scores) - 1)

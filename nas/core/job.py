@@ -62,6 +62,7 @@ class Train:
 
     `repeat` 0 is the search's own training; later ones are repeats for the confirmation phase.
     `checkpoint` is the artifact that `from_rung` left behind; from_rung -1 starts from nothing.
+    `file` is the artifact of the untrained form: the trained one is the same graph.
     Each report carries `score`, `n`, `epochs`, `checkpoint` (all on the search's own validation
     images). Outcome values: `file` (the trained, deployed, exported artifact), `score` and
     `confirm` (`{"score", "se", "n"}` each, of that file), `costs` (objectives that need training).
@@ -70,6 +71,7 @@ class Train:
     trial: int
     architecture: Architecture
     build: str
+    file: str
     seed: int
     repeat: int
     from_rung: int
