@@ -107,9 +107,9 @@ def show(screen: Screen, study: str, trial: int | None, storage: str | None) -> 
     found = api.show(study, trial, storage=storage)
     table = study_table if trial is None else trial_table
     screen.answer(found, lambda width: table(found))
-    if trial is None:
+    if trial is None and found["front"]:
         screen.next(["front", study])
-    elif found["state"] == "complete":
+    elif trial is not None and found["state"] == "complete":
         screen.next(["export", study, str(trial), "--output", "out/"])
 
 

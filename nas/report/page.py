@@ -28,7 +28,7 @@ body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--paper)
 h1 { font-size: 1.35rem; margin: 0 0 .25rem; overflow-wrap: anywhere; }
 p, figcaption { color: var(--soft); margin: .25rem 0; }
 figure { margin: 1rem 0; overflow-x: auto; }
-svg { display: block; width: 100%; height: auto; min-width: 24rem;
+svg { display: block; width: 100%; height: auto; min-width: 36rem;
   font: 14px system-ui, sans-serif; }
 svg text { fill: var(--soft); } svg .name { fill: var(--ink); }
 .grid { stroke: var(--line); } .stairs { fill: none; stroke: var(--faded);

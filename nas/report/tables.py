@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -16,7 +17,7 @@ from nas.report.networks import describe, grouped, telling, word
 from nas.report.numbers import compact, interval, percent, plain, with_unit
 from nas.report.pick import Pick
 
-WIDTH = 80
+WIDTH, REMARK = 80, 60
 STYLES = {"certain": "bold green", "likely": "yellow", "possible": "red"}
 STATES = ("complete", "stopped", "infeasible", "failed", "running")
 
@@ -111,7 +112,7 @@ def study_table(study: Mapping[str, Any]) -> RenderableType:
         ("objectives", goals),
         ("constraints", ", ".join(study["constraints"]) or "none"),
         ("strategy", f"{study['strategy']}, promotion {study['promotion']}, seed {study['seed']}"),
-        ("budget", f"{budget['trials']} trials, {budget['epochs']} epochs at most"),
+        ("budget", f"{budget['trials']} trials of at most {_epochs(budget['epochs'])}"),
         ("trials", counted(study["trials"])),
     ]
     rows = [_trial_row(row) for row in study["rows"]]
@@ -129,7 +130,7 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     rows += [(n, f"broken by {percent(v)}") for n, v in trial["violations"].items() if v > 0]
     for rung in trial["rungs"]:
         mark = ", reused" if rung["reused"] else ""
-        name = "1 epoch" if rung["epochs"] == 1 else f"{rung['epochs']} epochs"
+        name = _epochs(rung["epochs"])
         name += f", repeat {rung['repeat']}" if rung["repeat"] else ""
         rows.append((name, f"{plain(rung['score'])} on {rung['n']} images{mark}"))
     if trial["uncounted_ops"]:
@@ -161,11 +162,14 @@ def cell(value: Any) -> str:
     return ", ".join(cell(v) for v in value)
 
 
+def _epochs(count: int) -> str:
+    return "1 epoch" if count == 1 else f"{count} epochs"
+
+
 def _trial_row(row: Mapping[str, Any]) -> dict[str, Any]:
     known = {n: compact(Measurement.from_json(m)) for n, m in row["measurements"].items()}
-    why = " ".join((row["error"] or "").split()) or ", ".join(
-        f"{n} broken" for n, v in row["violations"].items() if v > 0
-    )
+    error = textwrap.shorten(row["error"] or "", REMARK, placeholder=" …")
+    why = error or ", ".join(f"{n} broken" for n, v in row["violations"].items() if v > 0)
     return {
         "trial": row["trial"], "state": row["state"], "epochs": row["epochs"], **known,
         "remark": why or ("reused" if row["reused"] else ""),
