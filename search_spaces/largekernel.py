@@ -62,8 +62,11 @@ def decisions(task: TaskSpec) -> list[Decision]:
 def _skeleton(task: TaskSpec) -> Iterator[Decision]:
     """The decisions around the stages."""
     layouts = ["layer", "batch"]
-    yield Choice("stem.kind", ["patch", "overlapping", "deep"])
-    yield Choice("stem.stride", strides(task))
+    stems = ["patch", "overlapping", "deep"]
+    yield Choice("stem.kind", stems)
+    # the limit is the same for every stem: it keeps children of presets to what is proposed
+    limit: Mapping[Value, Sequence[Value]] = {stem: strides(task) for stem in stems}
+    yield Choice("stem.stride", strides(task), within={"stem.kind": limit})
     yield Choice("stem.norm", layouts, when={"stem.kind": ["patch", "overlapping"]})
     yield Choice("block", ["convnext", "unireplknet", "replknet"])
     yield Choice("layer_scale", [False, True], when={"block": ["convnext", "unireplknet"]})
@@ -81,7 +84,7 @@ def _stage(i: int, task: TaskSpec) -> Iterator[Decision]:
     reach = {s: 2 * max(1, first_map(task, s) // 2**i) - 1 for s in strides(task)}
     lengths, widths = _sizes(i, min(task.input[1:]))
 
-    def reachable(needed: Mapping[Any, int]) -> dict[str, Mapping[Value, Sequence[Value]]]:
+    def reachable(needed: Mapping[Any, Any]) -> dict[str, Mapping[Value, Sequence[Value]]]:
         """What can be proposed at each stride: values whose smallest kernel meets the map."""
         return {"stem.stride": {s: [v for v, k in needed.items() if k <= reach[s]] for s in reach}}
 
@@ -92,7 +95,7 @@ def _stage(i: int, task: TaskSpec) -> Iterator[Decision]:
     on = at + "mixer"
     cores = {1: 7, 2: 9, 3: 11}  # smallest kernel in which cells are shared at all
     yield Choice(at + "core", [1, 2, 3], when={on: ["peripheral"]}, within=reachable(cores))
-    listed = [k for k in KERNELS if k <= max(reach.values())]
+    listed: list[int] = [k for k in KERNELS if k <= max(reach.values())]
     allowed = reachable({k: k for k in listed})
     allowed[on] = dict(MIXERS)
     allowed[at + "core"] = {c: [k for k in listed if k >= n] for c, n in cores.items()}
@@ -126,7 +129,7 @@ def _sizes(i: int, side: int) -> tuple[list[int], list[int]]:
     """Depths and widths proposed for stage `i` on images of `side` pixels."""
     if side <= 48:
         depths = [1, 2, 3, 4, 6, 9] if i == 2 else [1, 2, 3]
-        bases: Sequence[int] = (16, 32, 48, 64, 96)
+        bases: Sequence[int] = (16, 32, 48, 64)
     elif side <= 128:
         depths = [2, 3, 6, 9, 12] if i == 2 else [1, 2, 3]
         bases = (32, 48, 64, 96)

@@ -127,7 +127,7 @@ class Depthwise(nn.Module):
         self.dilation = dilation
         self.weight = nn.Parameter(torch.empty(channels, 1, *self.kernel))
         self.bias = nn.Parameter(torch.zeros(channels)) if bias else None
-        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=0.02)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
@@ -142,15 +142,21 @@ class Depthwise(nn.Module):
         return f"{self.weight.shape[0]}, kernel={self.kernel}, dilation={self.dilation}"
 
 
+def cut(path: str, weight: Tensor, size: Size, log: Log, dilation: int = 1) -> Tensor:
+    """`crop`, written down."""
+    kept = crop(weight, size, dilation)
+    if kept.shape != weight.shape:
+        before, after = (f"{w.shape[-2]}x{w.shape[-1]}" for w in (weight, kept))
+        log.touch(path, f"{before} kernel cut to {after} on a {size[0]}x{size[1]} map")
+    return kept
+
+
 def plain(
     path: str, weight: Tensor, bias: Tensor | None, size: Size, log: Log, dilation: int = 1
 ) -> nn.Conv2d:
     """A plain depthwise convolution with this weight, cut to the taps that a map can meet."""
-    kept = crop(weight, size, dilation)
+    kept = cut(path, weight, size, log, dilation)
     channels, _, tall, wide = kept.shape
-    if kept.shape != weight.shape:
-        before = f"{weight.shape[-2]}x{weight.shape[-1]}"
-        log.touch(path, f"{before} kernel cut to {tall}x{wide} on a {size[0]}x{size[1]} map")
     conv = nn.Conv2d(
         channels,
         channels,

@@ -36,7 +36,7 @@ class PositionalTable(nn.Module):
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
         self.offset = nn.Parameter(torch.empty(channels, kernel, kernel))
-        nn.init.trunc_normal_(self.offset, std=0.02)
+        nn.init.normal_(self.offset, std=0.02)
 
 
 class PeripheralMixer(nn.Module):
@@ -67,7 +67,7 @@ class PeripheralMixer(nn.Module):
         self.register_buffer("index", torch.tensor(index), persistent=False)
         self.weight = nn.Parameter(torch.empty(channels, 1, side, side))
         self._shared = (table,)  # in a tuple, so that the stage alone registers it
-        nn.init.trunc_normal_(self.weight, std=0.02)
+        nn.init.normal_(self.weight, std=0.02)
 
     def expanded(self) -> tuple[Tensor, Tensor | None]:
         """The whole `(C, 1, K, K)` kernel, and the constant that the positional table adds."""

@@ -39,11 +39,17 @@ def sparsify(module: nn.Module, density: float) -> None:
 
 
 def settle(module: nn.Module) -> list[str]:
-    """Removes every parametrization of `module`, in place, leaving its value; names the layers."""
+    """Removes every parametrization of `module`, in place, leaving its value; names the layers.
+
+    Torch's own removal would delete the property from a class that copies of the layer share.
+    """
     settled = []
     for name, layer in module.named_modules():
         if parametrize.is_parametrized(layer):
-            for tensor in list(layer.parametrizations):
-                parametrize.remove_parametrizations(layer, tensor, leave_parametrized=True)
+            values = {t: getattr(layer, t).detach() for t in layer.parametrizations}
+            del layer.parametrizations
+            layer.__class__ = type(layer).__bases__[0]
+            for tensor, value in values.items():
+                layer.register_parameter(tensor, nn.Parameter(value))
             settled.append(name)
     return settled

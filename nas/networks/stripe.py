@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size, crop, plain
+from nas.networks.depthwise import Depthwise, Size, cut, plain
 from nas.networks.log import Log
 from nas.networks.merge import Parallel, centred, folded_branches
 
@@ -34,7 +34,7 @@ class StripeMixer(nn.Module):
         """
         folded = folded_branches(self.convs, self.norms)
         like = next(self.parameters())
-        tall, wide, square = (crop(weight, size) for weight, _ in folded)
+        tall, wide, square = (cut(path, weight, size, log) for weight, _ in folded)
         bias = torch.stack([bias for _, bias in folded]).sum(0)
         tall, dense = centred([tall, square]), centred([tall, wide, square])
         if dense[0].numel() <= tall[0].numel() + wide[0].numel():

@@ -1,0 +1,62 @@
+"""Gates and norms against their formulas."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from nas import NasError
+from nas.networks.gates import ResponseNorm, SqueezeExcite
+from nas.networks.norms import ChannelNorm, make_activation, make_norm
+
+
+def test_response_norm_is_its_formula() -> None:
+    torch.manual_seed(0)
+    layer = ResponseNorm(3).double()
+    nn.init.normal_(layer.gain)
+    nn.init.normal_(layer.shift)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
+    y = layer(x)
+    for b in range(2):
+        norms = [float((x[b, c] ** 2).sum()) ** 0.5 for c in range(3)]
+        for c in range(3):
+            n = norms[c] / (sum(norms) / 3 + 1e-6)
+            wanted = x[b, c] * (layer.gain[c] * n + 1) + layer.shift[c]
+            assert torch.allclose(y[b, c], wanted, rtol=1e-10)
+
+
+def test_response_norm_trains_through_dead_channels() -> None:
+    layer = ResponseNorm(3)
+    x = torch.randn(2, 3, 4, 4)
+    x[:, 1] = 0
+    x.requires_grad_()
+    layer(x).sum().backward()
+    assert bool(x.grad.isfinite().all())
+    assert all(bool(p.grad.isfinite().all()) for p in layer.parameters())
+
+
+def test_squeeze_and_excitation_scales_whole_channels() -> None:
+    torch.manual_seed(0)
+    layer = SqueezeExcite(8, 0.25)
+    assert layer.squeeze.out_channels == 2
+    x = torch.rand(2, 8, 3, 3) + 1
+    ratio = layer(x) / x
+    assert torch.allclose(ratio, ratio[..., :1, :1].expand_as(ratio))
+    assert 0 < float(ratio.detach().min()) < float(ratio.detach().max()) < 1
+
+
+def test_channel_norm_is_layer_norm_over_channels() -> None:
+    torch.manual_seed(0)
+    layer, reference = ChannelNorm(6), nn.LayerNorm(6, eps=1e-6)
+    nn.init.normal_(layer.weight)
+    reference.load_state_dict(layer.state_dict())
+    x = torch.randn(2, 6, 3, 4)
+    assert torch.allclose(layer(x)[1, :, 2, 3], reference(x[1, :, 2, 3]), atol=1e-6)
+
+
+def test_unknown_names() -> None:
+    with pytest.raises(NasError, match="no norm named 'bacth'"):
+        make_norm("bacth", 4)
+    with pytest.raises(NasError, match="no activation named 'gelo'"):
+        make_activation("gelo")
