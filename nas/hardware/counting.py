@@ -81,7 +81,7 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Counts:
     owned = owned_params(module)
     by_module = {
         name: {
-            "params": sum(n for owner, n in owned.items() if _inside(owner, name)),
+            "params": owned[name],
             "macs": counter["macs"],
             "activations": counter["activations"],
         }
@@ -117,20 +117,13 @@ def trace(
     return analysis
 
 
-def _inside(name: str, module: str) -> bool:
-    """Whether the module of that name is `module` or lies in it."""
-    return not module or name == module or name.startswith(module + ".")
-
-
 def owned_params(module: nn.Module) -> Counter[str]:
-    """How many parameters each module holds itself; a shared tensor belongs to its first owner."""
+    """How many parameters lie in each module; a shared tensor belongs to its first owner alone."""
     owned: Counter[str] = Counter()
-    seen: set[int] = set()
-    for name, part in module.named_modules():
-        for p in part.parameters(recurse=False):
-            if id(p) not in seen:
-                seen.add(id(p))
-                owned[name] += p.numel()
+    for name, p in module.named_parameters():
+        parts = name.split(".")
+        for depth in range(len(parts)):
+            owned[".".join(parts[:depth])] += p.numel()
     return owned
 
 
@@ -213,6 +206,7 @@ class Weights:
             unique.setdefault(id(tensor), name)
         self.names = list(unique.values())
         self.tensors = tensors
+        self.places: dict[str, int] = {}
         floats = [t for t in tensors.values() if t.is_floating_point()]
         self.dtype = floats[0].dtype if floats else torch.float32
 
@@ -225,7 +219,9 @@ class Weights:
         if node.kind() == "prim::Constant":
             return set()
         if node.kind() == "prim::Param":
-            place = [v.debugName() for v in node.outputs()].index(value.debugName())
+            if not self.places:
+                self.places = {v.debugName(): i for i, v in enumerate(node.outputs())}
+            place = self.places[value.debugName()]
             if not place:
                 return None
             name = self.names[place - 1]
