@@ -1,0 +1,65 @@
+import pytest
+import torch
+from torch import nn
+
+from nas.core.errors import NasError
+from nas.training import checkpoint
+
+
+def _trained(steps=2):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 2))
+    module.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+    for _ in range(steps):
+        optimizer.zero_grad()
+        module(torch.randn(4, 3, 8, 8)).square().sum().backward()
+        optimizer.step()
+    return module, optimizer
+
+
+def test_everything_comes_back(tmp_path):
+    module, optimizer = _trained()
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, module, optimizer, {"epochs": 2})
+    fresh, state = _trained(steps=0)
+    checkpoint.restore(path, fresh, state)
+    assert checkpoint.about(path) == {"epochs": 2}
+    for name, value in module.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value)
+    for one, other in zip(module.parameters(), fresh.parameters(), strict=True):
+        for part, value in optimizer.state[one].items():
+            assert torch.equal(state.state[other][part], value)
+
+
+def test_tied_weights(tmp_path):
+    module = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    module[1].weight = module[0].weight
+    path = tmp_path / "c.safetensors"
+    checkpoint.save(path, module, torch.optim.AdamW(module.parameters()), {})
+    other = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    other[1].weight = other[0].weight
+    checkpoint.restore(path, other)
+    assert torch.equal(other[1].weight, module[0].weight)
+
+
+def test_another_network(tmp_path):
+    module, optimizer = _trained()
+    checkpoint.save(tmp_path / "c.safetensors", module, optimizer, {})
+    with pytest.raises(NasError, match="is of another network"):
+        checkpoint.restore(tmp_path / "c.safetensors", nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04 a pickle", b"\xff" * 100])
+def test_no_checkpoint(tmp_path, content):
+    (tmp_path / "c.safetensors").write_bytes(content)
+    with pytest.raises(NasError, match="not a checkpoint"):
+        checkpoint.about(tmp_path / "c.safetensors")
+    with pytest.raises(NasError, match="not a checkpoint"):
+        checkpoint.restore(tmp_path / "c.safetensors", nn.Linear(2, 2))
+
+
+def test_nowhere_to_write(tmp_path):
+    module, optimizer = _trained()
+    with pytest.raises(NasError, match="cannot be written"):
+        checkpoint.save(tmp_path / "no" / "c.safetensors", module, optimizer, {})
