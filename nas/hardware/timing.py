@@ -132,8 +132,10 @@ class Run:
 
 def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int, str]]:
     """Times the files once in a fresh process; once more if an anchor drifted beyond its bound."""
+    reasons: dict[int, str] = {}
     for repeated in (False, True):
-        found, reasons = sessions(asked, alive, seed + repeated)
+        found, failures = sessions(asked, alive, seed + repeated)
+        reasons |= failures
         runs = [summary(session, asked.protocol, repeated) for session in found]
         alive = [i for i in alive if i not in reasons]
         if not alive or all(r.drift <= asked.protocol.drift for r in runs):
@@ -149,8 +151,8 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     for name, result in session.results.items():
         samples, refs, passes = (np.array(result[k]) for k in ("samples", "refs", "passes"))
         estimates[name] = agent.estimate(samples, refs, passes, base, plain)
-        if isinstance(name, str):
-            early = passes <= np.median(passes)
+        if isinstance(name, str) and passes.max() > 0:
+            early = passes <= passes.max() // 2
             first, last = (
                 agent.estimate(samples[m], refs[m], passes[m], base, plain)["value"]
                 for m in (early, ~early)

@@ -2,6 +2,7 @@ import ast
 import json
 import subprocess
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -137,3 +138,41 @@ def test_a_file_that_contradicts_the_job_says_how(spec, reason):
     task = {"batch": 2, "resolution": 8, "seed": 0}
     with pytest.raises(ValueError, match=reason):
         agent.random_input(spec, task, np.random.default_rng(0))
+
+
+PARENT = """
+import json, subprocess, sys
+child = subprocess.Popen(
+    [sys.executable, "-I", sys.argv[1]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+)
+child.stdin.write(sys.argv[2])
+child.stdin.close()
+while "loading" not in child.stdout.readline():
+    pass
+print(child.pid, flush=True)
+child.wait()
+"""
+
+
+@pytest.mark.slow
+def test_an_orphan_dies_with_its_parent(files):
+    task = json.dumps(job([files["hanging"]], call_cap_s=60.0))
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, agent.__file__, task], stdout=subprocess.PIPE, text=True
+    )
+    child = Path("/proc") / parent.stdout.readline().strip()
+    assert child.exists()
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while child.exists() and "Z" not in _state(child) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert "Z" in _state(child), "the agent outlived its parent"
+
+
+def _state(process):
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

@@ -251,6 +251,26 @@ def test_a_drifting_anchor_is_seen_and_the_session_repeated(monkeypatch, cpu, le
     assert not found.repeated
 
 
+def test_a_file_that_failed_before_the_repeat_keeps_its_reason(monkeypatch, cpu, lease, files):
+    asked = timing.Asked((files["small"],) * 2, (), cpu, lease, Workload(), Protocol(), 0)
+    answers = iter([(0.3, {1: "hung"}), (0.0, {})])
+    seen = []
+
+    def stand_in(asked, alive, seed):
+        trend, reasons = next(answers)
+        seen.append(alive)
+        return [made_up({0: 100.0, "dense": 80.0}, trend=trend)], reasons
+
+    monkeypatch.setattr(timing, "sessions", stand_in)
+    _, reasons = timing.run(asked, [0, 1], 0)
+    assert seen == [[0, 1], [0]] and reasons == {1: "hung"}
+
+
+def test_a_single_pass_has_no_drift():
+    (run,) = runs_of([1000.0], passes=1)
+    assert run.drift == 0.0
+
+
 def test_drift_that_stays_is_not_converged():
     runs = runs_of([1000.0], trend=0.3)
     assert runs[0].drift > 0.05
