@@ -33,7 +33,8 @@ class Evolution:
     for ever. A child is a neighbour of one parent, a mixture of two,
     or a neighbour of a mixture.
 
-    A network that was proposed before is not proposed again, unless `tries` draws find no other.
+    A network that was proposed before is not proposed again, unless `tries` steps away from it find
+    no other.
 
     Args:
         space: where to search.
@@ -43,7 +44,7 @@ class Evolution:
         population: how many of the latest results may be parents.
         tournament: how many are drawn to choose a parent from.
         crossover: share of children with two parents.
-        tries: draws until a network that was proposed before is proposed again.
+        tries: steps away from a network that was proposed before, until it is proposed again.
     """
 
     def __init__(
@@ -85,11 +86,16 @@ class Evolution:
     def _new(
         self, ranked: Sequence[Architecture], rng: np.random.Generator, asked: set[Architecture]
     ) -> Architecture:
-        """A child, or a random architecture where there are no parents; new if one is found."""
+        """A child, or a random architecture where there are no parents.
+
+        From a child that was proposed before the walk goes on to its neighbours, and so out of a
+        region that is used up.
+        """
+        child = self._child(ranked, rng) if ranked else self._space.sample(rng)
         for _ in range(self._tries):
-            child = self._child(ranked, rng) if ranked else self._space.sample(rng)
             if child not in self._known and child not in asked:
-                return child
+                break
+            child = self._space.neighbours(child, rng)[0]
         return child
 
     def _child(self, ranked: Sequence[Architecture], rng: np.random.Generator) -> Architecture:

@@ -110,12 +110,13 @@ class Mirror:
         finally:
             self._study.sampler = self._idle
         after = self._storage.get_study_system_attrs(self._id)
+        made = self._storage.get_trial(trial._trial_id)
         written = {
-            "trial": self._storage.get_trial_system_attrs(trial._trial_id),
+            "trial": made.system_attrs,
             "study": {k: v for k, v in after.items() if k not in before or before[k] != v},
         }
         plain: dict[str, Any] = json.loads(json.dumps(written))
-        return dict(trial.params), {k: v for k, v in plain.items() if v}
+        return dict(made.params), {k: v for k, v in plain.items() if v}
 
     def meet(self, number: int) -> None:
         """The earliest trial asked for and not met yet is the study's trial `number`."""
@@ -148,12 +149,12 @@ class Mirror:
         violations = {c: result.get("violations", {}).get(c, 0.0) for c in self._constraints}
         values = self._values(result, broken=any(v > 0 for v in violations.values()))
         if values is None:
-            self._study.tell(place, state=TrialState.FAIL)
+            self._storage.set_trial_state_values(place, TrialState.FAIL)
             return
         trial = optuna.Trial(self._study, place)
         for name, excess in violations.items():
             trial.set_constraint(name, excess)
-        self._study.tell(place, values)
+        self._storage.set_trial_state_values(place, TrialState.COMPLETE, values)
 
     def _values(self, result: Mapping[str, Any], broken: bool) -> list[float] | None:
         """A value for every objective, or None where there is nothing to learn."""

@@ -1,0 +1,46 @@
+"""Strategies are found by name, and a wrong name by the nearest right one."""
+
+import pytest
+
+from nas.core.decision import Choice
+from nas.core.errors import NasError
+from nas.core.objective import BUILTIN
+from nas.core.space import SearchSpace
+from nas.core.trial import History
+from nas.strategies.choose import create, names
+
+SPACE = SearchSpace("toy", [Choice("kernel", [3, 5, 7])], build=lambda choices, task: None)
+OBJECTIVES = [BUILTIN["accuracy"], BUILTIN["macs"]]
+
+
+@pytest.mark.parametrize("name", names())
+def test_every_name_makes_a_strategy(name: str) -> None:
+    [proposal] = create(name, SPACE, OBJECTIVES, seed=1).propose(History(), 1)
+    assert proposal.architecture.choices["kernel"] in (3, 5, 7)
+
+
+def test_a_short_name_is_the_sampler_of_that_name() -> None:
+    short = create("nsga2", SPACE, OBJECTIVES, seed=1).propose(History(), 3)
+    assert short == create("optuna:NSGAIISampler", SPACE, OBJECTIVES, seed=1).propose(History(), 3)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "hint"),
+    [
+        ("nsga", "or 'nsga2'?"),
+        ("evolutoin", "did you mean 'evolution'"),
+        ("optuna:NSGA2Sampler", "did you mean 'NSGAIISampler'"),
+        ("", "known: "),
+    ],
+)
+def test_an_unknown_name_gets_the_nearest(wrong: str, hint: str) -> None:
+    with pytest.raises(NasError) as caught:
+        create(wrong, SPACE, OBJECTIVES)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["CmaEsSampler", "GridSampler", "BruteForceSampler"])
+def test_samplers_that_cannot_be_rebuilt_are_refused(name: str) -> None:
+    with pytest.raises(NasError, match="cannot be a strategy"):
+        create(f"optuna:{name}", SPACE, OBJECTIVES)
+    assert f"optuna:{name}" not in names()
