@@ -16,6 +16,7 @@ from pathlib import Path
 
 import onnx
 import torch
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import ModelProto, TensorProto
 from torch import Tensor, nn
 
@@ -82,11 +83,19 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
             ) from error
         assert program is not None
         graph = program.model.graph
-        weights = sorted(set(graph.initializers) & set(module.state_dict()))
-        # As graph inputs the weights are no constants, so clean-up computes nothing from them.
-        graph.inputs.extend(graph.initializers[name] for name in weights)
+        state = module.state_dict()
+        weights = sorted(str(name) for name in graph.initializers if name in state)
+        # As graph inputs without a value the weights are no constants: clean-up computes nothing
+        # from them, and drops no bias because it is zero before training.
+        values = {name: graph.initializers[name].const_value for name in weights}
+        for name in weights:
+            graph.inputs.append(graph.initializers.pop(name))
+            graph.inputs[-1].const_value = None
         program.optimize()
-        del graph.inputs[1:]
+        for value in list(graph.inputs)[1:]:
+            graph.inputs.remove(value)
+            value.const_value = values[value.name]
+            graph.initializers.add(value)
         proto: ModelProto = program.model_proto
     _strip(proto)
     held = {tensor.name for tensor in proto.graph.initializer} & set(weights)
@@ -169,12 +178,7 @@ def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
     Every weight of the file must be in the module, by name, shape and type, and every weight of
     the module in the file; otherwise the module is exported anew and the result says why.
     """
-    try:
-        proto = onnx.load(source)
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise NasError(
-            f"not an ONNX file that can be read: {source} ({error})", "export the module instead"
-        ) from error
+    proto = _read(source)
     state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
     reason = _mismatch(proto, state)
     if reason is not None:
@@ -186,6 +190,17 @@ def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
             value = state[tensor.name].contiguous().numpy()
             tensor.CopyFrom(onnx.numpy_helper.from_array(value, tensor.name))
     return _write(proto, path, None)
+
+
+def _read(path: Path) -> ModelProto:
+    proto = ModelProto()
+    try:
+        proto.ParseFromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise NasError(f"{path} cannot be read: {error}", "export the module instead") from error
+    if not proto.graph.input:
+        raise NasError(f"{path} is no ONNX network", "export the module instead")
+    return proto
 
 
 def _mismatch(proto: ModelProto, state: Mapping[str, Tensor]) -> str | None:
