@@ -33,8 +33,8 @@ class Evolution:
     for ever. A child is a neighbour of one parent, a mixture of two,
     or a neighbour of a mixture.
 
-    A network that was proposed before is not proposed again, unless `tries` steps away from it find
-    no other.
+    A network that was proposed before is not proposed again, unless `tries` draws and as many
+    steps find no other.
 
     Args:
         space: where to search.
@@ -44,7 +44,7 @@ class Evolution:
         population: how many of the latest results may be parents.
         tournament: how many are drawn to choose a parent from.
         crossover: share of children with two parents.
-        tries: steps away from a network that was proposed before, until it is proposed again.
+        tries: draws, and then steps, until a network that was proposed before is proposed again.
     """
 
     def __init__(
@@ -53,8 +53,8 @@ class Evolution:
         objectives: Sequence[Objective],
         seed: int,
         start: int = 16,
-        population: int = 128,
-        tournament: int = 8,
+        population: int = 64,
+        tournament: int = 5,
         crossover: float = 0.5,
         tries: int = 20,
     ) -> None:
@@ -88,14 +88,17 @@ class Evolution:
     ) -> Architecture:
         """A child, or a random architecture where there are no parents.
 
-        From a child that was proposed before the walk goes on to its neighbours, and so out of a
-        region that is used up.
+        Where all that are drawn were proposed before, it walks on from neighbour to neighbour, out
+        of a region that is used up.
         """
-        child = self._child(ranked, rng) if ranked else self._space.sample(rng)
         for _ in range(self._tries):
+            child = self._child(ranked, rng) if ranked else self._space.sample(rng)
             if child not in self._known and child not in asked:
-                break
+                return child
+        for _ in range(self._tries):
             child = self._space.neighbours(child, rng)[0]
+            if child not in self._known and child not in asked:
+                return child
         return child
 
     def _child(self, ranked: Sequence[Architecture], rng: np.random.Generator) -> Architecture:
