@@ -170,7 +170,7 @@ PRESETS: Mapping[str, Choices] = {
     "replknet_31l": replknet(192, (31, 29, 27, 13)),
     "replknet_xl": replknet(256, (27, 27, 27, 13), small=0, widening=1.5),
     **{f"slak_{size}": slak(size) for size in "tsb"},
-    "slak_t_k31": slak("t", (31, 31, 31, 13)),
+    "slak_t_k31": slak("t", (31, 29, 27, 13)),
     "slak_t_k61": slak("t", (61, 59, 57, 13)),
     **{f"pelk_{size}": pelk(size) for size in "tsb"},
     "pelk_t101": pelk("t", PELK101, core=3),

@@ -13,6 +13,7 @@ from nas.networks.mixers import convolved
 from nas.networks.norms import make_norm
 from nas.networks.peripheral import PositionalTable
 from nas.networks.plan import Network, Stage
+from nas.networks.pooling import SpatialMean
 from nas.networks.replknet import RepLKNetBlock
 from nas.networks.sparse import sparsify
 from nas.networks.unireplknet import UniRepLKNetBlock
@@ -86,11 +87,10 @@ def make_downsample(network: Network, inputs: int, outputs: int) -> nn.Module:
 def make_head(network: Network) -> nn.Module:
     """The last maps to outputs: mean, norm and a linear layer, or InceptionNeXt's two layers."""
     width, outputs = network.stages[-1].width, network.outputs
-    pool, flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten(1)
+    pool = SpatialMean()
     if network.head == "mlp":
         return named(
             pool=pool,
-            flatten=flatten,
             expand=nn.Linear(width, 3 * width),
             activation=nn.GELU(),
             norm=nn.LayerNorm(3 * width, eps=1e-6),
@@ -100,8 +100,8 @@ def make_head(network: Network) -> nn.Module:
         raise unknown("head", network.head, ["linear", "mlp"])
     linear = nn.Linear(width, outputs)
     if network.head_norm == "batch":
-        return named(norm=nn.BatchNorm2d(width), pool=pool, flatten=flatten, linear=linear)
-    return named(pool=pool, flatten=flatten, norm=nn.LayerNorm(width, eps=1e-6), linear=linear)
+        return named(norm=nn.BatchNorm2d(width), pool=pool, linear=linear)
+    return named(pool=pool, norm=nn.LayerNorm(width, eps=1e-6), linear=linear)
 
 
 class StageLayers(nn.Module):

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from nas.networks.depthwise import Mergeable, Size
 from nas.networks.log import Log
 from nas.networks.merge import BatchNorm, Linear, fold_backward, fold_forward
+from nas.networks.pooling import SpatialMean
 from nas.networks.residual import DropPath
 from nas.networks.sparse import settle
 from nas.transforms.report import Report
@@ -67,7 +68,9 @@ def _sizes(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Size]:
 
     def note(path: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            sizes[path] = (inputs[0].shape[-2], inputs[0].shape[-1])
+            before = sizes.get(path, (1, 1))  # a layer used twice keeps what either use needs
+            height, width = inputs[0].shape[-2:]
+            sizes[path] = max(before[0], height), max(before[1], width)
 
         return hook
 
@@ -142,4 +145,4 @@ def _averages(module: nn.Module) -> bool:
     """Whether a factor and a constant per channel pass through: identities, global means."""
     if isinstance(module, nn.AdaptiveAvgPool2d):
         return module.output_size in (1, (1, 1))
-    return isinstance(module, nn.Identity | nn.Flatten)
+    return isinstance(module, nn.Identity | nn.Flatten | SpatialMean)

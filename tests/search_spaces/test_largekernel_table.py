@@ -53,6 +53,7 @@ EXCEPTIONS = {
     ("InceptionNeXt-A", 224): {"macs_g"},
     # published counts follow SNIP's uneven densities, which cost the early layers of T and S most
     ("SLaK-T", 224): {"macs_g"},
+    ("SLaK-T K31 120ep", 224): {"macs_g"},
     ("SLaK-T K51 120ep", 224): {"macs_g"},
     ("SLaK-T K61 120ep", 224): {"macs_g"},
     ("SLaK-S", 224): {"macs_g"},

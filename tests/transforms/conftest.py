@@ -14,7 +14,7 @@ from nas.networks.residual import LayerScale
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> None:
+def repeatable() -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
 
