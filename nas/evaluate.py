@@ -30,7 +30,7 @@ from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.task import Task
 from nas.deploy.export import export, reweight
-from nas.deploy.parity import check
+from nas.deploy.parity import check, validation_inputs
 from nas.hardware.counting import count
 from nas.hardware.device import load
 from nas.hardware.lease import Lease
@@ -45,6 +45,7 @@ from nas.training.train import RungReport, train
 from nas.transforms.fold import fold
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
+COMPARED = 64  # validation examples on which a file must agree with its network
 Report = Callable[[int, Mapping[str, Any]], str]
 Step = Callable[[], AbstractContextManager[None]]
 
@@ -117,7 +118,7 @@ def _work(place: Place, job: Job, report: Report) -> Outcome:
 
 def build(place: Place, job: Build) -> Outcome:
     """Builds, folds, counts and exports an untrained candidate."""
-    module = _module(place, job.architecture, place.spec.seed)
+    module = module_of(place, job.architecture, place.spec.seed)
     shape = place.spec.task.input
     deployed, _ = fold(module, shape)
     path = place.scratch(f"{job.trial}.onnx")
@@ -164,7 +165,7 @@ def time_files(place: Place, job: Measure) -> Outcome:
 
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
     """Trains a candidate rung by rung, then scores its deployed, exported form."""
-    module = _module(place, job.architecture, job.seed)
+    module = module_of(place, job.architecture, job.seed)
     stopped = False
 
     def at_rung(reached: RungReport) -> bool:
@@ -201,9 +202,12 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     exported = reweight(place.artifacts.path(job.file), deployed, path)
     if exported.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
-    parity = check(deployed, path, _some_inputs(place.task))
+    parity = check(deployed, path, validation_inputs(place.task, COMPARED))
     if not parity.passed:
-        return Outcome(error=f"the exported file differs from the trained network: {parity}")
+        return Outcome(
+            error=f"the exported file differs from the trained network by {parity.relative:.2g} "
+            f"of the largest output; {parity.threshold:.2g} is allowed"
+        )
     found = score(lambda x: torch.from_numpy(outputs(path, x.numpy())), place.task)
     candidate = Candidate(job.architecture.choices, place.task, trained, path)
     costs = _own_objectives(place, candidate, trained=True)
@@ -218,13 +222,7 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     )
 
 
-def _some_inputs(task: Task) -> torch.Tensor:
-    """A first batch of validation."""
-    inputs: torch.Tensor = next(iter(task.batches("validation", 0)))[0]
-    return inputs[:32]
-
-
-def _module(place: Place, architecture: Architecture, seed: int) -> nn.Module:
+def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
     """The candidate's module, initialised from the seed alone."""
     torch.manual_seed(seed)
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)

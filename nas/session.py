@@ -151,10 +151,9 @@ class Session:
                 self._commit()
                 return True
         final = (self._stored(job, rungs[-1]) or {}).get("final")
-        done = final is not None and self._artifacts.holds(final["file"])
         reached = any(r.repeat == job.repeat and r.rung == len(rungs) - 1
                       for r in self.search.trials[job.trial].rungs)  # fmt: skip
-        if done and reached:
+        if reached and final is not None and self._artifacts.holds(final["file"]):
             self.search.tell(job, Outcome(final))
             self._commit()
             return True
