@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,9 @@ from onnx import ModelProto, TensorProto
 from torch import Tensor, nn
 
 from nas.core.errors import NasError
-from nas.deploy.graph import build_digest
+from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, noted
 
 OPSET = 20
-_WEIGHTS, _UNUSED = "nas.weights", "nas.unused"
 _KINDS = {
     TensorProto.FLOAT: torch.float32, TensorProto.DOUBLE: torch.float64,
     TensorProto.FLOAT16: torch.float16, TensorProto.INT64: torch.int64,
@@ -94,12 +93,12 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
         program.optimize()
         for value in list(graph.inputs)[1:]:
             graph.inputs.remove(value)
-            value.const_value = values[value.name]
+            value.const_value = values[str(value.name)]
             graph.initializers.add(value)
         proto: ModelProto = program.model_proto
     _strip(proto)
     held = {tensor.name for tensor in proto.graph.initializer} & set(weights)
-    notes = {_WEIGHTS: held, _UNUSED: set(module.state_dict()) - held}
+    notes = {WEIGHTS: held, UNUSED: set(module.state_dict()) - held}
     onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
     return proto
 
@@ -158,18 +157,17 @@ def _write(proto: ModelProto, path: Path, fallback: str | None) -> Exported:
         raise NasError(
             f"cannot write {path}: {error.strerror or error}", "make room, or name another folder"
         ) from error
+    return _described(proto, len(data), fallback)
+
+
+def examine(path: Path) -> Exported:
+    """What `export` said of a file it wrote. Raises: NasError where there is no such file."""
+    return _described(_read(path), path.stat().st_size)
+
+
+def _described(proto: ModelProto, size: int, fallback: str | None = None) -> Exported:
     opset = next(o.version for o in proto.opset_import if not o.domain)
-    return Exported(build_digest(proto, weights_of(proto)), len(data), opset, fallback)
-
-
-def weights_of(proto: ModelProto) -> Set[str]:
-    """The names of the initializers that are parameters or buffers of the exported module."""
-    return _noted(proto, _WEIGHTS)
-
-
-def _noted(proto: ModelProto, key: str) -> Set[str]:
-    noted = {p.key: p.value for p in proto.metadata_props}.get(key, "")
-    return frozenset(noted.split("\n")) - {""}
+    return Exported(build_digest(proto), size, opset, fallback)
 
 
 def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
@@ -205,7 +203,7 @@ def _read(path: Path) -> ModelProto:
 
 def _mismatch(proto: ModelProto, state: Mapping[str, Tensor]) -> str | None:
     """Why these weights do not fit this graph, or None."""
-    weights = weights_of(proto)
+    weights = noted(proto, WEIGHTS)
     held = {tensor.name: tensor for tensor in proto.graph.initializer}
     if not weights:
         return "the file does not say which of its tensors are weights"
@@ -213,7 +211,7 @@ def _mismatch(proto: ModelProto, state: Mapping[str, Tensor]) -> str | None:
     if strange:
         return f"the file's weight {strange[0]} is not in the module"
     # What the graph does not read (a counter of batches) is not in the file either way.
-    moved = sorted((set(state) - weights) ^ _noted(proto, _UNUSED))
+    moved = sorted((set(state) - weights) ^ noted(proto, UNUSED))
     if moved:
         return f"the module's weight {moved[0]} is not in the file"
     for name in sorted(weights):

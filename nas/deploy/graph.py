@@ -11,15 +11,25 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
 from nas.core.architecture import digest
 
+# Notes in a file's metadata, one name a line: which initializers are parameters or buffers of the
+# module, and which parameters and buffers of the module the graph does not read.
+WEIGHTS, UNUSED = "nas.weights", "nas.unused"
 
-def build_digest(proto: ModelProto, weights: Set[str]) -> str:
+
+def noted(proto: ModelProto, key: str) -> Set[str]:
+    """The names under `WEIGHTS` or `UNUSED` in a file that this project exported."""
+    names = {p.key: p.value for p in proto.metadata_props}.get(key, "")
+    return frozenset(names.split("\n")) - {""}
+
+
+def build_digest(proto: ModelProto) -> str:
     """Names what was built: operators, attributes, topology, shapes of inputs and weights.
 
     Two files have one digest where they differ only in the weights' values, in names, or in who
     wrote them. Constants that are not weights (the axes of a reduction, the shape of a reshape)
     count with their values. Values are numbered in the order in which they come about.
     """
-    graph = proto.graph
+    graph, weights = proto.graph, noted(proto, WEIGHTS)
     numbers: dict[str, int] = {"": -1}
     described: list[Any] = [[f"{o.domain}:{o.version}" for o in proto.opset_import]]
     constants = {tensor.name: tensor for tensor in graph.initializer}

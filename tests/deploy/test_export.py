@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from nas.core.errors import NasError
-from nas.deploy.export import export, reweight
+from nas.deploy.export import examine, export, reweight
 from nas.deploy.parity import check
 
 pytestmark = pytest.mark.slow
@@ -21,6 +21,7 @@ def test_the_file_says_what_the_module_says(make, tmp_path, inputs):
     exported = export(module, SHAPE, path)
     assert exported.bytes == path.stat().st_size
     assert exported.opset == 20
+    assert examine(path) == exported
     assert check(module, path, inputs).passed
     assert check(module, path, inputs[:1]).passed  # any batch
     onnx.checker.check_model(onnx.load(path), full_check=True)
@@ -47,6 +48,15 @@ def test_reweighting_is_a_fresh_export(make, tmp_path, inputs):
     assert (tmp_path / "fast.onnx").read_bytes() == (tmp_path / "slow.onnx").read_bytes()
     assert check(other, tmp_path / "fast.onnx", inputs).passed
     assert not check(one, tmp_path / "fast.onnx", inputs).passed
+
+
+def test_zero_initial_biases_are_not_dropped(make, tmp_path, inputs):
+    untrained, trained = make(0), make(1)
+    torch.nn.init.zeros_(untrained.conv.bias)
+    export(untrained, SHAPE, tmp_path / "one.onnx")
+    again = reweight(tmp_path / "one.onnx", trained, tmp_path / "two.onnx")
+    assert again.fallback is None
+    assert check(trained, tmp_path / "two.onnx", inputs).passed
 
 
 def test_equal_initial_weights_are_not_merged(tmp_path):
