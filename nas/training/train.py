@@ -228,7 +228,7 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.rate)
+    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.rate, fused=True)
 
 
 def epoch_seed(seed: int, epoch: int) -> int:
