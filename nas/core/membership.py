@@ -20,12 +20,32 @@ def membership(
     [1.0, 0.0]
     """
     mean = np.asarray(values, dtype=np.float64)
+    doubt = np.asarray(errors, dtype=np.float64)
+    shares = np.zeros(len(mean))
     if len(mean) == 0:
-        return np.zeros(0)
+        return shares
+    open_ = np.flatnonzero(~_hopeless(mean, doubt))
+    mean, doubt = mean[open_], doubt[open_]
+    if not doubt.any():
+        shares[open_] = non_dominated(mean)
+        return shares
     noise = np.random.default_rng(seed).standard_normal((draws, *mean.shape))
-    drawn = mean + noise * np.asarray(errors, dtype=np.float64)
-    counts: Array = np.sum([non_dominated(points) for points in drawn], axis=0) / draws
-    return counts
+    shares[open_] = np.mean([non_dominated(points) for points in mean + noise * doubt], axis=0)
+    return shares
+
+
+def _hopeless(mean: Array, doubt: Array) -> npt.NDArray[np.bool_]:
+    """Which points are dominated whatever is drawn: some point's worst beats their best.
+
+    What they dominate, that point dominates too, so they need not be drawn. Best and worst are six
+    standard errors away.
+    """
+    best, worst = mean - 6 * doubt, mean + 6 * doubt
+    front = worst[non_dominated(worst)][:, None]
+    beaten: npt.NDArray[np.bool_] = np.any(
+        np.all(front <= best, axis=2) & np.any(front < best, axis=2), axis=0
+    )
+    return beaten
 
 
 def verdict(probability: float) -> str:

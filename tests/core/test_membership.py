@@ -1,5 +1,7 @@
 """Stated probabilities of membership come true as often as they say."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -31,6 +33,24 @@ def test_the_same_numbers_give_the_same_answer() -> None:
     values, errors = rng.random((30, 2)), np.full((30, 2), 0.05)
     assert membership(values, errors).tolist() == membership(values, errors).tolist()
     assert membership(np.zeros((0, 2)), np.zeros((0, 2))).tolist() == []
+
+
+def test_leaving_out_the_hopeless_changes_nothing() -> None:
+    rng = np.random.default_rng(3)
+    values = rng.random((80, 2))
+    errors = np.column_stack([rng.uniform(0.0, 0.03, 80), np.zeros(80)])
+    drawn = values + np.random.default_rng(9).standard_normal((8000, 80, 2)) * errors
+    plain = np.mean([non_dominated(points) for points in drawn], axis=0)
+    assert membership(values, errors, draws=8000) == pytest.approx(plain, abs=0.025)
+    assert not membership(values, errors)[plain == 0].any()
+
+
+def test_a_thousand_points_take_no_time() -> None:
+    rng = np.random.default_rng(0)
+    values, errors = rng.random((1000, 2)), np.full((1000, 2), 0.002)
+    began = time.process_time()
+    membership(values, errors)
+    assert time.process_time() - began < 1.0
 
 
 def test_probabilities_are_calibrated_on_simulated_truth() -> None:
