@@ -208,7 +208,11 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
             error=f"the exported file differs from the trained network by {parity.relative:.2g} "
             f"of the largest output; {parity.threshold:.2g} is allowed"
         )
-    found = score(lambda x: torch.from_numpy(outputs(path, x.numpy())), place.task)
+
+    def predict(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(outputs(path, inputs.contiguous().numpy()))
+
+    found = score(predict, place.task, step=_step(place))
     candidate = Candidate(job.architecture.choices, place.task, trained, path)
     costs = _own_objectives(place, candidate, trained=True)
     return Outcome(

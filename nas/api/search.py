@@ -16,7 +16,7 @@ from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load
 from nas.core.errors import NasError, unknown
 from nas.core.fidelity import Fidelity
 from nas.core.front import Front, front_of
-from nas.core.objective import BUILTIN, Constraint, Objective, known_objectives, resolve
+from nas.core.objective import Constraint, Objective, known_objectives, resolve
 from nas.core.promotion import RULES
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
@@ -115,7 +115,7 @@ def plan(
     fresh: bool,
 ) -> StudySpec:  # fmt: skip
     """The experiment as data, with everything checked that can be before anything is done."""
-    from nas.training.tasks import describe
+    from nas.training.tasks import brief_recipe, describe
 
     if space is None:
         raise NasError("which space is to be searched?", "type --space largekernel")
@@ -143,7 +143,7 @@ def plan(
         trials=trials or TRIALS,
         hours=hours,
         fidelity=brief(described, epochs),
-        recipe={},
+        recipe=brief_recipe(data).to_json(),
         seed=seed,
         presets=tuple(presets),
         fresh=fresh,
@@ -177,6 +177,9 @@ def _run(
     store: Store, spec: StudySpec, epoch: int, artifacts: Artifacts, runner: str,
     workers: int | None, watch: Watcher | None,
 ) -> Front:  # fmt: skip
+    from nas.training.tasks import prepare
+
+    prepare(spec.task.source)
     space = load_space(spec.space).at(spec.task)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
     crew = workers or len(os.sched_getaffinity(0))
@@ -253,7 +256,7 @@ def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
     if named and spec.name in taken:
         raise NasError(
             f"there is a study named {spec.name!r} already",
-            f"type --resume to go on with it, or another --study NAME",
+            "type --resume to go on with it, or another --study NAME",
         )
     name, number = spec.name, 2
     while name in taken:

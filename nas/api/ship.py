@@ -1,0 +1,157 @@
+"""From a point of a front to what runs: a package with its numbers, or the module itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from nas.api.places import artifacts_of, storage_url
+from nas.api.study import chosen
+from nas.catalog import DEVICES, find
+from nas.core.errors import NasError, unknown
+from nas.core.front import score_measurement, seed_deviation
+from nas.core.job import Workload
+from nas.core.measurement import Measurement
+from nas.core.study import StudySpec
+from nas.core.trial import Trial, measurement_name
+from nas.hardware import device as devices
+from nas.hardware.lease import Lease, default_folder
+from nas.store.store import Store
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas.evaluate import Place
+
+FORMATS = ("onnx",)
+PROCESSES = 3
+
+
+def export(
+    study: str, trial: int, output: str | Path, format: str = "onnx", storage: str | None = None
+) -> dict[str, Any]:
+    """Writes a trained trial as a package: the network, its card, how to load it.
+
+    The latency on the card is measured now, on the very file that ships, where the study's device
+    is attached; otherwise it is the search's, of the same bytes.
+
+    Raises:
+        NasError: for a trial that was never fully trained, a folder that is not empty, or a file
+            that does not agree with its network.
+    """
+    if format not in FORMATS:
+        raise unknown("format", format, FORMATS)
+    from nas.deploy.export import examine
+    from nas.deploy.package import Card, package
+    from nas.deploy.parity import check
+    from nas.transforms.fold import fold
+
+    place, trials = _opened(study, storage)
+    found = _complete(study, trials, trial)
+    file = place.artifacts.path(found.trained[0].file)
+    deployed, _ = fold(_restored(place, found), place.spec.task.input)
+    parity = check(deployed, file, place.task)
+    timing = _timed(place, found, file)
+    score = score_measurement(found, place.spec, seed_deviation(trials))
+    size = Measurement.exact("size_mb", file.stat().st_size / 1e6, "10^6 bytes")
+    counted = [
+        Measurement.exact(n, found.costs[n], u)
+        for n, u in (("params", "parameters"), ("macs", "MACs"))
+    ]
+    card = Card.of_task(
+        place.task,
+        place.spec.task.source,
+        title=f"Trial {trial} of the study {study}",
+        exported=examine(file),
+        parity=parity,
+        measurements=[score, *([timing] if timing else []), size, *counted],
+        origin={
+            "study": study,
+            "trial": trial,
+            "space": place.spec.space,
+            "key": found.key,
+            "choices": dict(found.architecture.choices),
+            "epochs": found.rungs[-1].epochs if found.rungs else 0,
+            "share_of_data": place.spec.fidelity.data,
+        },
+        device={"name": place.spec.device},
+    )
+    document = package(Path(output), file, card)
+    return {
+        "study": study,
+        "trial": trial,
+        "output": str(output),
+        "format": format,
+        "parity": parity.to_json(),
+        "sha256": document["sha256"],
+        **{m.objective: m.to_json() for m in card.measurements},
+    }
+
+
+def load(
+    study: str,
+    trial: int,
+    form: Literal["training", "deployed"] = "deployed",
+    storage: str | None = None,
+) -> nn.Module:
+    """The trained module of a trial: as it was trained, or folded as it ships."""
+    from nas.transforms.fold import fold
+
+    if form not in ("training", "deployed"):
+        raise unknown("form", form, ("training", "deployed"))
+    place, trials = _opened(study, storage)
+    module = _restored(place, _complete(study, trials, trial))
+    return module if form == "training" else fold(module, place.spec.task.input)[0]
+
+
+def _opened(study: str, storage: str | None) -> tuple[Place, list[Trial]]:
+    from nas.evaluate import Place
+
+    url = storage_url(storage)
+    with Store(url, read_only=True) as store:
+        spec = store.spec(study)
+        trials = store.trials(study)
+    return Place(spec, artifacts_of(url), default_folder()), trials
+
+
+def _complete(study: str, trials: list[Trial], number: int) -> Trial:
+    trial = chosen(study, trials, number)
+    if not trial.trained:
+        said = trial.error or f"it is {trial.state}, so it has no trained file"
+        raise NasError(
+            f"trial {number} of {study!r} cannot ship: {said}", f"type nas front {study}"
+        )
+    return trial
+
+
+def _restored(place: Place, trial: Trial) -> nn.Module:
+    """The trial's module with the weights of its own, first training."""
+    from nas.evaluate import module_of
+    from nas.training.checkpoint import restore
+
+    last = max((r for r in trial.rungs if not r.repeat), key=lambda r: r.rung)
+    if not place.artifacts.holds(last.checkpoint) or last.checkpoint is None:
+        raise NasError(
+            f"the weights of trial {trial.number} are not in {place.artifacts.folder}",
+            "run the search again without --fresh: it trains only what is missing",
+        )
+    module = module_of(place, trial.architecture, place.spec.seed)
+    restore(place.artifacts.path(last.checkpoint), module)
+    return module.eval()
+
+
+def _timed(place: Place, trial: Trial, file: Path) -> Measurement | None:
+    """The latency of the file that ships: measured now, or what the search measured of it."""
+    spec: StudySpec = place.spec
+    device = devices.load(find(DEVICES, spec.device))
+    if devices.attached(device):
+        from nas.hardware.timing import measure
+
+        lease = Lease(default_folder(), device.name)
+        [timing] = measure(
+            [file], device, lease, Workload(), processes=PROCESSES, basis="trained file"
+        )
+        if isinstance(timing, str):
+            raise NasError(f"the file cannot be timed: {timing}", "export another trial")
+        return timing
+    return trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", "trained"))
