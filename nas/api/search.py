@@ -49,7 +49,7 @@ def search(
     task: str | None = None,
     objectives: Sequence[str] = (),
     constraints: Sequence[str] = (),
-    strategy: str = "nsga2",
+    strategy: str = "evolution",
     promotion: str = "halving",
     presets: Sequence[str] = (),
     trials: int | None = None,

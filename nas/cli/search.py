@@ -20,20 +20,13 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 
 @click.command()
 @click.argument("recipe", required=False, type=click.Path(path_type=Path), metavar="[RECIPE.toml]")
-@click.option("--space", metavar="S[+AXIS...]", help="What is searched; see: nas spaces")
+@click.option("--space", metavar="S", help="What is searched; see: nas spaces")
 @click.option(
     "--device",
     default="cpu",
     show_default=True,
     metavar="D",
     help="What it must run on; see: nas devices",
-)
-@click.option("--network", metavar="PKG.MOD:FN", help="Your own network, as trial 0.")
-@click.option(
-    "--weights",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its weights, a .safetensors file.",
 )
 @click.option(
     "--data",
@@ -66,7 +59,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 )
 @click.option(
     "--strategy",
-    default="nsga2",
+    default="evolution",
     show_default=True,
     metavar="NAME",
     help="Who proposes what to try next.",
@@ -101,7 +94,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     default="processes",
     show_default=True,
     metavar="NAME",
-    help="Who does the work: inline, processes, ray.",
+    help="Who does the work: inline, processes.",
 )
 @click.option(
     "--workers",
@@ -117,9 +110,6 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     show_default=True,
     metavar="N",
     help="Everything random comes from it.",
-)
-@click.option(
-    "--from", "from_study", metavar="STUDY", help="Begin with the front of another study."
 )
 @click.option("--resume", is_flag=True, help="Go on with --study.")
 @click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
@@ -140,9 +130,6 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
 
     if recipe is not None:
         options = from_recipe(context, recipe, options)
-    for name in ("network", "weights", "from_study"):
-        if options[name] is None:
-            del options[name]
     watch = view(screen.console(stderr=True), screen.quiet)
     try:
         with watch:

@@ -45,7 +45,7 @@ class StudySpec:
     device: str
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...] = ()
-    strategy: str = "nsga2"
+    strategy: str = "evolution"
     promotion: str = "halving"
     trials: int = 32
     hours: float | None = None

@@ -25,7 +25,7 @@ class Task:
         goal: whether the score is maximised or minimised.
         score_unit: unit of the score.
         score_scale: what a score is multiplied by when it is reported (100 for percent).
-        examples: how many training examples there are; 0 where that is not known.
+        examples: how many labelled examples there are in all splits; 0 where that is not known.
         digest: content hash of the data; results are shared between studies only where it agrees.
         classes: names of the outputs, where they have names.
         normalisation: `mean` and `std` per channel that `batches` has already applied.

@@ -20,21 +20,26 @@ from onnx import NodeProto, numpy_helper
 
 from nas.core.architecture import digest
 from nas.core.job import Workload
-from nas.hardware.lowering import Graph, Value, attributes, lowered
+from nas.hardware.lowering import Graph, attributes, lowered
 
 Form = Literal["onnxruntime", "torch eager", "torch compiled"]
 
 # Operations for each number written; a transcendental function is about ten of them.
-ELEMENTWISE = {
-    **dict.fromkeys(("Abs", "Add", "And", "Cast", "Ceil", "Clip", "Div", "Equal", "Floor", "Greater",
-                     "GreaterOrEqual", "Less", "LessOrEqual", "Max", "Min", "Mul", "Neg", "Not",
-                     "Or", "PRelu", "Reciprocal", "Relu", "LeakyRelu", "Round", "Sqrt", "Sub", "Sum",
-                     "Where", "BatchNormalization", "HardSigmoid", "HardSwish", "QuantizeLinear",
-                     "DequantizeLinear", "QLinearAdd", "QLinearMul", "QLinearLeakyRelu"), 1),
-    **dict.fromkeys(("Sigmoid", "Tanh", "Erf", "Exp", "Log", "Pow", "Elu", "Celu", "Selu", "Mish",
-                     "Softplus", "Softsign", "Gelu", "BiasGelu", "FastGelu", "QuickGelu", "Silu",
-                     "Sin", "Cos", "QLinearSigmoid"), 10),
-}  # fmt: skip
+_SIMPLE = """
+    Abs Add And BatchNormalization Cast Ceil Clip DequantizeLinear Div Equal Floor Greater
+    GreaterOrEqual HardSigmoid HardSwish LeakyRelu Less LessOrEqual Max Min Mul Neg Not Or PRelu
+    QLinearAdd QLinearLeakyRelu QLinearMul QuantizeLinear Reciprocal Relu Round Sqrt Sub Sum Where
+"""
+_TRANSCENDENTAL = """
+    BiasGelu Celu Cos Elu Erf Exp FastGelu Gelu Log Mish Pow QLinearSigmoid QuickGelu Selu Sigmoid
+    Silu Sin Softplus Softsign Tanh
+"""
+_MOVING = """
+    Concat ConstantOfShape DepthToSpace Expand Gather GatherElements GatherND Pad QLinearConcat
+    Range ReorderInput ReorderOutput ScatterElements ScatterND Slice SpaceToDepth Split Tile
+    Transpose Trilu
+"""
+ELEMENTWISE = dict.fromkeys(_SIMPLE.split(), 1) | dict.fromkeys(_TRANSCENDENTAL.split(), 10)
 NORMS = {"LayerNormalization", "SkipLayerNormalization", "SimplifiedLayerNormalization",
          "InstanceNormalization", "GroupNormalization", "RMSNormalization", "LpNormalization",
          "GroupNorm", "MeanVarianceNormalization"}  # fmt: skip
@@ -44,9 +49,7 @@ REDUCE = {"ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "Redu
           "ArgMin", "QLinearGlobalAveragePool", "QLinearReduceMean", "CumSum"}  # fmt: skip
 POOLS = {"AveragePool", "MaxPool", "LpPool", "QLinearAveragePool"}
 RESIZE = {"Resize", "Upsample", "GridSample"}
-COPIES = {"Concat", "QLinearConcat", "Split", "Slice", "Pad", "Transpose", "Gather", "GatherElements",
-          "GatherND", "ScatterND", "ScatterElements", "Expand", "Tile", "ReorderInput",
-          "ReorderOutput", "DepthToSpace", "SpaceToDepth", "Trilu", "Range", "ConstantOfShape"}  # fmt: skip
+COPIES = set(_MOVING.split())
 VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Dropout", "Constant",
          "Size"}  # fmt: skip
 TORCH_VIEWS = VIEWS | {"Transpose", "Split", "Slice", "Expand"}
@@ -118,9 +121,10 @@ class Lowered:
 def lower(path: Path, form: Form, workload: Workload | None = None, native: bool = True) -> Lowered:
     """The kernels of an exported file under a runtime.
 
-    `onnxruntime` is asked for its own optimised graph (`native` False leaves out the layouts of this
-    host's processor, for another's). `torch eager` launches one kernel an operator, `torch compiled`
-    fuses element-wise work into what it follows. Raises: NasError where the file cannot be lowered.
+    `onnxruntime` is asked for its own optimised graph (`native` False leaves out the layouts of
+    this host's processor, for another's). `torch eager` launches one kernel an operator, `torch
+    compiled` fuses element-wise work into what it follows. Raises: NasError where the file cannot
+    be lowered.
     """
     if form == "onnxruntime":
         graph = lowered(path, workload, "native" if native else "fused")
@@ -383,6 +387,3 @@ def totals(kernels: Sequence[Kernel]) -> Iterator[tuple[str, int, float, int]]:
         kinds.setdefault(kernel.kind, []).append(kernel)
     for kind, found in sorted(kinds.items(), key=lambda k: -sum(x.flops for x in k[1])):
         yield kind, len(found), sum(k.flops for k in found), sum(k.bytes for k in found)
-
-
-__all__ = ["Form", "Kernel", "Lowered", "Value", "conv_family", "lower", "totals"]

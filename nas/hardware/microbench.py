@@ -6,7 +6,6 @@ blocked layouts included, so what is timed is the routine that will run.
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from onnx import NodeProto, TensorProto, helper
 
 from nas.core.job import Workload
 from nas.hardware.device import Device
-from nas.hardware.kernels import Kernel, Lowered
+from nas.hardware.kernels import Lowered
 from nas.hardware.lease import Lease
 from nas.hardware.lowering import Graph, Value
 from nas.hardware.protocol import Protocol
@@ -29,7 +28,7 @@ _TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int8": Te
           "double": TensorProto.DOUBLE}  # fmt: skip
 
 
-def write(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> bool:
+def write(graph: Graph, nodes: Sequence[NodeProto], batch: int, path: Path) -> bool:
     """Writes one kernel's operators as a file; False where they have no input to be run with.
 
     Inputs are random numbers given by whoever times the file; a value without the batch in front
@@ -37,7 +36,6 @@ def write(graph: Graph, nodes: Sequence[NodeProto], path: Path) -> bool:
     """
     written = {name for node in nodes for name in node.output}
     names = dict.fromkeys(n for node in nodes for n in node.input if n and n not in written)
-    batch = max((v.dims[0] for v in graph.inputs(nodes[0]) if not v.constant and v.dims), default=1)
     inputs, constants = [], []
     for name in names:
         value = graph.values.get(name)
@@ -64,7 +62,7 @@ def _ones(name: str, value: Value) -> TensorProto:
 
 
 def distinct(networks: Sequence[Lowered]) -> dict[str, tuple[Lowered, int]]:
-    """Every kernel of the networks once, by signature: the network it was seen in, and its place."""
+    """Every kernel of the networks once, by signature: a network it is in, and its place there."""
     found: dict[str, tuple[Lowered, int]] = {}
     for network in networks:
         for place, kernel in enumerate(network.kernels):
@@ -85,13 +83,14 @@ def time_kernels(
     """
     times: dict[str, float] = {}
     failed: dict[str, str] = {}
+    batch = (workload or Workload()).batch
     for block in _blocks(list(chosen)):
         with tempfile.TemporaryDirectory(prefix="nas-kernels-") as folder:
             files: dict[str, Path] = {}
             for signature in block:
                 network, place = chosen[signature]
                 path = Path(folder) / f"{signature}.onnx"
-                if write(network.graph, network.nodes[place], path):
+                if write(network.graph, network.nodes[place], batch, path):
                     files[signature] = path
                 else:
                     failed[signature] = "it has no input to be run with"
@@ -109,13 +108,3 @@ def time_kernels(
 def _blocks(signatures: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(signatures), BLOCK):
         yield signatures[start : start + BLOCK]
-
-
-def kernel_of(chosen: tuple[Lowered, int]) -> Kernel:
-    """The kernel that `distinct` found."""
-    return chosen[0].kernels[chosen[1]]
-
-
-def spread(rules: Protocol) -> float:
-    """Relative doubt of one kernel's time between processes."""
-    return float(dataclasses.asdict(rules)["between"])

@@ -139,9 +139,9 @@ class Table:
         """What is known of an architecture before training (of the nearest row without one)."""
         row = self.row(architecture)
         return {
-            o.name: float(np.nanmean(v[row]))
-            for o, v, known in zip(self.objectives, self.values, self.known, strict=True)
-            if known
+            o.name: float(o.sign * self.scored[row, i])
+            for i, o in enumerate(self.objectives)
+            if self.known[i]
         }
 
     @cached_property

@@ -43,6 +43,7 @@ def image_classification(dataset: Dataset, recipe: Recipe) -> Task:
             output, target, label_smoothing=recipe.smoothing
         ),
         score=lambda output, target: (output.argmax(1) == target).float(),
+        examples=dataset.facts.images,
         digest=dataset.facts.digest,
         classes=dataset.facts.classes,
         normalisation={"mean": tuple(mean.tolist()), "std": tuple(std.tolist())},

@@ -40,7 +40,9 @@ def describe(source: str) -> TaskSpec:
     if is_function(source):
         return _own(source).spec(source)
     facts = data.describe(source)
-    return TaskSpec(source, facts.input, len(facts.classes), digest=facts.digest)
+    return TaskSpec(
+        source, facts.input, len(facts.classes), examples=facts.images, digest=facts.digest
+    )
 
 
 def brief_recipe(source: str) -> Recipe:
