@@ -1,0 +1,184 @@
+"""Teaching the prediction about a device: from its own measurements here, or from a CSV file."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from nas.catalog import DEVICES
+from nas.catalog import find as find_file
+from nas.core.errors import NasError
+from nas.core.task import TaskSpec
+from nas.hardware.calibrate import (
+    UNLIKE,
+    choose_kernels,
+    choose_networks,
+    first_kernels,
+    fit_laws,
+    fit_networks,
+    with_times,
+)
+from nas.hardware.calibration import FOLDER, Calibration, find, peaks_of, write
+from nas.hardware.device import Device, attached, host_id, load
+from nas.hardware.kernels import Form, Kernel, Lowered, lower
+from nas.hardware.law import Peaks
+from nas.hardware.lease import Lease, default_folder
+from nas.hardware.measured import read
+from nas.hardware.microbench import time_kernels
+from nas.hardware.timing import measure, runtime_version
+
+NOMINAL = Peaks(gflops=100.0, gbs=30.0)  # about one core's, for a processor without datasheet
+NETWORKS = 12
+SIDES = (32, 48, 64)
+
+
+def calibrate(
+    device: str,
+    csv: str | Path | None = None,
+    *,
+    space: str = "largekernel",
+    networks: int = NETWORKS,
+    output: str | Path | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Fits what predictions for a device rest on, and writes it where they look for it.
+
+    With `csv`, from the measured networks or operators listed there (columns: see
+    `nas.hardware.measured`), which need not have been measured here; three networks are enough to
+    anchor a device. Without, the device must be here: single kernels of sampled networks of the
+    space are timed, then `networks` whole ones. Returns what was fitted and the file written, by
+    default `hardware_profiles/calibrations/DEVICE.json` in the working folder.
+    """
+    known = load(find_file(DEVICES, device))
+    if csv is not None:
+        found = _from_csv(known, Path(csv))
+    elif attached(known):
+        found = _from_here(known, space, networks, seed)
+    else:
+        raise NasError(
+            f"device {device!r} ({known.title}) is not attached to this host",
+            f"measure three networks on it, then  nas calibrate {device} --csv FILE",
+        )
+    path = Path(output) if output else Path.cwd() / DEVICES[0] / FOLDER / f"{device}.json"
+    write(found, path)
+    fit = found.networks
+    return {
+        "device": device,
+        "file": str(path),
+        "form": found.form,
+        "source": found.source,
+        "laws": {kind: law.n for kind, law in found.laws.items()},
+        "kernels": len(found.table),
+        "networks": fit.n if fit else 0,
+        "left_out_errors": list(fit.residuals) if fit else [],
+    }
+
+
+def _form(device: Device) -> Form:
+    return "onnxruntime" if device.kind == "cpu" else "torch eager"
+
+
+def _peaks(device: Device) -> Peaks:
+    try:
+        return peaks_of(device, None)
+    except NasError:
+        return NOMINAL
+
+
+def _own(device: Device) -> str | None:
+    """The host a calibration is bound to: a profile without names is whatever host this is."""
+    return host_id() if device.kind == "cpu" and not device.names else None
+
+
+def _start(device: Device, source: str) -> Calibration:
+    """What is known so far, under a new source."""
+    known = find(device)
+    if known is None:
+        return Calibration((device.name,), _form(device), source, _peaks(device), host=_own(device))
+    return replace(known, devices=(device.name,), source=f"{known.source}; {source}")
+
+
+def _from_csv(device: Device, path: Path) -> Calibration:
+    today = date.today().isoformat()
+    start = _start(device, f"{path.name}, read {today}")
+    found = read(path, start.form, native=attached(device))
+    if found.operators:
+        us = [1e3 * ms for ms in found.latencies_ms]
+        laws = fit_laws(found.operators, us, _peaks(device))
+        if not laws:
+            raise NasError(
+                f"{path} has fewer than three operators of every class",
+                "time each at three sizes or more",
+            )
+        return replace(start, laws={**start.laws, **laws})
+    return fit_networks(start, device, found.networks, found.latencies_ms)
+
+
+def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration:
+    """Times kernels of sampled networks, then whole ones, on this host under the lease."""
+    lease = Lease(default_folder(), device.name)
+    source = f"{runtime_version(device)} on this host, {date.today().isoformat()}"
+    calibration = Calibration(
+        (device.name,), _form(device), source, _peaks(device), host=_own(device)
+    )
+    with tempfile.TemporaryDirectory(prefix="nas-calibrate-") as folder:
+        files = sample(space, 2 * count, Path(folder), seed)
+        lowered = [lower(path, calibration.form) for path in files]
+        calibration = time_and_fit(calibration, device, lease, lowered)
+        chosen = choose_networks([n.kernels for n in lowered], device, calibration, count)
+        timed = measure([files[i] for i in chosen], device, lease, basis="untrained form")
+    kernels: list[Sequence[Kernel]] = []
+    latencies: list[float] = []
+    for i, timing in zip(chosen, timed, strict=True):
+        if not isinstance(timing, str):
+            kernels.append(lowered[i].kernels)
+            latencies.append(timing.value)
+    return fit_networks(calibration, device, kernels, latencies, UNLIKE)
+
+
+def time_and_fit(
+    calibration: Calibration, device: Device, lease: Lease, lowered: Sequence[Lowered]
+) -> Calibration:
+    """Two rounds of kernels: a few of every class, then those that decide most of the doubt."""
+    kernels = {k.signature: k for network in lowered for k in network.kernels}
+    times, _ = time_kernels(first_kernels(lowered), device, lease)
+    calibration = with_times(calibration, device, kernels, times)
+    times, _ = time_kernels(choose_kernels(lowered, device, calibration), device, lease)
+    return with_times(calibration, device, kernels, times)
+
+
+def sample(space: str, count: int, folder: Path, seed: int = 0) -> list[Path]:
+    """Exports networks of a space drawn at random, untrained, for inputs of several sizes.
+
+    Files that exist already are kept; each has a JSON beside it with what it is.
+    """
+    import numpy as np
+    import torch
+
+    from nas.catalog import load_space
+    from nas.deploy.export import export
+    from nas.transforms.fold import fold
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    paths = []
+    for place in range(count):
+        side = SIDES[place % len(SIDES)]
+        task = TaskSpec("calibration", (3, side, side), 10)
+        worked_out = load_space(space).at(task)
+        architecture = worked_out.sample(rng)
+        path = folder / f"{place:03d}-{architecture.key[:12]}.onnx"
+        paths.append(path)
+        if path.exists():
+            continue
+        torch.manual_seed(seed + place)
+        deployed, _ = fold(worked_out.build(architecture.choices, task), task.input)
+        described = {"side": side, "choices": dict(architecture.choices)}
+        path.with_suffix(".json").write_text(json.dumps(described))
+        export(deployed, task.input, path)
+    return paths

@@ -1,0 +1,294 @@
+"""From measurements to a calibration: laws from single kernels, a fit on whole networks.
+
+What is measured next is what the predictions know least: kernels by their share of the time and
+the doubt of their class, networks by their spread in predicted latency and in what they consist of.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from nas.core.errors import NasError
+from nas.hardware.calibration import GROUPS, Calibration, NetworkFit, group_of, peaks_of
+from nas.hardware.device import Device
+from nas.hardware.kernels import Kernel, Lowered
+from nas.hardware.law import Array, Index, Law, Peaks, Points, fit
+from nas.hardware.microbench import distinct
+from nas.hardware.predict import forecast, points_of, terms_of
+
+NAMES = tuple(dict.fromkeys(GROUPS.values()))
+STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+RESIDENT = (8.0, 1.0, 4.0, 16.0, 32.0)  # megabytes of weights that stay cached; the usual first
+FEWEST = 3  # kernels of a class that make a law, networks that make a fit
+UNLIKE = 3  # of the networks to measure, how many are chosen for being unlike the others
+
+
+def fit_laws(kernels: Sequence[Kernel], us: Sequence[float], peaks: Peaks) -> dict[str, Law]:
+    """The law of each class with three kernels or more, and of each whole family pooled.
+
+    A whole family (`elementwise/fp32/nchw`) speaks for those of its classes that were too rare.
+    """
+    classes: defaultdict[str, list[int]] = defaultdict(list)
+    for i, kernel in enumerate(kernels):
+        classes[kernel.kind].append(i)
+        broad = kernel.family.partition(".")[0]
+        if broad in ("elementwise", "reduce", "copy"):
+            classes[f"{broad}/{kernel.dtype}/{kernel.layout}"].append(i)
+    laws = {}
+    for kind, members in classes.items():
+        if len(members) >= FEWEST:
+            part = points_of([kernels[i] for i in members])
+            times = np.array([us[i] for i in members], dtype=float)
+            laws[kind] = fit(Points(part.sizes, part.flops, part.moved, times), peaks)
+    return laws
+
+
+# --- whole networks ----------------------------------------------------------------------------
+
+
+def fit_networks(
+    calibration: Calibration,
+    device: Device,
+    networks: Sequence[Sequence[Kernel]],
+    latencies_ms: Sequence[float],
+    unlike: int = 0,
+) -> Calibration:
+    """The calibration with what whole networks of known latency add. Raises: NasError below three.
+
+    How strongly the fit is held to what is known of single kernels, and how many weights stay
+    cached, is chosen by leaving one network out. The residuals that bound later predictions are
+    those of networks left out of all of this; the first `unlike` networks, chosen for being
+    unusual, give none.
+    """
+    if len(networks) < FEWEST:
+        raise NasError(
+            f"{len(networks)} measured networks are too few to fit", f"measure {FEWEST} or more"
+        )
+    us = 1e3 * np.array(latencies_ms, dtype=float)
+    seen = _Seen.of(networks, device, replace(calibration, networks=None))
+    rules = _best(seen, us)
+    found = _solve(seen, us, rules)
+    groups = len(NAMES)
+    fitted = NetworkFit(
+        scales={name: round(float(x), 5) for name, x in zip(NAMES, found, strict=False)},
+        per_kernel_us=round(float(found[groups]), 5),
+        fixed_us=round(float(found[groups + 2]), 4),
+        resident_mb=rules[1],
+        cold_us=round(float(found[groups + 1]), 5),
+        residuals=_left_out(seen, us, unlike if len(us) - unlike >= FEWEST else 0),
+        n=len(us),
+        kinds=tuple(sorted({k.kind for kernels in networks for k in kernels})),
+    )
+    return replace(calibration, networks=fitted)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Networks as rows: terms by group (microseconds), kernels, megabytes of weights.
+
+    `alone_us` is what a kernel timed alone takes besides its work, `cold_us` what a megabyte of
+    weights takes from memory: where the kernels have a table, both are expected of networks.
+    """
+
+    terms: Array
+    kernels: Array
+    weights: Array
+    alone_us: float
+    cold_us: float
+
+    @classmethod
+    def of(
+        cls, networks: Sequence[Sequence[Kernel]], device: Device, calibration: Calibration
+    ) -> _Seen:
+        table = calibration.table
+        rows = [_groups(kernels, device, calibration) for kernels in networks]
+        return cls(
+            np.array(rows),
+            np.array([len(kernels) for kernels in networks], dtype=float),
+            np.array([sum(k.bytes_weights for k in kernels) / 1e6 for kernels in networks]),
+            float(np.quantile(list(table.values()), 0.02)) if table else 0.0,
+            1e3 / calibration.peaks.gbs if table else 0.0,
+        )
+
+    def take(self, index: Index) -> _Seen:
+        return replace(
+            self, terms=self.terms[index], kernels=self.kernels[index], weights=self.weights[index]
+        )
+
+    def columns(self, resident: float) -> Array:
+        """What the unknowns are multiplied with, a row for each network."""
+        cold = np.maximum(0, self.weights - resident)
+        return np.column_stack([self.terms, self.kernels, cold, np.ones(len(cold))])
+
+
+def _groups(kernels: Sequence[Kernel], device: Device, calibration: Calibration) -> list[float]:
+    sums = dict.fromkeys(NAMES, 0.0)
+    terms = terms_of(kernels, device, calibration, calibration.form)
+    for kernel, term in zip(kernels, terms, strict=True):
+        sums[group_of(kernel.family)] += term.us
+    return [sums[name] for name in NAMES]
+
+
+def _left_out(seen: _Seen, us: Array, first: int) -> tuple[float, ...]:
+    """|log(measured / predicted)| of each network from `first` on, by a fit of all the others."""
+    residuals = []
+    for i in range(first, len(us)):
+        rest = np.delete(np.arange(len(us)), i)
+        part = seen.take(rest)
+        rules = _best(part, us[rest]) if len(rest) >= FEWEST else (STRENGTHS[-1], RESIDENT[0])
+        value = float(seen.columns(rules[1])[i] @ _solve(part, us[rest], rules))
+        value = max(value, 0.1 * float(seen.terms[i].sum()))
+        residuals.append(round(abs(float(np.log(us[i] / value))), 5))
+    return tuple(residuals)
+
+
+def _best(seen: _Seen, us: Array) -> tuple[float, float]:
+    """Strength and cached megabytes whose predictions of networks left out are best."""
+    best, chosen = np.inf, (STRENGTHS[-1], RESIDENT[0])
+    for resident in RESIDENT if len(us) >= 6 else RESIDENT[:1]:
+        columns = seen.columns(resident)
+        for strength in STRENGTHS:
+            missed = []
+            for i in range(len(us)):
+                rest = np.delete(np.arange(len(us)), i)
+                value = columns[i] @ _solve(seen.take(rest), us[rest], (strength, resident))
+                missed.append(abs(np.log(max(float(value) / us[i], 1e-3))))
+            if np.mean(missed) < best:
+                best, chosen = float(np.mean(missed)), (strength, resident)
+    return chosen
+
+
+def _solve(seen: _Seen, us: Array, rules: tuple[float, float]) -> Array:
+    """Factors of the groups, microseconds a kernel, a cold megabyte and a call.
+
+    Least relative squares, held by a ridge to what is expected: one factor for all groups, kernels
+    without the call they were timed with, cold weights at the speed of the memory, no constant.
+    """
+    strength, resident = rules
+    columns = seen.columns(resident)
+    groups = seen.terms.shape[1]
+    total = seen.terms.sum(axis=1)
+    each = float(total.sum() / seen.kernels.sum())
+    # Unknowns in natural units: the common factor, departures of the groups, the three costs.
+    units = np.array([1.0, *[1.0] * groups, each, max(seen.cold_us, 1.0), float(us.min())])
+    basis = np.column_stack([total, columns]) * units
+    expected = np.zeros(len(units))
+    expected[groups + 1] = -seen.alone_us / each
+    expected[groups + 2] = seen.cold_us / units[groups + 2]
+    constant = strength if len(us) >= 8 else 1e3
+    cold = 0.1 * strength if seen.cold_us else 1e3
+    pull = np.array([1e-4, *[strength] * groups, 0.1 * strength, cold, constant])
+    known = basis[:, groups + 1 :] @ expected[groups + 1 :]
+    expected[0] = max(0.05, float(np.median((us - known) / total)))
+    rows = basis / us[:, None]
+    step = np.linalg.solve(rows.T @ rows + np.diag(pull), rows.T @ (1 - rows @ expected))
+    found = (expected + step) * units
+    factors = np.maximum(found[0] + found[1 : groups + 1], 0.05 * expected[0])
+    return np.array([*factors, *found[groups + 1 :]])
+
+
+# --- what to measure next ----------------------------------------------------------------------
+
+
+def choose_networks(
+    networks: Sequence[Sequence[Kernel]],
+    device: Device,
+    calibration: Calibration | None,
+    count: int,
+    seed: int = 0,
+) -> list[int]:
+    """Places of the networks to measure: first the most unlike, then a fair sample.
+
+    The first three are the fastest, the slowest and the farthest from both, in predicted log
+    latency and in the shares of the groups: they hold the fit. The others are drawn at random, one
+    from each of as many bands of predicted latency: only a fair sample says how far predictions of
+    networks of this kind are off.
+    """
+    table = _described(networks, device, calibration)
+    chosen = list(dict.fromkeys([int(table[:, 0].argmin()), int(table[:, 0].argmax())]))
+    while len(chosen) < min(count, UNLIKE, len(networks)):
+        apart = np.linalg.norm(table[:, None] - table[None, chosen], axis=2).min(axis=1)
+        chosen.append(int(apart.argmax()))
+    rest = [int(i) for i in np.argsort(table[:, 0]) if i not in chosen]
+    wanted = min(count - len(chosen), len(rest))
+    rng = np.random.default_rng(seed)
+    bands = np.array_split(np.array(rest, dtype=int), wanted) if wanted > 0 else []
+    return chosen[:count] + [int(rng.choice(band)) for band in bands]
+
+
+def _described(
+    networks: Sequence[Sequence[Kernel]], device: Device, calibration: Calibration | None
+) -> Array:
+    """Predicted log latency of each network, and the shares of the groups in it."""
+    rows = []
+    for kernels in networks:
+        found = forecast(kernels, device, calibration)
+        shares = dict.fromkeys(NAMES, 0.0)
+        for kernel, term in zip(kernels, found.terms, strict=True):
+            shares[group_of(kernel.family)] += term.us
+        total = sum(shares.values()) or 1.0
+        rows.append([np.log(total), *(3 * s / total for s in shares.values())])
+    return np.array(rows)
+
+
+def choose_kernels(
+    networks: Sequence[Lowered],
+    device: Device,
+    calibration: Calibration,
+    share: float = 0.97,
+    most: int | None = None,
+) -> dict[str, tuple[Lowered, int]]:
+    """Kernels without a time of their own that decide most of the doubt: share of time x spread.
+
+    As many as leave `1 - share` of the summed doubt of the networks, at most `most`.
+    """
+    weight: defaultdict[str, float] = defaultdict(float)
+    for network in networks:
+        terms = terms_of(network.kernels, device, calibration, calibration.form)
+        total = sum(t.us for t in terms) or 1.0
+        for kernel, term in zip(network.kernels, terms, strict=True):
+            weight[kernel.signature] += term.us * term.spread / total
+    ordered = sorted(weight, key=lambda s: -weight[s])
+    reached = np.cumsum([weight[s] for s in ordered]) / (sum(weight.values()) or 1.0)
+    enough = int(np.searchsorted(reached, share)) + 1
+    known = calibration.table
+    found = distinct(networks)
+    wanted = [s for s in ordered[:enough] if s not in known][:most]
+    return {signature: found[signature] for signature in wanted}
+
+
+def first_kernels(networks: Sequence[Lowered], each: int = 8) -> dict[str, tuple[Lowered, int]]:
+    """A few kernels of every class, far from each other in size: what a first law needs."""
+    found = distinct(networks)
+    kinds: defaultdict[str, list[str]] = defaultdict(list)
+    for signature, (network, place) in found.items():
+        kinds[network.kernels[place].kind].append(signature)
+    chosen = {}
+    for members in kinds.values():
+        points = points_of([found[s][0].kernels[found[s][1]] for s in members])
+        logs = np.column_stack([points.logs, np.log(points.moved)])
+        picked = [int(logs[:, -1].argmin()), int(logs[:, -1].argmax())]
+        while len(picked) < min(each, len(members)):
+            apart = np.abs(logs[:, None] - logs[None, picked]).max(axis=2).min(axis=1)
+            picked.append(int(apart.argmax()))
+        chosen.update({members[i]: found[members[i]] for i in dict.fromkeys(picked)})
+    return chosen
+
+
+def with_times(
+    calibration: Calibration,
+    device: Device,
+    kernels: Mapping[str, Kernel],
+    times: Mapping[str, float],
+) -> Calibration:
+    """The calibration with the times of single kernels in its table, and its laws fitted anew."""
+    table = {**calibration.table, **times}
+    known = [kernels[s] for s in table if s in kernels]
+    peaks = peaks_of(device, calibration)
+    laws = fit_laws(known, [table[k.signature] for k in known], peaks)
+    rounded = {signature: float(f"{us:.5g}") for signature, us in table.items()}
+    return replace(calibration, laws={**calibration.laws, **laws}, table=rounded)

@@ -1,0 +1,305 @@
+"""What a network would take on a device that is not here: kernel by kernel, with its doubt.
+
+Each kernel's term comes from the best that is known of it: its own measured time (`table`), the law
+fitted for its class on this device (`table` inside the calibrated shapes), a related class's law
+carried over by the bound that limits it (`transfer`), or the datasheet with efficiencies usual for
+the class. The terms are summed, or weighed as whole networks measured on the device taught. The
+interval follows from what the number rests on, and from held-out networks where enough were
+measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nas.core.job import Workload
+from nas.core.measurement import Measurement
+from nas.hardware.calibration import Calibration, group_of, peaks_of
+from nas.hardware.calibration import find as find_calibration
+from nas.hardware.device import Device
+from nas.hardware.kernels import Form, Kernel, lower
+from nas.hardware.law import Law, Points, upper
+
+Z90 = 1.645
+# 90 % of networks are within this factor of the prediction, by what it rests on: half-widths seen
+# when one device's numbers predicted another's, and when micro-benchmarks predicted networks.
+FACTORS = {"datasheet": 2.3, "transfer": 1.9, "table": 1.5, "anchored": 1.4}
+FACTOR_TABLE_AND_NETWORKS = 1.15
+WIDENED = 1.5  # an extrapolation's factor is this much larger
+ENOUGH = 9  # residuals from which 90 % can be promised
+SHARE = 0.05  # of the time, above which terms outside the calibrated shapes make an extrapolation
+COMPILED_US = 5.0  # a compiled graph's launch, where only eager ones were timed
+# Overhead in microseconds (torch eager, onnxruntime), shares of peak operations and bandwidth.
+PRIORS: Mapping[str, tuple[float, float, float, float]] = {
+    "conv.3x3": (60, 1, 0.75, 0.5), "conv": (60, 1, 0.5, 0.5), "pointwise": (60, 1, 0.55, 0.5),
+    "grouped": (60, 1, 0.2, 0.4), "transposed": (60, 1, 0.3, 0.4), "gemm": (52, 1, 0.6, 0.5),
+    "bmm": (31, 1, 0.5, 0.4), "depthwise.small": (60, 1, 0.3, 0.4),
+    "depthwise.medium": (60, 1, 0.3, 0.4), "depthwise": (60, 1, 0.15, 0.3),
+    "norm": (46, 1, 0.5, 0.6), "softmax": (32, 1, 0.5, 0.5), "reduce": (35, 1, 0.5, 0.5),
+    "elementwise": (28, 1, 0.5, 0.8), "copy": (28, 1, 1.0, 0.6), "pool": (35, 1, 0.3, 0.5),
+    "resize": (35, 1, 0.3, 0.5), "fft": (60, 1, 0.1, 0.4),
+}  # fmt: skip
+# Whose law stands in where a class has none.
+KIN = {
+    "conv.3x3": ("conv.other", "pointwise", "gemm"), "conv": ("conv.3x3", "pointwise", "gemm"),
+    "pointwise": ("gemm", "conv.other", "conv.3x3"), "gemm": ("pointwise", "bmm"), "bmm": ("gemm",),
+    "norm": ("reduce", "softmax"), "softmax": ("norm",), "reduce": ("norm",),
+    "copy": ("elementwise",), "pool": ("elementwise",), "resize": ("elementwise",),
+    "grouped": ("conv.other", "conv.3x3"), "depthwise.medium": ("depthwise.small",),
+    "depthwise": ("depthwise.medium", "depthwise.large"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Term:
+    """One kernel's part of a prediction.
+
+    `inside` says whether it rests on measurements of its class at shapes like its own; `spread` is
+    the logarithm of the factor that 90 % of such kernels keep.
+    """
+
+    kind: str
+    us: float
+    basis: str
+    inside: bool
+    spread: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A predicted duration in microseconds, the factor that bounds it at 90 %, and its terms."""
+
+    us: float
+    factor: float
+    basis: str
+    terms: tuple[Term, ...]
+
+    @property
+    def outside(self) -> float:
+        """Share of the terms' time that rests on no measurement at shapes like its own."""
+        total = sum(t.us for t in self.terms)
+        return sum(t.us for t in self.terms if not t.inside) / total if total else 0.0
+
+
+def predict(
+    path: Path,
+    device: Device,
+    workload: Workload | None = None,
+    calibration: Calibration | None = None,
+    form: Form | None = None,
+) -> Measurement:
+    """`latency_ms` of an exported file on a device that need not be here.
+
+    Without a calibration the one beside the profiles is used, where there is one. `form` is what
+    would run the file: by default what the calibration was made for, else onnxruntime on a
+    processor and torch eager on a GPU. The basis is `datasheet`, `transfer`, `table`, `anchored` or
+    `extrapolated`; `record` has the terms by class, the nearest calibrated shape where one is
+    outside, and the operators that no rule covers (then it is extrapolated).
+
+    Raises: NasError where the file cannot be lowered or nothing is known of the device.
+    """
+    workload = workload or Workload()
+    calibration = calibration or find_calibration(device)
+    chosen = form or (calibration.form if calibration else _form(device))
+    native = device.kind == "cpu" and not device.names
+    network = lower(path, chosen, workload, native=native)
+    found = forecast(network.kernels, device, calibration, chosen)
+    if network.unknown:
+        found = replace(found, basis="extrapolated", factor=found.factor * WIDENED)
+    value = found.us / 1e3
+    record = {
+        "form": chosen,
+        "device": device.name,
+        "workload": workload.name,
+        "batch": workload.batch,
+        "terms": _by_kind(network.kernels, found.terms, calibration, chosen),
+        "kernels": len(network.kernels),
+        "views": network.views,
+        "uncounted": dict(network.unknown),
+        "outside": round(found.outside, 4),
+        "factor": round(found.factor, 4),
+        "calibration": calibration.source if calibration else None,
+        "unverified": list(device.unverified),
+    }
+    low, high = value / found.factor, value * found.factor
+    se = value * math.log(found.factor) / Z90
+    n = calibration.networks.n if calibration and calibration.networks else 0
+    return Measurement(
+        "latency_ms", value, "ms", low, high, se, n, "predicted", found.basis, record
+    )
+
+
+def _form(device: Device) -> Form:
+    return "onnxruntime" if device.kind == "cpu" else "torch eager"
+
+
+def forecast(
+    kernels: Sequence[Kernel],
+    device: Device,
+    calibration: Calibration | None = None,
+    form: Form | None = None,
+) -> Forecast:
+    """The duration of a network known as its kernels."""
+    form = form or (calibration.form if calibration else _form(device))
+    terms = terms_of(kernels, device, calibration, form)
+    parts: defaultdict[str, float] = defaultdict(float)
+    for kernel, term in zip(kernels, terms, strict=True):
+        parts[group_of(kernel.family)] += term.us
+    fit = calibration.networks if calibration else None
+    weights = sum(k.bytes_weights for k in kernels) / 1e6
+    us = fit.us(parts, len(terms), weights) if fit else float(sum(parts.values()))
+    basis, factor = _doubt(terms, calibration, us)
+    return Forecast(us, factor, basis, tuple(terms))
+
+
+def terms_of(
+    kernels: Sequence[Kernel], device: Device, calibration: Calibration | None, form: Form
+) -> list[Term]:
+    """Each kernel's term, in order; kernels of one class are worked out together."""
+    places: dict[str, list[int]] = {}
+    for place, kernel in enumerate(kernels):
+        places.setdefault(kernel.kind, []).append(place)
+    found: dict[int, Term] = {}
+    table = calibration.table if calibration else {}
+    for kind, members in places.items():
+        missing = [i for i in members if kernels[i].signature not in table]
+        for i in members:
+            us = table.get(kernels[i].signature)
+            if us is not None:
+                found[i] = Term(kind, us, "table", True, math.log(FACTOR_TABLE_AND_NETWORKS))
+        if missing:
+            part = [kernels[i] for i in missing]
+            worked = _by_law(part, device, calibration, form)
+            found.update(zip(missing, worked, strict=True))
+    return [found[i] for i in range(len(kernels))]
+
+
+def points_of(kernels: Sequence[Kernel]) -> Points:
+    """Kernels of one class as columns."""
+    names = kernels[0].sizes
+    return Points(
+        {name: np.array([k.sizes[name] for k in kernels], dtype=float) for name in names},
+        np.array([k.flops for k in kernels], dtype=float),
+        np.array([k.bytes for k in kernels], dtype=float),
+    )
+
+
+def _by_law(
+    kernels: Sequence[Kernel], device: Device, calibration: Calibration | None, form: Form
+) -> list[Term]:
+    """Terms of kernels of one class that no table has."""
+    kind = kernels[0].kind
+    peaks = peaks_of(device, calibration, kernels[0].dtype)
+    points = points_of(kernels)
+    law, basis = law_for(kernels[0], calibration, form, device.kind == "cuda")
+    us = law.us(points, peaks)
+    carried = calibration is not None and calibration.form != form
+    if carried and form == "torch compiled":
+        bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
+        us = np.maximum(us - law.overhead_us, bound) + COMPILED_US
+    if carried and basis == "table":
+        basis = "transfer"
+    inside = law.inside(points) if basis == "table" else np.zeros(len(points), dtype=bool)
+    seen = calibration.networks.kinds if calibration and calibration.networks else ()
+    known = inside | (kind in seen)
+    spread = law.spread if basis == "table" else math.log(FACTORS[basis])
+    return [
+        Term(kind, float(t), basis, bool(k), spread + (0 if k else math.log(WIDENED)))
+        for t, k in zip(us, known, strict=True)
+    ]
+
+
+def law_for(
+    kernel: Kernel, calibration: Calibration | None, form: Form, gpu: bool
+) -> tuple[Law, str]:
+    """The law to use for a kernel, and what it rests on."""
+    laws = calibration.laws if calibration else {}
+    family, rest = kernel.family, f"/{kernel.dtype}/{kernel.layout}"
+    broad = family.partition(".")[0]
+    for name in (family, broad):
+        if name + rest in laws:
+            return laws[name + rest], "table"
+    for name in (*KIN.get(family, ()), *KIN.get(broad, ())):
+        if name + rest in laws:
+            return laws[name + rest], "transfer"
+    for name in (family, broad):  # another type or layout, by the bound that limits it
+        for kind, law in laws.items():
+            if kind.startswith(name + "/"):
+                return law, "transfer"
+    return _prior(family, form, laws, gpu), "datasheet"
+
+
+def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
+    """Efficiencies usual for a class, with what an empty kernel takes on this host if known."""
+    broad = family.partition(".")[0]
+    eager, native, compute, memory = PRIORS.get(family) or PRIORS[broad]
+    launched = {"torch eager": eager, "torch compiled": COMPILED_US, "onnxruntime": native}
+    overhead = launched[form] if gpu or form == "onnxruntime" else 18.0
+    known = [law.overhead_us for law in laws.values()]
+    if known and form == "torch eager":
+        overhead = float(np.median(known))
+    spread = math.log(FACTORS["datasheet"])
+    return Law((), overhead, compute, memory, (), (), (), (), (), (), spread, 0)
+
+
+def _doubt(terms: Sequence[Term], calibration: Calibration | None, us: float) -> tuple[str, float]:
+    """What a network's prediction rests on, and the factor that bounds it at 90 %."""
+    total = sum(t.us for t in terms) or 1.0
+    if calibration is None:
+        return "datasheet", FACTORS["datasheet"]
+    shares: defaultdict[str, float] = defaultdict(float)
+    for term in terms:
+        shares[term.basis] += term.us / total
+    outside = sum(t.us for t in terms if not t.inside) / total
+    tabled = shares["table"] >= 1 - SHARE
+    fit = calibration.networks
+    if fit is not None:
+        basis = "table" if tabled else "anchored"
+        factor = FACTOR_TABLE_AND_NETWORKS if tabled else FACTORS["anchored"]
+        if len(fit.residuals) >= ENOUGH:
+            factor = math.exp(upper(fit.residuals))
+    else:
+        basis = "table" if tabled else max(shares, key=lambda b: (shares[b], b))
+        alone = math.exp(sum(t.us * t.spread for t in terms) / total)
+        factor = alone if len(terms) == 1 else max(alone, FACTORS["table"])
+    if outside > SHARE:
+        return "extrapolated", factor * WIDENED if fit is not None else factor
+    return basis, factor
+
+
+def _by_kind(
+    kernels: Sequence[Kernel], terms: Sequence[Term], calibration: Calibration | None, form: Form
+) -> list[dict[str, Any]]:
+    """The terms of each class added up, the largest first.
+
+    Where some are outside the calibrated shapes, the largest of those is shown with the nearest.
+    """
+    kinds: dict[str, list[int]] = {}
+    for place, term in enumerate(terms):
+        kinds.setdefault(term.kind, []).append(place)
+    rows = []
+    for kind, members in sorted(kinds.items(), key=lambda k: -sum(terms[i].us for i in k[1])):
+        row: dict[str, Any] = {
+            "kind": kind,
+            "n": len(members),
+            "us": round(sum(terms[i].us for i in members), 3),
+            "basis": sorted({terms[i].basis for i in members}),
+            "inside": sum(terms[i].inside for i in members),
+        }
+        outside = [i for i in members if not terms[i].inside]
+        if outside:
+            worst = kernels[max(outside, key=lambda i: terms[i].us)]
+            law, _ = law_for(worst, calibration, form, True)
+            nearest, apart = law.nearest(points_of([worst]))
+            row["outside"] = dict(worst.sizes)
+            if nearest:
+                row |= {"nearest": nearest, "apart": round(apart, 3)}
+        rows.append(row)
+    return rows

@@ -1,0 +1,131 @@
+import pytest
+from onnx_networks import Chain, mixed
+
+from nas.core.job import Workload
+from nas.hardware.kernels import conv_family, lower, totals
+
+FORMS = ("onnxruntime", "torch eager", "torch compiled")
+
+
+def by_op(lowered):
+    found = {}
+    for kernel in lowered.kernels:
+        found.setdefault(kernel.op, []).append(kernel)
+    return found
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_macs_are_those_counted_by_hand(tmp_path, form):
+    lowered = lower(mixed(tmp_path / "n.onnx", 16, 15, 16), form)
+    pixels = 16 * 16
+    dense, depthwise, pointwise = 3 * 9 * 16, 15 * 15 * 16, 2 * 16 * 64
+    # A blocked layout pads three input channels to its block; nothing else may differ.
+    assert lowered.macs == (dense + depthwise + pointwise) * pixels + 160
+    assert not lowered.unknown
+
+
+def test_flops_and_bytes_of_a_convolution_by_hand(tmp_path):
+    path = Chain(8, 10).conv(12, 5, stride=2).save(tmp_path / "c.onnx")
+    [kernel] = lower(path, "torch eager", Workload(batch=2)).kernels
+    assert kernel.family == "conv.other" and kernel.kind == "conv.other/fp32/nchw"
+    assert kernel.flops == 2 * 2 * 12 * 25 * (8 * 25)
+    assert kernel.bytes_read == 4 * 2 * 8 * 100
+    assert kernel.bytes_written == 4 * 2 * 12 * 25
+    assert kernel.bytes_weights == 4 * (12 * 8 * 25 + 12)
+    assert kernel.sizes == {"m": 50, "n": 12, "k": 200, "side": 5}
+
+
+@pytest.mark.parametrize(
+    ("kernel", "family"),
+    [(3, "small"), (5, "small"), (7, "medium"), (13, "medium"), (15, "large"), (31, "large")],
+)
+def test_the_depthwise_cliff_is_a_class(tmp_path, kernel, family):
+    path = Chain(16, 32).conv(16, kernel, groups=16).save(tmp_path / "d.onnx")
+    for form in FORMS:
+        families = [k.family for k in lower(path, form).kernels]
+        assert f"depthwise.{family}" in families
+
+
+def test_conv_families():
+    assert conv_family(1, 8, 8, (1, 1), (1, 1)) == "pointwise"
+    assert conv_family(1, 8, 8, (3, 3), (2, 2)) == "conv.other"
+    assert conv_family(1, 8, 8, (3, 3), (1, 1), plain=False) == "conv.other"
+    assert conv_family(4, 2, 2, (3, 3), (1, 1)) == "grouped"
+    assert conv_family(8, 1, 1, (1, 17), (1, 1)) == "depthwise.stripe"
+    assert conv_family(8, 1, 1, (3, 3), (1, 1), plain=False) == "depthwise.dilated"
+    assert conv_family(8, 1, 2, (3, 3), (1, 1)) == "grouped"
+
+
+def test_eager_torch_launches_each_operator_compiled_torch_fuses(tmp_path):
+    net = Chain(16, 16).conv(16, 3).op("Relu").op("Sqrt").op("Neg").conv(16, 1)
+    path = net.save(tmp_path / "n.onnx")
+    eager = [k.op for k in lower(path, "torch eager").kernels]
+    compiled = [k.op for k in lower(path, "torch compiled").kernels]
+    assert eager == ["Conv", "Relu", "Sqrt", "Neg", "Conv"]
+    assert compiled == ["Conv", "Relu+Sqrt+Neg", "Conv"]
+    chain = lower(path, "torch compiled").kernels[1]
+    assert chain.bytes == 2 * 4 * 16 * 16 * 16  # read once, written once
+
+
+def test_compiled_torch_does_not_fuse_across_a_second_reader(tmp_path):
+    net = Chain(16, 16).op("Relu")
+    kept = net.at
+    net.op("Neg").op("Add", kept)
+    ops = [k.op for k in lower(net.save(tmp_path / "n.onnx"), "torch compiled").kernels]
+    assert ops == ["Relu", "Neg+Add"]
+
+
+def test_silu_is_one_kernel_of_torch(tmp_path):
+    net = Chain(16, 16).conv(16, 1)
+    kept = net.at
+    net.op("Sigmoid").op("Mul", kept)
+    ops = [k.op for k in lower(net.save(tmp_path / "n.onnx"), "torch eager").kernels]
+    assert ops == ["Conv", "Sigmoid+Mul"]
+
+
+def test_views_are_counted_not_timed(tmp_path):
+    net = Chain(16, 16).op("GlobalAveragePool").op("Flatten").linear(4)
+    lowered = lower(net.save(tmp_path / "n.onnx"), "torch eager")
+    assert [k.family for k in lowered.kernels] == ["reduce.globalaveragepool", "gemm"]
+    assert lowered.views == 1
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_an_operator_without_a_rule_is_listed_never_free(tmp_path, form):
+    net = Chain(16, 16).op("Relu").op("Hardmax", axis=1).op("Neg")
+    lowered = lower(net.save(tmp_path / "n.onnx"), form)
+    assert lowered.unknown == {"Hardmax": 1}
+    assert len(lowered.kernels) == 2
+
+
+def test_signatures_agree_where_the_duration_must(tmp_path):
+    one = lower(mixed(tmp_path / "a.onnx", seed=1), "onnxruntime")
+    two = lower(mixed(tmp_path / "b.onnx", seed=2), "onnxruntime")
+    assert [k.signature for k in one.kernels] == [k.signature for k in two.kernels]
+    three = lower(mixed(tmp_path / "c.onnx", width=32), "onnxruntime")
+    assert {k.signature for k in three.kernels}.isdisjoint({k.signature for k in one.kernels[:3]})
+    batch = lower(mixed(tmp_path / "a.onnx"), "onnxruntime", Workload(batch=2))
+    assert {k.signature for k in batch.kernels}.isdisjoint({k.signature for k in one.kernels})
+
+
+def test_norms_softmax_products_and_copies_have_their_sizes(tmp_path):
+    import numpy as np
+
+    net = Chain(8, 12)
+    scale, shift = (net.constant(np.ones(12, np.float32)) for _ in range(2))
+    net.op("LayerNormalization", scale, shift, axis=-1).op("Softmax", axis=-1)
+    left = net.at
+    net.op("MatMul", left).op("Concat", left, axis=1)
+    found = by_op(lower(net.save(tmp_path / "n.onnx"), "torch eager"))
+    assert found["LayerNormalization"][0].sizes == {"rows": 96, "width": 12}
+    assert found["Softmax"][0].family == "softmax"
+    assert found["MatMul"][0].family == "bmm"
+    assert found["MatMul"][0].sizes == {"b": 8, "m": 12, "n": 12, "k": 12}
+    assert found["MatMul"][0].flops == 2 * 8 * 12**3
+    assert found["Concat"][0].bytes_written == 2 * 4 * 8 * 12 * 12
+
+
+def test_totals_name_the_classes(tmp_path):
+    rows = list(totals(lower(mixed(tmp_path / "n.onnx"), "torch eager").kernels))
+    assert rows[0][0] == "depthwise.large/fp32/nchw"
+    assert sum(row[1] for row in rows) == 8
