@@ -6,7 +6,7 @@ the doubt of their class, networks by their spread in predicted latency and in w
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -72,14 +72,16 @@ def fit_networks(
     seen = _Seen.of(networks, device, replace(calibration, networks=None))
     rules = _best(seen, us)
     found = _solve(seen, us, rules)
-    groups = len(NAMES)
+    groups, first = len(NAMES), unlike if len(us) - unlike >= FEWEST else 0
+    strange = seen if not calibration.table else _Seen.untimed(networks, device, calibration)
     fitted = NetworkFit(
         scales={name: round(float(x), 5) for name, x in zip(NAMES, found, strict=False)},
         per_kernel_us=round(float(found[groups]), 5),
         fixed_us=round(float(found[groups + 2]), 4),
         resident_mb=rules[1],
         cold_us=round(float(found[groups + 1]), 5),
-        residuals=_left_out(seen, us, unlike if len(us) - unlike >= FEWEST else 0),
+        residuals=_left_out(seen, seen, us, first),
+        law_residuals=_left_out(seen, strange, us, first),
         n=len(us),
         kinds=tuple(sorted({k.kind for kernels in networks for k in kernels})),
     )
@@ -114,6 +116,20 @@ class _Seen:
             1e3 / calibration.peaks.gbs if table else 0.0,
         )
 
+    @classmethod
+    def untimed(
+        cls, networks: Sequence[Sequence[Kernel]], device: Device, calibration: Calibration
+    ) -> _Seen:
+        """The same, each network without the times of kernels that no other network has."""
+        plain = replace(calibration, networks=None)
+        shared = Counter(s for kernels in networks for s in {k.signature for k in kernels})
+        rows = []
+        for kernels in networks:
+            own = {k.signature for k in kernels if shared[k.signature] == 1}
+            others = {s: t for s, t in plain.table.items() if s not in own}
+            rows.append(_groups(kernels, device, replace(plain, table=others)))
+        return replace(cls.of(networks, device, plain), terms=np.array(rows))
+
     def take(self, index: Index) -> _Seen:
         return replace(
             self, terms=self.terms[index], kernels=self.kernels[index], weights=self.weights[index]
@@ -133,15 +149,18 @@ def _groups(kernels: Sequence[Kernel], device: Device, calibration: Calibration)
     return [sums[name] for name in NAMES]
 
 
-def _left_out(seen: _Seen, us: Array, first: int) -> tuple[float, ...]:
-    """|log(measured / predicted)| of each network from `first` on, by a fit of all the others."""
+def _left_out(seen: _Seen, asked: _Seen, us: Array, first: int) -> tuple[float, ...]:
+    """|log(measured / predicted)| of each network from `first` on, by a fit of all the others.
+
+    The others are as `seen`, the network itself as `asked`.
+    """
     residuals = []
     for i in range(first, len(us)):
         rest = np.delete(np.arange(len(us)), i)
         part = seen.take(rest)
         rules = _best(part, us[rest]) if len(rest) >= FEWEST else (STRENGTHS[-1], RESIDENT[0])
-        value = float(seen.columns(rules[1])[i] @ _solve(part, us[rest], rules))
-        value = max(value, 0.1 * float(seen.terms[i].sum()))
+        value = float(asked.columns(rules[1])[i] @ _solve(part, us[rest], rules))
+        value = max(value, 0.1 * float(asked.terms[i].sum()))
         residuals.append(round(abs(float(np.log(us[i] / value))), 5))
     return tuple(residuals)
 
@@ -150,44 +169,64 @@ def _best(seen: _Seen, us: Array) -> tuple[float, float]:
     """Strength and cached megabytes whose predictions of networks left out are best."""
     best, chosen = np.inf, (STRENGTHS[-1], RESIDENT[0])
     for resident in RESIDENT if len(us) >= 6 else RESIDENT[:1]:
-        columns = seen.columns(resident)
         for strength in STRENGTHS:
-            missed = []
-            for i in range(len(us)):
-                rest = np.delete(np.arange(len(us)), i)
-                value = columns[i] @ _solve(seen.take(rest), us[rest], (strength, resident))
-                missed.append(abs(np.log(max(float(value) / us[i], 1e-3))))
-            if np.mean(missed) < best:
-                best, chosen = float(np.mean(missed)), (strength, resident)
+            ridge = _Ridge.of(seen, us, (strength, resident))
+            missed = float(np.abs(np.log(np.maximum(ridge.left_out(), 1e-3))).mean())
+            if missed < best:
+                best, chosen = missed, (strength, resident)
     return chosen
 
 
-def _solve(seen: _Seen, us: Array, rules: tuple[float, float]) -> Array:
-    """Factors of the groups, microseconds a kernel, a cold megabyte and a call.
+@dataclass(frozen=True)
+class _Ridge:
+    """A fit in least relative squares, held to what is expected.
 
-    Least relative squares, held by a ridge to what is expected: one factor for all groups, kernels
-    without the call they were timed with, cold weights at the speed of the memory, no constant.
+    Expected are one factor for all groups, kernels without the call they were timed with, cold
+    weights at the speed of the memory, no constant. `rows` are the networks over their latency in
+    natural units of the unknowns: the common factor, departures of the groups, the three costs.
     """
-    strength, resident = rules
-    columns = seen.columns(resident)
+
+    rows: Array
+    pull: Array
+    expected: Array
+    units: Array
+
+    @classmethod
+    def of(cls, seen: _Seen, us: Array, rules: tuple[float, float]) -> _Ridge:
+        strength, resident = rules
+        groups, total = seen.terms.shape[1], seen.terms.sum(axis=1)
+        each = float(total.sum() / seen.kernels.sum())
+        units = np.array([1.0, *[1.0] * groups, each, max(seen.cold_us, 1.0), float(us.min())])
+        basis = np.column_stack([total, seen.columns(resident)]) * units
+        expected = np.zeros(len(units))
+        expected[groups + 1] = -seen.alone_us / each
+        expected[groups + 2] = seen.cold_us / units[groups + 2]
+        known = basis[:, groups + 1 :] @ expected[groups + 1 :]
+        expected[0] = max(0.05, float(np.median((us - known) / total)))
+        constant = strength if len(us) >= 8 else 1e3
+        cold = 0.1 * strength if seen.cold_us else 1e3
+        pull = np.array([1e-4, *[strength] * groups, 0.1 * strength, cold, constant])
+        return cls(basis / us[:, None], pull, expected, units)
+
+    def solve(self) -> Array:
+        """The unknowns in natural units."""
+        rows, missed = self.rows, 1 - self.rows @ self.expected
+        step = np.linalg.solve(rows.T @ rows + np.diag(self.pull), rows.T @ missed)
+        return np.asarray(self.expected + step)
+
+    def left_out(self) -> Array:
+        """Predicted over measured for each network, by the fit of the others (in closed form)."""
+        inverse = np.linalg.inv(self.rows.T @ self.rows + np.diag(self.pull))
+        leverage = np.einsum("ij,jk,ik->i", self.rows, inverse, self.rows)
+        return np.asarray(1 - (1 - self.rows @ self.solve()) / np.maximum(1 - leverage, 1e-6))
+
+
+def _solve(seen: _Seen, us: Array, rules: tuple[float, float]) -> Array:
+    """Factors of the groups, microseconds a kernel, a cold megabyte and a call."""
+    ridge = _Ridge.of(seen, us, rules)
+    found = ridge.solve() * ridge.units
     groups = seen.terms.shape[1]
-    total = seen.terms.sum(axis=1)
-    each = float(total.sum() / seen.kernels.sum())
-    # Unknowns in natural units: the common factor, departures of the groups, the three costs.
-    units = np.array([1.0, *[1.0] * groups, each, max(seen.cold_us, 1.0), float(us.min())])
-    basis = np.column_stack([total, columns]) * units
-    expected = np.zeros(len(units))
-    expected[groups + 1] = -seen.alone_us / each
-    expected[groups + 2] = seen.cold_us / units[groups + 2]
-    constant = strength if len(us) >= 8 else 1e3
-    cold = 0.1 * strength if seen.cold_us else 1e3
-    pull = np.array([1e-4, *[strength] * groups, 0.1 * strength, cold, constant])
-    known = basis[:, groups + 1 :] @ expected[groups + 1 :]
-    expected[0] = max(0.05, float(np.median((us - known) / total)))
-    rows = basis / us[:, None]
-    step = np.linalg.solve(rows.T @ rows + np.diag(pull), rows.T @ (1 - rows @ expected))
-    found = (expected + step) * units
-    factors = np.maximum(found[0] + found[1 : groups + 1], 0.05 * expected[0])
+    factors = np.maximum(found[0] + found[1 : groups + 1], 0.05 * ridge.expected[0])
     return np.array([*factors, *found[groups + 1 :]])
 
 

@@ -42,6 +42,7 @@ class NetworkFit:
         per_kernel_us, fixed_us: added for each kernel, and for each call.
         resident_mb, cold_us: weights that stay cached, and microseconds for each megabyte more.
         residuals: logarithms |measured / predicted| of networks left out of their own fit.
+        law_residuals: the same where, besides, no kernel of the network's own had been timed.
         n: networks measured.
         kinds: the classes that those networks contained.
     """
@@ -52,6 +53,7 @@ class NetworkFit:
     resident_mb: float
     cold_us: float
     residuals: tuple[float, ...]
+    law_residuals: tuple[float, ...]
     n: int
     kinds: tuple[str, ...] = ()
 
@@ -104,7 +106,7 @@ class Calibration:
         """The calibration that `to_json` wrote."""
         networks = data.get("networks")
         if networks:
-            lists = {k: tuple(networks[k]) for k in ("residuals", "kinds")}
+            lists = {k: tuple(networks[k]) for k in ("residuals", "law_residuals", "kinds")}
             networks = NetworkFit(**{**networks, **lists})
         return cls(
             devices=tuple(data["devices"]),

@@ -61,8 +61,9 @@ KIN = {
 class Term:
     """One kernel's part of a prediction.
 
-    `inside` says whether it rests on measurements of its class at shapes like its own; `spread` is
-    the logarithm of the factor that 90 % of such kernels keep.
+    `inside` says whether it rests on measurements of its class at shapes like its own, `timed`
+    whether this very kernel was timed; `spread` is the logarithm of the factor that 90 % of such
+    kernels keep.
     """
 
     kind: str
@@ -70,6 +71,7 @@ class Term:
     basis: str
     inside: bool
     spread: float
+    timed: bool = False
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,7 @@ def terms_of(
         for i in members:
             us = table.get(kernels[i].signature)
             if us is not None:
-                found[i] = Term(kind, us, "table", True, math.log(FACTOR_TABLE_AND_NETWORKS))
+                found[i] = Term(kind, us, "table", True, math.log(FACTOR_TABLE_AND_NETWORKS), True)
         if missing:
             part = [kernels[i] for i in missing]
             worked = _by_law(part, device, calibration, form)
@@ -258,15 +260,18 @@ def _doubt(terms: Sequence[Term], calibration: Calibration | None, us: float) ->
     for term in terms:
         shares[term.basis] += term.us / total
     outside = sum(t.us for t in terms if not t.inside) / total
-    tabled = shares["table"] >= 1 - SHARE
+    timed = sum(t.us for t in terms if t.timed) / total >= 1 - SHARE
     fit = calibration.networks
     if fit is not None:
-        basis = "table" if tabled else "anchored"
-        factor = FACTOR_TABLE_AND_NETWORKS if tabled else FACTORS["anchored"]
-        if len(fit.residuals) >= ENOUGH:
-            factor = math.exp(upper(fit.residuals))
+        basis = "table" if timed else "anchored"
+        factor = FACTOR_TABLE_AND_NETWORKS if timed else FACTORS["anchored"]
+        residuals = fit.residuals if timed else fit.law_residuals
+        if len(residuals) >= ENOUGH:
+            factor = math.exp(upper(residuals))
     else:
-        basis = "table" if tabled else max(shares, key=lambda b: (shares[b], b))
+        basis = (
+            "table" if shares["table"] >= 1 - SHARE else max(shares, key=lambda b: (shares[b], b))
+        )
         alone = math.exp(sum(t.us * t.spread for t in terms) / total)
         factor = alone if len(terms) == 1 else max(alone, FACTORS["table"])
     if outside > SHARE:
@@ -289,7 +294,7 @@ def _by_kind(
         row: dict[str, Any] = {
             "kind": kind,
             "n": len(members),
-            "us": round(sum(terms[i].us for i in members), 3),
+            "us": round(sum(terms[i].us for i in members), 6),
             "basis": sorted({terms[i].basis for i in members}),
             "inside": sum(terms[i].inside for i in members),
         }

@@ -1,0 +1,192 @@
+"""Prediction on this host: networks of the space that were never measured, from their kernels.
+
+Truth is the ordinary measurement, three processes a network. Two ways of knowing kernels are
+compared: `table`, where every kernel of the unseen networks was timed alone, and `laws`, where only
+kernels of the calibration networks were, and the others follow from the laws of their classes. The
+calibration networks are drawn anew many times, since the promise of an interval is over draws.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scores import Array, Roofline, Score, flops_line, kendall, score, totals, wilson
+
+from nas.api.calibrate import NOMINAL
+from nas.catalog import DEVICES, find
+from nas.hardware.calibrate import UNLIKE, choose_networks, fit_networks, with_times
+from nas.hardware.calibration import Calibration
+from nas.hardware.device import Device, host_fingerprint, load
+from nas.hardware.kernels import Kernel, Lowered, lower
+from nas.hardware.lease import Lease, default_folder
+from nas.hardware.microbench import distinct, time_kernels
+from nas.hardware.predict import forecast
+from nas.hardware.timing import measure, runtime_version
+
+MEASURED, UNSEEN, LARGEST = 80, 60, 31
+DRAWS = 20
+SIDES = (32, 48, 64, 32)
+SEED = 20261121
+
+
+def networks(folder: Path, count: int) -> list[Path]:
+    """Exports networks drawn at random from the space, kernels 3 to 31; keeps those there are."""
+    paths = [folder / f"{place:03d}.onnx" for place in range(count)]
+    if all(path.exists() for path in paths):
+        return paths
+    import torch
+
+    from nas.catalog import load_space
+    from nas.core.task import TaskSpec
+    from nas.deploy.export import export
+    from nas.transforms.fold import fold
+
+    torch.set_num_threads(1)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(SEED)
+    tasks = {side: TaskSpec("digits", (3, side, side), 10) for side in SIDES}
+    spaces = {side: load_space("largekernel").at(task) for side, task in tasks.items()}
+    place = 0
+    while place < count:
+        side = SIDES[place % len(SIDES)]
+        choices = spaces[side].sample(rng).choices
+        kernels = [int(v) for name, v in choices.items() if name.endswith(".kernel")]
+        if max(kernels, default=0) > LARGEST:
+            continue
+        if not paths[place].exists():
+            torch.manual_seed(place)
+            module, _ = fold(spaces[side].build(choices, tasks[side]), tasks[side].input)
+            export(module, tasks[side].input, paths[place])
+        place += 1
+    return paths
+
+
+def host(folder: Path) -> tuple[list[Score], dict[str, Any]]:
+    """Measures, predicts, compares; the measurements are kept in `measured.json` of the folder."""
+    device = load(find(DEVICES, "cpu"))
+    paths = networks(folder, MEASURED + 4)
+    lowered = {path: lower(path, "onnxruntime") for path in paths}
+    # The slowest few are left out: on a shared host they never meet a quiet moment.
+    paths = sorted(paths, key=lambda p: lowered[p].macs)[:MEASURED]
+    nets = [lowered[path] for path in paths]
+    kept = folder / "measured.json"
+    found = json.loads(kept.read_text()) if kept.exists() else _measured(paths, nets, device)
+    kept.write_text(json.dumps(found))
+    alive = [i for i, p in enumerate(paths) if p.name in found["networks"]]
+    us = 1e3 * np.array([found["networks"][paths[i].name]["ms"] for i in alive])
+    scores = list(_compare([nets[i].kernels for i in alive], us, found["kernels"], device))
+    facts = {
+        "versions": {"runtime": runtime_version(device)},
+        "host": host_fingerprint(),
+        "networks": len(alive),
+        "latency_ms": [round(float(v) / 1e3, 3) for v in (us.min(), np.median(us), us.max())],
+        "noise": found["noise"],
+        "kernels_timed": len(found["kernels"]),
+        "failed": found["failed"],
+        "draws": DRAWS,
+    }
+    return scores, facts
+
+
+def _measured(paths: Sequence[Path], nets: Sequence[Lowered], device: Device) -> dict[str, Any]:
+    """Latencies of networks and of every distinct kernel, under the lease of the device."""
+    lease = Lease(default_folder(), device.name)
+    times, failed = time_kernels(distinct(nets), device, lease)
+    found: dict[str, Any] = {}
+    repeats = []
+    for start in range(0, len(paths), 40):
+        block = paths[start : start + 40]
+        timed = measure(block, device, lease, basis="untrained form", processes=3)
+        for path, timing in zip(block, timed, strict=True):
+            if not isinstance(timing, str):
+                processes = timing.record["processes_ms"]
+                found[path.name] = {"ms": timing.value, "processes": processes}
+                repeats.append(processes)
+    table = np.array(repeats)
+    noise = {
+        "cv_between_processes": round(float(np.median(table.std(1, ddof=1) / table.mean(1))), 4),
+        "tau_between_processes": round(kendall(table[:, 0], table[:, 1]), 4),
+        "mape_between_processes": round(float(np.mean(abs(table[:, 0] / table[:, 1] - 1))), 4),
+    }
+    return {
+        "networks": found, "kernels": times, "failed": dict(Counter(failed.values())),
+        "noise": noise,
+    }  # fmt: skip
+
+
+def _compare(
+    nets: Sequence[Sequence[Kernel]], us: Array, times: dict[str, float], device: Device
+) -> Iterator[Score]:
+    """Every method, with 3, 12 and 20 calibration networks; figures are means over the draws."""
+    known = {k.signature: k for kernels in nets for k in kernels}
+    empty = Calibration((device.name,), "onnxruntime", "", NOMINAL)
+    full = with_times(empty, device, known, {s: t for s, t in times.items() if s in known})
+    flops, roof = totals(nets), Roofline.of(nets)
+    for count in (3, 12, 20):
+        rows: dict[tuple[str, str], list[Score]] = {}
+        for draw in range(DRAWS):
+            chosen = np.array(choose_networks(nets, device, full, count, seed=draw))
+            rest = np.random.default_rng(draw).permutation(
+                np.setdiff1d(np.arange(len(us)), chosen)
+            )[:UNSEEN]
+            own = {k.signature for i in chosen for k in nets[i]}
+            part = with_times(empty, device, known, {s: t for s, t in times.items() if s in own})
+            line = flops_line(flops[chosen], us[chosen], flops[rest])
+            bound = roof.take(chosen).fitted(us[chosen], roof.take(rest))
+            where = ("host", device.name, f"{count} networks")
+            found = [
+                score(where, "FLOPs line", "fitted", us[rest], line),
+                score(where, "FLOPs+bytes roofline", "fitted", us[rest], bound),
+                *_ours(where, "ours, table", full, nets, us, chosen, rest, device),
+                *_ours(where, "ours, laws", part, nets, us, chosen, rest, device),
+            ]
+            for row in found:
+                rows.setdefault((row.method, row.basis), []).append(row)
+        yield from (_mean(found) for found in rows.values())
+
+
+def _ours(
+    where: tuple[str, str, str],
+    method: str,
+    start: Calibration,
+    nets: Sequence[Sequence[Kernel]],
+    us: Array,
+    chosen: Any,
+    rest: Any,
+    device: Device,
+) -> Iterator[Score]:
+    """All unseen networks together, then those of each basis where there are several."""
+    fitted = fit_networks(start, device, [nets[i] for i in chosen], us[chosen] / 1e3, UNLIKE)
+    found = [forecast(nets[i], device, fitted) for i in rest]
+    predicted = np.array([f.us for f in found])
+    factor = np.array([f.factor for f in found])
+    bases = np.array([f.basis for f in found])
+    yield score(where, method, "all", us[rest], predicted, factor)
+    for basis in sorted(set(bases)):
+        part = bases == basis
+        if part.sum() >= 10:
+            yield score(where, method, basis, us[rest][part], predicted[part], factor[part])
+
+
+def _mean(rows: Sequence[Score]) -> Score:
+    """Means over the draws; the binomial interval of the coverage is of one draw's networks."""
+    first = rows[0]
+    n = round(float(np.mean([r.n for r in rows])))
+    changed: dict[str, Any] = {
+        "n": n,
+        "tau": float(np.mean([r.tau for r in rows])),
+        "mape": float(np.mean([r.mape for r in rows])),
+    }
+    if first.coverage is not None:
+        held = float(np.average([r.coverage or 0 for r in rows], weights=[r.n for r in rows]))
+        low, high = wilson(round(held * n), n)
+        factor = float(np.median([r.factor or 0 for r in rows]))
+        changed |= {
+            "coverage": held, "coverage_low": low, "coverage_high": high, "factor": factor
+        }  # fmt: skip
+    return Score(**{**vars(first), **changed})

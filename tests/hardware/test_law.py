@@ -1,0 +1,125 @@
+import json
+
+import numpy as np
+import pytest
+
+from nas.hardware.law import Law, Peaks, Points, directions, fit, upper
+
+PEAKS = Peaks(1000.0, 100.0, 20)
+
+
+def products(n, seed=0, noise=0.0, most=4096):
+    """Matrix products whose time is a known roofline: 50 us, 60 % of the peak, half the memory."""
+    rng = np.random.default_rng(seed)
+    sizes = {k: np.exp(rng.uniform(np.log(16), np.log(most), n)).round() for k in "mnk"}
+    m, n_, k = sizes["m"], sizes["n"], sizes["k"]
+    flops, moved = 2 * m * n_ * k, 4 * (m * k + k * n_ + m * n_)
+    us = 50 + np.maximum(flops / (1e3 * 1000 * 0.6), moved / (1e3 * 100 * 0.5))
+    return Points(sizes, flops, moved, us * np.exp(noise * rng.standard_normal(n)))
+
+
+def test_a_roofline_is_found_again():
+    law = fit(products(400), PEAKS)
+    test = products(200, seed=1)
+    error = np.abs(law.us(test, PEAKS) / test.us - 1)
+    assert error.mean() < 0.02
+    assert law.overhead_us == pytest.approx(50, rel=0.25)
+    assert law.compute == pytest.approx(0.6, rel=0.15)
+
+
+def test_few_points_give_a_plain_roofline():
+    law = fit(products(12), PEAKS)
+    assert law.weights == () and law.n == 12
+    test = products(50, seed=2)
+    assert np.median(np.abs(law.us(test, PEAKS) / test.us - 1)) < 0.25
+
+
+@pytest.mark.parametrize("noise", [0.05, 0.2])
+def test_the_spread_covers_nine_tenths_of_what_was_held_out(noise):
+    law = fit(products(1500, noise=noise), PEAKS)
+    test = products(3000, seed=3, noise=noise)
+    held = np.abs(np.log(test.us / law.us(test, PEAKS))) <= law.spread
+    assert 0.87 < held.mean() < 0.93
+    assert law.spread == pytest.approx(1.645 * noise, rel=0.15)
+
+
+def test_alignment_and_waves_are_learnt():
+    points = products(2000)
+    slow = np.where(points.sizes["n"] % 4 == 0, 1.0, 1.5)
+    tiles = np.ceil(points.sizes["m"] / 128) * np.ceil(points.sizes["n"] / 128)
+    waste = np.ceil(tiles / 20) * 20 / tiles
+    law = fit(Points(points.sizes, points.flops, points.moved, points.us * slow * waste), PEAKS)
+    true = points.us * slow * waste
+    plain = law.overhead_us + PEAKS.roofline(points.flops, points.moved, law.compute, law.memory)
+    error = np.abs(law.us(points, PEAKS) / true - 1).mean()
+    assert error < 0.06 and error < 0.4 * np.abs(plain / true - 1).mean()
+
+
+def test_outside_the_hull_is_known():
+    law = fit(products(400, most=1024), PEAKS)
+    inside = products(100, seed=4, most=512)
+    assert law.inside(inside).mean() > 0.95
+    far = products(1, seed=0, most=17)
+    for sizes in ({"m": 9000.0}, {"k": 5000.0}):
+        moved = Points(
+            {k: np.array([sizes.get(k, 100.0)]) for k in "mnk"}, np.array([1e8]), np.array([1e6])
+        )
+        assert not law.inside(moved)[0]
+    # A corner that no calibrated shape comes near, though each size by itself is usual.
+    law = fit(_diagonal(), PEAKS)
+    corner = Points(
+        {"m": np.array([16.0]), "n": np.array([4096.0])}, np.array([1e6]), np.array([1e6])
+    )
+    assert not law.inside(corner)[0]
+    assert far.us is not None
+
+
+def _diagonal():
+    rng = np.random.default_rng(0)
+    m = np.exp(rng.uniform(np.log(16), np.log(4096), 60)).round()
+    n = (m * rng.uniform(0.5, 2, 60)).round()
+    flops = 2 * m * n
+    return Points({"m": m, "n": n}, flops, 4 * (m + n), 10 + flops / 1e6)
+
+
+def test_the_correction_holds_still_outside():
+    law = fit(products(400, most=1024), PEAKS)
+    one = {k: np.array([2.0**20]) for k in "mnk"}
+    point = Points(one, np.array([2.0**61]), np.array([3 * 4 * 2.0**40]))
+    bound = PEAKS.roofline(point.flops, point.moved, law.compute, law.memory)
+    assert 0.5 < law.us(point, PEAKS)[0] / bound[0] < 2
+
+
+def test_the_nearest_shape_is_named():
+    law = fit(products(400), PEAKS)
+    point = products(1, seed=9)
+    shape, apart = law.nearest(point)
+    logs = np.log(np.array(law.shapes, float))
+    want = np.abs(logs - point.logs[0]).max(axis=1).min()
+    assert apart == pytest.approx(want) and set(shape) == {"m", "n", "k"}
+
+
+def test_a_law_for_other_sizes_is_only_its_roofline():
+    law = fit(products(400), PEAKS)
+    point = Points({"count": np.array([100.0])}, np.array([6e8]), np.array([10.0]))
+    assert law.us(point, PEAKS)[0] == pytest.approx(
+        law.overhead_us + 6e8 / (1e6 * law.compute), rel=1e-9
+    )
+    assert not law.inside(point)[0] and law.nearest(point)[1] == float("inf")
+
+
+def test_json_and_back():
+    law = fit(products(60), PEAKS)
+    again = Law.from_json(json.loads(json.dumps(law.to_json())))
+    assert again == law
+
+
+def test_directions_by_hand():
+    assert directions(np.array([[1.0, 3.0]])).tolist() == [[1, 3, 4, -2]]
+
+
+@pytest.mark.parametrize("n", [9, 20, 99])
+def test_the_conformal_quantile_keeps_its_promise(n):
+    rng = np.random.default_rng(n)
+    hits = [rng.standard_exponential() <= upper(rng.standard_exponential(n)) for _ in range(8000)]
+    assert np.mean(hits) == pytest.approx(0.9, abs=0.02)

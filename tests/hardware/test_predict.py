@@ -1,0 +1,154 @@
+import json
+import math
+from dataclasses import replace
+
+import pytest
+from onnx_networks import Chain, mixed
+
+from nas.catalog import DEVICES, find
+from nas.core.errors import NasError
+from nas.core.job import Workload
+from nas.core.measurement import Measurement
+from nas.hardware import analytic
+from nas.hardware.calibrate import fit_laws, fit_networks
+from nas.hardware.calibration import Calibration
+from nas.hardware.device import load, parse
+from nas.hardware.kernels import lower
+from nas.hardware.law import Peaks
+from nas.hardware.predict import FACTORS, WIDENED, forecast, law_for, predict, terms_of
+
+CARD = parse(
+    'kind = "cuda"\n[facts]\nfp32_tflops = {value = 10, source = "x"}\n'
+    'bandwidth_gbs = {value = 500, source = "x", verified = false}', "card"
+)  # fmt: skip
+PEAKS = Peaks(10000, 500)
+
+
+def calibrated(*kernels, us=40.0, **changes):
+    laws = fit_laws(kernels, [us + k.flops / 5e6 for k in kernels], PEAKS)
+    return Calibration(("card",), "torch eager", "a test", PEAKS, laws, **changes)
+
+
+def products():
+    return [analytic.linear(m, n, k) for m in (1, 64) for n in (32, 1024) for k in (32, 1024)]
+
+
+def test_without_a_calibration_it_is_the_datasheet(tmp_path):
+    found = predict(mixed(tmp_path / "n.onnx"), CARD)
+    assert (found.objective, found.unit) == ("latency_ms", "ms")
+    assert (found.source, found.basis, found.n) == ("predicted", "datasheet", 0)
+    assert found.high / found.value == pytest.approx(FACTORS["datasheet"])
+    assert found.value / found.low == pytest.approx(FACTORS["datasheet"])
+    assert found.record["unverified"] == ["bandwidth_gbs"]
+    assert Measurement.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_the_terms_add_up_to_the_value(tmp_path):
+    found = predict(mixed(tmp_path / "n.onnx"), CARD, Workload(batch=4))
+    assert sum(row["us"] for row in found.record["terms"]) == pytest.approx(1e3 * found.value)
+    assert sum(row["n"] for row in found.record["terms"]) == found.record["kernels"]
+    assert found.record["workload"] == "b4"
+
+
+def test_an_a100_that_is_not_here_works_out_of_the_box(tmp_path):
+    found = predict(mixed(tmp_path / "n.onnx"), load(find(DEVICES, "a100")))
+    assert found.source == "predicted" and "NeuSight" in found.record["calibration"]
+    # Its depthwise 15x15 convolution is in no table.
+    assert found.basis == "extrapolated" and found.record["outside"] > 0.05
+    kinds = {row["kind"]: row for row in found.record["terms"]}
+    assert kinds["depthwise.large/fp32/nchw"]["inside"] == 0
+
+
+def test_a_class_inside_its_table_is_a_table_outside_an_extrapolation():
+    calibration = calibrated(*products())
+    near = forecast([analytic.linear(16, 256, 256)], CARD, calibration)
+    far = forecast([analytic.linear(16, 256, 40000)], CARD, calibration)
+    assert near.basis == "table" and near.outside == 0
+    assert far.basis == "extrapolated" and far.outside == 1
+    assert far.factor == pytest.approx(near.factor * WIDENED)
+
+
+def test_a_class_without_a_law_takes_its_kins_by_the_limiting_bound():
+    calibration = calibrated(*products())
+    [term] = terms_of([analytic.conv(1, 64, 64, 1, 14)], CARD, calibration, "torch eager")
+    assert term.basis == "transfer" and not term.inside
+    assert term.spread == pytest.approx(math.log(FACTORS["transfer"] * WIDENED))
+    [term] = terms_of(
+        [analytic.conv(1, 64, 64, 31, 14, groups=64)], CARD, calibration, "torch eager"
+    )
+    assert term.basis == "datasheet"
+
+
+def test_a_faster_card_of_the_same_class_is_faster_where_work_limits():
+    calibration = calibrated(*products())
+    double = replace(CARD, facts={k: replace(f, value=2 * f.value) for k, f in CARD.facts.items()})
+    heavy = [analytic.conv(64, 512, 512, 1, 56)]
+    one, two = (forecast(heavy, d, calibration).us for d in (CARD, double))
+    assert one / two == pytest.approx(2, rel=0.05)
+
+
+def test_a_measured_kernel_is_its_measurement():
+    kernel = analytic.linear(16, 256, 256)
+    calibration = calibrated(*products(), table={kernel.signature: 123.0})
+    [term] = terms_of([kernel], CARD, calibration, "torch eager")
+    assert (term.us, term.basis, term.inside) == (123.0, "table", True)
+
+
+def test_three_networks_anchor_a_device():
+    nets = [[analytic.conv(1, c, c, 3, s), analytic.norm(s * s, c)] * n
+            for c, s, n in ((32, 56, 2), (64, 28, 5), (128, 14, 9))]  # fmt: skip
+    start = Calibration(("card",), "torch eager", "", PEAKS)
+    plain = [forecast(net, CARD, start).us for net in nets]
+    fitted = fit_networks(start, CARD, nets, [3e-3 * us for us in plain])
+    found = forecast(nets[1], CARD, fitted)
+    assert found.basis == "anchored" and found.factor == FACTORS["anchored"]
+    assert found.us == pytest.approx(3 * plain[1], rel=1e-3)
+    strange = forecast([analytic.conv(1, 64, 64, 31, 28, groups=64)], CARD, fitted)
+    assert strange.basis == "extrapolated"
+
+
+def test_an_operator_without_a_rule_makes_it_an_extrapolation(tmp_path):
+    net = Chain(16, 16).op("Relu").op("Hardmax", axis=1)
+    found = predict(net.save(tmp_path / "n.onnx"), CARD)
+    assert found.basis == "extrapolated" and found.record["uncounted"] == {"Hardmax": 1}
+    assert found.high / found.value == pytest.approx(FACTORS["datasheet"] * WIDENED)
+
+
+def test_compiled_code_launches_fewer_kernels_for_less(tmp_path):
+    path = mixed(tmp_path / "n.onnx")
+    calibration = calibrated(*products())
+    eager = predict(path, CARD, calibration=calibration)
+    compiled = predict(path, CARD, calibration=calibration, form="torch compiled")
+    assert compiled.value < 0.7 * eager.value
+    assert compiled.record["form"] == "torch compiled" and eager.record["form"] == "torch eager"
+    assert compiled.basis == "extrapolated"
+
+
+def test_a_processor_is_predicted_as_onnxruntime_runs_it(tmp_path):
+    path = mixed(tmp_path / "n.onnx")
+    pi = load(find(DEVICES, "raspberry_pi_5"))
+    found = predict(path, pi)
+    assert found.record["form"] == "onnxruntime" and found.basis == "datasheet"
+    assert all(row["kind"].endswith("/nchw") for row in found.record["terms"])
+    # Two operations a MAC at most at the peak of one core.
+    macs = lower(path, "onnxruntime", native=False).macs
+    assert found.value > 2e-6 * macs / (1e3 * 0.1536 / 4)
+
+
+def test_a_device_of_which_nothing_is_known_says_what_to_add(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bare = parse('kind = "cuda"', "mine")
+    with pytest.raises(NasError, match="nothing is known of the speed of 'mine'"):
+        predict(mixed(tmp_path / "n.onnx"), bare)
+
+
+def test_laws_are_looked_for_from_near_to_far():
+    relu, add = (analytic.elementwise(op, 1000) for op in ("Relu", "Add"))
+    pooled = calibrated(*(analytic.elementwise("Relu", 10**i) for i in range(1, 6)))
+    assert law_for(relu, pooled, "torch eager", True)[1] == "table"
+    assert law_for(add, pooled, "torch eager", True)[0] == pooled.laws["elementwise/fp32/nchw"]
+    half = replace(relu, dtype="fp16")
+    assert law_for(half, pooled, "torch eager", True)[1] == "transfer"
+    copy = replace(relu, family="copy.concat")
+    assert law_for(copy, pooled, "torch eager", True)[1] == "transfer"
+    assert law_for(analytic.norm(4, 4), pooled, "torch eager", True)[1] == "datasheet"
