@@ -1,7 +1,7 @@
 """How well latency is predicted without measuring: on published tables, and on this host.
 
     python benchmarks/prediction.py --tables FOLDER [--ship]    operators and networks on GPUs
-    python benchmarks/prediction.py --networks FOLDER           unseen networks on this host
+    python benchmarks/prediction.py --networks FOLDER [--int8]  unseen networks on this host
 
 FOLDER of the tables holds `gpu_ops/` and `ofa_latency/`; FOLDER of the networks is where the
 sampled networks are exported to, and kept. `--ship` writes the laws fitted on the table's training
@@ -203,6 +203,7 @@ def main() -> None:
     parser.add_argument("--tables", type=Path, help="folder of gpu_ops/ and ofa_latency/")
     parser.add_argument("--ship", action="store_true", help="write the calibrations")
     parser.add_argument("--networks", type=Path, help="folder of exported networks, made if absent")
+    parser.add_argument("--int8", action="store_true", help="the networks quantized, not in fp32")
     given = parser.parse_args()
     if given.tables:
         scores, calibrations = operators(given.tables)
@@ -217,9 +218,9 @@ def main() -> None:
     if given.networks:
         from prediction_host import host
 
-        scores, facts = host(given.networks)
+        scores, facts = host(given.networks, given.int8)
         show(scores)
-        keep("host", scores, **facts)
+        keep("host int8" if given.int8 else "host", scores, **facts)
 
 
 if __name__ == "__main__":

@@ -66,10 +66,45 @@ def networks(folder: Path, count: int) -> list[Path]:
     return paths
 
 
-def host(folder: Path) -> tuple[list[Score], dict[str, Any]]:
+def quantized(paths: Sequence[Path], folder: Path) -> list[Path]:
+    """The networks in int8: static QDQ, unsigned activations, signed weights by channel."""
+    import onnx
+    import onnxruntime
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Images(CalibrationDataReader):
+        """Two images of noise: the ranges decide values, not which kernels run."""
+
+        def __init__(self, side: int) -> None:
+            shape = (1, 3, side, side)
+            drawn = [np.random.default_rng(i).standard_normal(shape) for i in range(2)]
+            self.left = iter([{"input": image.astype(np.float32)} for image in drawn])
+
+        def get_next(self) -> dict[str, Any] | None:
+            return next(self.left, None)
+
+    onnxruntime.set_default_logger_severity(3)
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for path in paths:
+        target = folder / path.name
+        found.append(target)
+        if not target.exists():
+            shape = onnx.load(path).graph.input[0].type.tensor_type.shape
+            quantize_static(
+                str(path), str(target), Images(shape.dim[2].dim_value),
+                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
+            )  # fmt: skip
+    return found
+
+
+def host(folder: Path, int8: bool = False) -> tuple[list[Score], dict[str, Any]]:
     """Measures, predicts, compares; the measurements are kept in `measured.json` of the folder."""
     device = load(find(DEVICES, "cpu"))
     paths = networks(folder, MEASURED + 4)
+    if int8:
+        folder = folder / "int8"
+        paths = quantized(paths, folder)
     lowered = {path: lower(path, "onnxruntime") for path in paths}
     # The slowest few are left out: on a shared host they never meet a quiet moment.
     paths = sorted(paths, key=lambda p: lowered[p].macs)[:MEASURED]

@@ -16,7 +16,7 @@ from nas.core.errors import NasError
 from nas.hardware.calibration import GROUPS, Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.device import Device
 from nas.hardware.kernels import Kernel, Lowered
-from nas.hardware.law import Array, Index, Law, Peaks, Points, fit
+from nas.hardware.law import Array, Hull, Index, Law, Peaks, Points, fit
 from nas.hardware.microbench import distinct
 from nas.hardware.predict import forecast, points_of, terms_of
 
@@ -83,9 +83,17 @@ def fit_networks(
         residuals=_left_out(seen, seen, us, first),
         law_residuals=_left_out(seen, strange, us, first),
         n=len(us),
-        kinds=tuple(sorted({k.kind for kernels in networks for k in kernels})),
+        hulls=_hulls([kernel for kernels in networks for kernel in kernels]),
     )
     return replace(calibration, networks=fitted)
+
+
+def _hulls(kernels: Sequence[Kernel]) -> dict[str, Hull]:
+    """The shapes of each class."""
+    kinds: defaultdict[str, dict[str, Kernel]] = defaultdict(dict)
+    for kernel in kernels:
+        kinds[kernel.kind][kernel.signature] = kernel
+    return {k: Hull.of(points_of(list(found.values()))) for k, found in sorted(kinds.items())}
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from nas.catalog import DEVICES, folders
 from nas.core.errors import NasError
 from nas.hardware.device import Device, host_id
 from nas.hardware.kernels import Form
-from nas.hardware.law import Law, Peaks
+from nas.hardware.law import Hull, Law, Peaks
 
 FOLDER = "calibrations"
 RATES = {"fp16": "fp16_tflops", "bf16": "bf16_tflops", "int8": "int8_tops"}
@@ -44,7 +44,7 @@ class NetworkFit:
         residuals: logarithms |measured / predicted| of networks left out of their own fit.
         law_residuals: the same where, besides, no kernel of the network's own had been timed.
         n: networks measured.
-        kinds: the classes that those networks contained.
+        hulls: the shapes of each class that those networks contained.
     """
 
     scales: Mapping[str, float]
@@ -55,7 +55,7 @@ class NetworkFit:
     residuals: tuple[float, ...]
     law_residuals: tuple[float, ...]
     n: int
-    kinds: tuple[str, ...] = ()
+    hulls: Mapping[str, Hull] = field(default_factory=dict)
 
     def us(self, terms: Mapping[str, float], kernels: int, weights_mb: float) -> float:
         """Microseconds of a network from its terms summed by group, its kernels, its weights."""
@@ -98,7 +98,7 @@ class Calibration:
             "peaks": vars(self.peaks),
             "laws": {kind: law.to_json() for kind, law in self.laws.items()},
             "table": dict(self.table),
-            "networks": vars(self.networks) if self.networks else None,
+            "networks": asdict(self.networks) if self.networks else None,
         }
 
     @classmethod
@@ -106,8 +106,9 @@ class Calibration:
         """The calibration that `to_json` wrote."""
         networks = data.get("networks")
         if networks:
-            lists = {k: tuple(networks[k]) for k in ("residuals", "law_residuals", "kinds")}
-            networks = NetworkFit(**{**networks, **lists})
+            lists = {k: tuple(networks[k]) for k in ("residuals", "law_residuals")}
+            hulls = {kind: Hull.from_json(hull) for kind, hull in networks["hulls"].items()}
+            networks = NetworkFit(**{**networks, **lists, "hulls": hulls})
         return cls(
             devices=tuple(data["devices"]),
             form=data["form"],

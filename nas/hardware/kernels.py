@@ -301,8 +301,9 @@ _RULES: dict[str, Callable[[Graph, NodeProto], Work | None]] = {
 
 
 def _dtype(graph: Graph, node: NodeProto) -> str:
-    values = graph.inputs(node) or graph.outputs(node)
-    found = values[0].dtype
+    if node.op_type.startswith("QLinear"):
+        return "int8"
+    found = graph.inputs(node)[0].dtype
     return "int8" if found == "uint8" else found
 
 

@@ -66,32 +66,73 @@ class Points:
 
 
 @dataclass(frozen=True)
+class Hull:
+    """Where kernels of one class were measured: their range along each direction of `directions`.
+
+    `names` are the sizes, in order; `shapes` some of the measured ones, far from each other.
+    """
+
+    names: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, points: Points) -> Hull:
+        """The hull of measured kernels."""
+        along = directions(points.logs)
+        return cls(
+            tuple(sorted(points.sizes)),
+            tuple(map(_short, along.min(axis=0))),
+            tuple(map(_short, along.max(axis=0))),
+            _scattered(points),
+        )
+
+    def holds(self, points: Points) -> Mask:
+        """Whether each kernel is inside."""
+        if tuple(sorted(points.sizes)) != self.names:
+            return np.zeros(len(points), dtype=bool)
+        along = directions(points.logs)
+        low, high = np.array(self.low) - SLACK, np.array(self.high) + SLACK
+        return np.asarray(((along >= low) & (along <= high)).all(axis=1))
+
+    def nearest(self, point: Points) -> tuple[dict[str, int], float]:
+        """The nearest measured shape to the first kernel, and its distance in logarithms."""
+        if tuple(sorted(point.sizes)) != self.names:
+            return {}, float("inf")
+        apart = np.abs(np.log(np.array(self.shapes, dtype=float)) - point.logs[0]).max(axis=1)
+        best = int(apart.argmin())
+        return dict(zip(self.names, self.shapes[best], strict=True)), float(apart[best])
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Hull:
+        """The hull that `dataclasses.asdict` wrote."""
+        shapes = tuple(tuple(shape) for shape in data["shapes"])
+        return cls(tuple(data["names"]), tuple(data["low"]), tuple(data["high"]), shapes)
+
+
+@dataclass(frozen=True)
 class Law:
     """The fitted law of one class on one device.
 
     Args:
-        names: the sizes it knows, in order.
         overhead_us: what an empty kernel takes.
         compute, memory: shares of the device's peaks that the class reaches.
         weights: of the correction's features; empty where there is none.
         least, most: calibrated range of each feature.
-        low, high: calibrated range along each direction of the hull.
-        shapes: some calibrated shapes, sizes in the order of their names.
+        hull: the calibrated shapes; None for a law that rests on no measurement.
         spread: 90 % of held-out kernels are within this factor's logarithm.
         n: kernels it was fitted on.
         units: multiprocessors of the device it was fitted on.
     """
 
-    names: tuple[str, ...]
     overhead_us: float
     compute: float
     memory: float
     weights: tuple[float, ...]
     least: tuple[float, ...]
     most: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    shapes: tuple[tuple[int, ...], ...]
+    hull: Hull | None
     spread: float
     n: int
     units: int = 1
@@ -101,7 +142,7 @@ class Law:
         base: Array = self.overhead_us + peaks.roofline(
             points.flops, points.moved, self.compute, self.memory
         )
-        if not self.weights or tuple(sorted(points.sizes)) != self.names:
+        if not self.weights or not self.hull or tuple(sorted(points.sizes)) != self.hull.names:
             return base
         terms = features(points, self.overhead_us, self.compute, self.memory, peaks)
         held = np.clip(terms, np.array(self.least), np.array(self.most))
@@ -109,20 +150,7 @@ class Law:
 
     def inside(self, points: Points) -> Mask:
         """Whether each kernel is within the hull of the calibrated shapes."""
-        if not self.low or tuple(sorted(points.sizes)) != self.names:
-            return np.zeros(len(points), dtype=bool)
-        along = directions(points.logs)
-        low, high = np.array(self.low) - SLACK, np.array(self.high) + SLACK
-        return np.asarray(((along >= low) & (along <= high)).all(axis=1))
-
-    def nearest(self, point: Points) -> tuple[dict[str, int], float]:
-        """The nearest calibrated shape to the first kernel, and its distance in logarithms."""
-        if tuple(sorted(point.sizes)) != self.names or not self.shapes:
-            return {}, float("inf")
-        known = np.log(np.array(self.shapes, dtype=float))
-        apart = np.abs(known - point.logs[0]).max(axis=1)
-        best = int(apart.argmin())
-        return dict(zip(sorted(point.sizes), self.shapes[best], strict=True)), float(apart[best])
+        return self.hull.holds(points) if self.hull else np.zeros(len(points), dtype=bool)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -132,8 +160,8 @@ class Law:
     def from_json(cls, data: Mapping[str, Any]) -> Law:
         """The law that `to_json` wrote."""
         lists = {k: tuple(v) for k, v in data.items() if isinstance(v, list | tuple)}
-        shapes = tuple(tuple(shape) for shape in data["shapes"])
-        return cls(**{**data, **lists, "shapes": shapes})
+        hull = Hull.from_json(data["hull"]) if data["hull"] else None
+        return cls(**{**data, **lists, "hull": hull})
 
 
 def directions(logs: Array) -> Array:
@@ -225,18 +253,14 @@ def _fit(points: Points, peaks: Peaks) -> Law:
     weights: tuple[float, ...] = ()
     if len(points) >= 30:
         weights = _ridge(terms, np.log(points.us / plain))
-    along = directions(points.logs)
     return Law(
-        names=tuple(sorted(points.sizes)),
         overhead_us=_short(overhead),
         compute=_short(compute),
         memory=_short(memory),
         weights=weights,
         least=tuple(map(_short, terms.min(axis=0))) if weights else (),
         most=tuple(map(_short, terms.max(axis=0))) if weights else (),
-        low=tuple(map(_short, along.min(axis=0))),
-        high=tuple(map(_short, along.max(axis=0))),
-        shapes=_scattered(points),
+        hull=Hull.of(points),
         spread=0.0,
         n=len(points),
         units=peaks.units,

@@ -21,9 +21,9 @@ import numpy as np
 
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.hardware.calibration import Calibration, group_of, peaks_of
+from nas.hardware.calibration import Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.calibration import find as find_calibration
-from nas.hardware.device import Device
+from nas.hardware.device import Device, attached
 from nas.hardware.kernels import Form, Kernel, lower
 from nas.hardware.law import Law, Points, upper
 
@@ -110,7 +110,7 @@ def predict(
     workload = workload or Workload()
     calibration = calibration or find_calibration(device)
     chosen = form or (calibration.form if calibration else _form(device))
-    native = device.kind == "cpu" and not device.names
+    native = device.kind == "cpu" and attached(device)
     network = lower(path, chosen, workload, native=native)
     found = forecast(network.kernels, device, calibration, chosen)
     if network.unknown:
@@ -154,11 +154,16 @@ def forecast(
     parts: defaultdict[str, float] = defaultdict(float)
     for kernel, term in zip(kernels, terms, strict=True):
         parts[group_of(kernel.family)] += term.us
-    fit = calibration.networks if calibration else None
+    fit = _fit(calibration, form)
     weights = sum(k.bytes_weights for k in kernels) / 1e6
     us = fit.us(parts, len(terms), weights) if fit else float(sum(parts.values()))
-    basis, factor = _doubt(terms, calibration, us)
+    basis, factor = _doubt(terms, calibration, fit)
     return Forecast(us, factor, basis, tuple(terms))
+
+
+def _fit(calibration: Calibration | None, form: Form) -> NetworkFit | None:
+    """What whole networks taught, where they ran in this form."""
+    return calibration.networks if calibration and calibration.form == form else None
 
 
 def terms_of(
@@ -209,8 +214,8 @@ def _by_law(
     if carried and basis == "table":
         basis = "transfer"
     inside = law.inside(points) if basis == "table" else np.zeros(len(points), dtype=bool)
-    seen = calibration.networks.kinds if calibration and calibration.networks else ()
-    known = inside | (kind in seen)
+    fit = _fit(calibration, form)
+    known = inside | fit.hulls[kind].holds(points) if fit and kind in fit.hulls else inside
     spread = law.spread if basis == "table" else math.log(FACTORS[basis])
     return [
         Term(kind, float(t), basis, bool(k), spread + (0 if k else math.log(WIDENED)))
@@ -248,10 +253,12 @@ def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
     if known and form == "torch eager":
         overhead = float(np.median(known))
     spread = math.log(FACTORS["datasheet"])
-    return Law((), overhead, compute, memory, (), (), (), (), (), (), spread, 0)
+    return Law(overhead, compute, memory, (), (), (), None, spread, 0)
 
 
-def _doubt(terms: Sequence[Term], calibration: Calibration | None, us: float) -> tuple[str, float]:
+def _doubt(
+    terms: Sequence[Term], calibration: Calibration | None, fit: NetworkFit | None
+) -> tuple[str, float]:
     """What a network's prediction rests on, and the factor that bounds it at 90 %."""
     total = sum(t.us for t in terms) or 1.0
     if calibration is None:
@@ -261,7 +268,6 @@ def _doubt(terms: Sequence[Term], calibration: Calibration | None, us: float) ->
         shares[term.basis] += term.us / total
     outside = sum(t.us for t in terms if not t.inside) / total
     timed = sum(t.us for t in terms if t.timed) / total >= 1 - SHARE
-    fit = calibration.networks
     if fit is not None:
         basis = "table" if timed else "anchored"
         factor = FACTOR_TABLE_AND_NETWORKS if timed else FACTORS["anchored"]
@@ -269,9 +275,8 @@ def _doubt(terms: Sequence[Term], calibration: Calibration | None, us: float) ->
         if len(residuals) >= ENOUGH:
             factor = math.exp(upper(residuals))
     else:
-        basis = (
-            "table" if shares["table"] >= 1 - SHARE else max(shares, key=lambda b: (shares[b], b))
-        )
+        most = max(shares, key=lambda basis: (shares[basis], basis), default="datasheet")
+        basis = "table" if shares["table"] >= 1 - SHARE else most
         alone = math.exp(sum(t.us * t.spread for t in terms) / total)
         factor = alone if len(terms) == 1 else max(alone, FACTORS["table"])
     if outside > SHARE:
@@ -301,8 +306,8 @@ def _by_kind(
         outside = [i for i in members if not terms[i].inside]
         if outside:
             worst = kernels[max(outside, key=lambda i: terms[i].us)]
-            law, _ = law_for(worst, calibration, form, True)
-            nearest, apart = law.nearest(points_of([worst]))
+            hull = law_for(worst, calibration, form, True)[0].hull
+            nearest, apart = hull.nearest(points_of([worst])) if hull else ({}, 0.0)
             row["outside"] = dict(worst.sizes)
             if nearest:
                 row |= {"nearest": nearest, "apart": round(apart, 3)}

@@ -17,6 +17,7 @@ from nas.core.job import Done, Job, Outcome, Train, Wait, job_to_json
 from nas.runners.worker import main
 from nas.session import Session
 
+PATIENCE_S = 3.0  # a worker deep in one long operation is not waited for
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -60,6 +61,9 @@ class Processes:
                 self._listen(session)
         finally:
             for worker in self._crew:
+                worker.process.terminate()
+            for worker in self._crew:
+                worker.process.join(timeout=PATIENCE_S)
                 _end(worker)
 
     def _hand_out(self, session: Session) -> Done | None:

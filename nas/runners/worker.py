@@ -7,13 +7,16 @@ Messages to the driver: `{"beat": true}`, `{"rung": n, "values": {...}}` (answer
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import resource
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 BEAT_S = 1.0
@@ -62,6 +65,9 @@ def main(connection: Connection, setup: str) -> None:
         setup: JSON with `spec`, `artifacts`, `locks`, `memory_bytes` (0 for no limit).
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when an interrupt ends work
+    signal.signal(signal.SIGTERM, _leave)
+    # locks that libraries make are this process's own: under this rule they leave no name behind
+    multiprocessing.set_start_method("fork", force=True)
     given = json.loads(setup)
     _limit(given["memory_bytes"])
     line = Line(connection)
@@ -81,6 +87,11 @@ def main(connection: Connection, setup: str) -> None:
     while True:
         job = line.receive()
         line.send({"outcome": perform(place, job, line.report)})
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends as a program ends, so that what it shared with others is given back."""
+    sys.exit(0)
 
 
 def _limit(memory_bytes: int) -> None:

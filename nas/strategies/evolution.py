@@ -52,7 +52,7 @@ class Evolution:
         space: SearchSpace,
         objectives: Sequence[Objective],
         seed: int,
-        start: int = 16,
+        start: int = 8,
         population: int = 64,
         tournament: int = 5,
         crossover: float = 0.5,

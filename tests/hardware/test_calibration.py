@@ -9,7 +9,7 @@ from nas.hardware.calibrate import fit_laws
 from nas.hardware.calibration import Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.device import host_id, parse
 from nas.hardware.kernels import CONVS, conv_family
-from nas.hardware.law import Peaks
+from nas.hardware.law import Hull, Peaks
 
 GPU = """
 title = "A card"
@@ -21,7 +21,15 @@ bandwidth_gbs = { value = 500, source = "x" }
 multiprocessors = { value = 30, source = "x" }
 """
 FIT = NetworkFit(
-    {"dense": 2.0}, -3.0, 5.0, 8.0, 30.0, (0.1, 0.2), (0.2, 0.3), 3, ("gemm/fp32/nchw",)
+    {"dense": 2.0},
+    -3.0,
+    5.0,
+    8.0,
+    30.0,
+    (0.1, 0.2),
+    (0.2, 0.3),
+    3,
+    {"gemm/fp32/nchw": Hull(("n",), (1.0,), (2.0,), ((4,),))},
 )
 
 

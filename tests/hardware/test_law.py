@@ -93,8 +93,8 @@ def test_the_correction_holds_still_outside():
 def test_the_nearest_shape_is_named():
     law = fit(products(400), PEAKS)
     point = products(1, seed=9)
-    shape, apart = law.nearest(point)
-    logs = np.log(np.array(law.shapes, float))
+    shape, apart = law.hull.nearest(point)
+    logs = np.log(np.array(law.hull.shapes, float))
     want = np.abs(logs - point.logs[0]).max(axis=1).min()
     assert apart == pytest.approx(want) and set(shape) == {"m", "n", "k"}
 
@@ -105,7 +105,7 @@ def test_a_law_for_other_sizes_is_only_its_roofline():
     assert law.us(point, PEAKS)[0] == pytest.approx(
         law.overhead_us + 6e8 / (1e6 * law.compute), rel=1e-9
     )
-    assert not law.inside(point)[0] and law.nearest(point)[1] == float("inf")
+    assert not law.inside(point)[0] and law.hull.nearest(point)[1] == float("inf")
 
 
 def test_json_and_back():

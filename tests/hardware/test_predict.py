@@ -103,8 +103,13 @@ def test_three_networks_anchor_a_device():
     found = forecast(nets[1], CARD, fitted)
     assert found.basis == "anchored" and found.factor == FACTORS["anchored"]
     assert found.us == pytest.approx(3 * plain[1], rel=1e-3)
-    strange = forecast([analytic.conv(1, 64, 64, 31, 28, groups=64)], CARD, fitted)
-    assert strange.basis == "extrapolated"
+    for strange in (
+        analytic.conv(1, 64, 64, 31, 28, groups=64),  # a class that no network had
+        analytic.conv(1, 64, 64, 3, 224),  # maps larger than any network's
+    ):
+        assert forecast([strange], CARD, fitted).basis == "extrapolated"
+    compiled = forecast(nets[1], CARD, fitted, "torch compiled")
+    assert compiled.basis == "datasheet"  # eager networks say nothing of compiled ones
 
 
 def test_an_operator_without_a_rule_makes_it_an_extrapolation(tmp_path):
