@@ -274,8 +274,10 @@ def _doubt(
         residuals = fit.residuals if timed else fit.law_residuals
         if len(residuals) >= ENOUGH:
             factor = math.exp(upper(residuals))
+    elif not terms or shares["datasheet"] >= 1 - SHARE:
+        return "datasheet", FACTORS["datasheet"]
     else:
-        most = max(shares, key=lambda basis: (shares[basis], basis), default="datasheet")
+        most = max(shares, key=lambda basis: (shares[basis], basis))
         basis = "table" if shares["table"] >= 1 - SHARE else most
         alone = math.exp(sum(t.us * t.spread for t in terms) / total)
         factor = alone if len(terms) == 1 else max(alone, FACTORS["table"])
