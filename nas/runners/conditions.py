@@ -1,4 +1,4 @@
-"""Which decisions of a table exist only beside certain values of others: read off its blank cells."""
+"""Which decisions of a table exist only beside certain values of others, by its blank cells."""
 
 from __future__ import annotations
 

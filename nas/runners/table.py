@@ -113,7 +113,9 @@ class Table:
     def architecture(self, row: int) -> Architecture:
         """The architecture of a row."""
         chosen = {
-            d.name: d.values[i] for d, i in zip(self._choices, self.codes[row], strict=True) if i >= 0
+            d.name: d.values[i]
+            for d, i in zip(self._choices, self.codes[row], strict=True)
+            if i >= 0
         }
         return Architecture(self.space.name, chosen)
 
@@ -196,6 +198,24 @@ def _checked(about: Mapping[str, Any], place: Path) -> None:
                 f"{place}: decision {name!r} is not a list of choices: {values!r}",
                 f"write {name} = [0, 1, 2]",
             )
+    _checked_columns(about, place)
+    epochs = [entry["epochs"] for entry in about.get("fidelities", [])]
+    if epochs != sorted(set(epochs)):
+        raise NasError(
+            f"{place}: fidelities are not in order of their epochs: {epochs}",
+            "list the cheapest first, the full one last, each once",
+        )
+    reference = about["hypervolume"].get("reference", [])
+    if len(reference) != len(about["objectives"]):
+        raise NasError(
+            f"{place}: the hypervolume's reference has {len(reference)} numbers "
+            f"for {len(about['objectives'])} objectives",
+            "write one number for each objective, in their order",
+        )
+
+
+def _checked_columns(about: Mapping[str, Any], place: Path) -> None:
+    """Raises: NasError for an objective or fidelity that is not said in full."""
     for entry in about["objectives"]:
         for key in ("name", "columns", "goal"):
             if key not in entry:
@@ -214,19 +234,6 @@ def _checked(about: Mapping[str, Any], place: Path) -> None:
                 f"{place}: a fidelity needs epochs above 0 and columns, not {entry!r}",
                 'write [[fidelities]] with epochs = 12 and columns = ["err_12ep"]',
             )
-    epochs = [entry["epochs"] for entry in about.get("fidelities", [])]
-    if epochs != sorted(set(epochs)):
-        raise NasError(
-            f"{place}: fidelities are not in order of their epochs: {epochs}",
-            "list the cheapest first, the full one last, each once",
-        )
-    reference = about["hypervolume"].get("reference", [])
-    if len(reference) != len(about["objectives"]):
-        raise NasError(
-            f"{place}: the hypervolume's reference has {len(reference)} numbers "
-            f"for {len(about['objectives'])} objectives",
-            "write one number for each objective, in their order",
-        )
 
 
 def _at(place: Path, error: NasError) -> NasError:
@@ -268,7 +275,8 @@ def _parquet(path: Path) -> Columns:
 def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     """The table that the description and its columns make."""
     codes = np.stack(
-        [_coded(name, values, columns, place) for name, values in about["decisions"].items()], axis=1
+        [_coded(name, values, columns, place) for name, values in about["decisions"].items()],
+        axis=1,
     )
     names = list(about["decisions"])
     order, whens = conditions(names, list(about["decisions"].values()), codes)
@@ -358,7 +366,9 @@ def _numbers(names: Sequence[str], columns: Columns, place: Path) -> Array:
     """Columns as numbers `(rows, seeds)`, nan for what is blank."""
     if not names:
         raise NasError(f"{place}: an objective or a fidelity has no columns", "name at least one")
-    return np.stack([_numeric(name, _column(name, columns, place), place) for name in names], axis=1)
+    return np.stack(
+        [_numeric(name, _column(name, columns, place), place) for name in names], axis=1
+    )
 
 
 def _numeric(name: str, cells: Sequence[str], place: Path) -> Array:

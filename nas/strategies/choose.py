@@ -10,13 +10,14 @@ from nas.core.space import SearchSpace
 from nas.strategies.evolution import Evolution
 from nas.strategies.optuna import SHORT, OptunaStrategy, samplers
 from nas.strategies.protocol import Strategy
+from nas.strategies.surrogate import Costs, Surrogate
 
 _PREFIX = "optuna:"
 
 
 def names() -> list[str]:
     """Every name that `create` knows; Optuna's samplers by their own names too."""
-    return ["evolution", *SHORT, *(_PREFIX + n for n in samplers())]
+    return ["surrogate", "evolution", *SHORT, *(_PREFIX + n for n in samplers())]
 
 
 def create(
@@ -25,15 +26,18 @@ def create(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint] = (),
     seed: int = 0,
+    costs: Costs | None = None,
 ) -> Strategy:
     """The strategy of this name, before any history.
 
     Args:
-        name: `evolution`, `random`, `nsga2`, `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
+        name: `surrogate`, `evolution`, `random`, `nsga2`, `nsga3`, `tpe`, `gp`, `qmc`, or
+            `optuna:SamplerName`.
         space: where to search, at the task (`SearchSpace.at`).
         objectives: what the `values` of results are named by.
         constraints: what their `violations` are named by, as text.
         seed: the study's seed.
+        costs: what is known of any architecture before training; only `surrogate` asks.
 
     Raises:
         NasError: for an unknown name, with the nearest ones.
@@ -45,6 +49,8 @@ def create(
     >>> proposal.architecture.choices["kernel"] in (3, 7)
     True
     """
+    if name == "surrogate":
+        return Surrogate(space, objectives, constraints, seed, costs)
     if name == "evolution":
         return Evolution(space, objectives, seed)
     if name in SHORT:

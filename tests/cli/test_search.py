@@ -52,14 +52,6 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
     }  # fmt: skip
 
 
-def test_options_of_later_are_passed_on_where_given(nas: Nas, asked: Asked) -> None:
-    nas("search", "--space", "s", "--network", "my.mod:fn", "--weights", "w.safetensors",
-        "--from", "old", "--runner", "ray")  # fmt: skip
-    given = asked.last
-    assert (given["network"], given["weights"]) == ("my.mod:fn", Path("w.safetensors"))
-    assert (given["from_study"], given["runner"]) == ("old", "ray")
-
-
 def test_the_end_of_a_search(nas: Nas, asked: Asked, snapshot: Snapshot) -> None:
     answer = nas("search", "--space", "largekernel")
     snapshot("search_stdout", answer.out)
@@ -136,7 +128,6 @@ constraint = "latency_ms<=5"
 trials = 40
 hours = 2
 dry-run = true
-from = "older"
 """
 
 
@@ -146,7 +137,7 @@ def test_a_recipe_stands_for_options(nas: Nas, asked: Asked, tmp_path: Path) -> 
     given = asked.last
     assert (given["space"], given["objectives"]) == ("largekernel", ("accuracy", "params"))
     assert (given["constraints"], given["trials"]) == (("latency_ms<=5",), 40)
-    assert (given["hours"], given["dry_run"], given["from_study"]) == (2.0, True, "older")
+    assert (given["hours"], given["dry_run"]) == (2.0, True)
     assert "recipe" not in given
 
 

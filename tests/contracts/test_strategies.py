@@ -14,7 +14,7 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
 from nas.strategies.choose import create, names
 
-QUICK = ["evolution", "random", "nsga2", "nsga3", "qmc"]
+QUICK = ["surrogate", "evolution", "random", "nsga2", "nsga3", "qmc"]
 ALL = [
     *QUICK,
     pytest.param("tpe", marks=pytest.mark.slow),

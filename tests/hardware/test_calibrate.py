@@ -83,7 +83,7 @@ def test_a_few_networks_find_the_device_again(world, count, error):
 def test_the_interval_covers_what_it_says_over_draws(world):
     base, nets, us = world
     held = []
-    for draw in range(12):
+    for draw in range(6):
         chosen = choose_networks(nets, DEVICE, base, 20, seed=draw)
         fitted = fit_networks(base, DEVICE, [nets[i] for i in chosen], us[chosen] / 1e3, 3)
         assert fitted.networks is not None and len(fitted.networks.residuals) == 17

@@ -35,6 +35,7 @@ def test_few_points_give_a_plain_roofline():
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.2])
+@pytest.mark.slow
 def test_the_spread_covers_nine_tenths_of_what_was_held_out(noise):
     law = fit(products(1500, noise=noise), PEAKS)
     test = products(3000, seed=3, noise=noise)

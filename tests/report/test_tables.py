@@ -32,7 +32,9 @@ def test_a_front_fits_80_columns(names: tuple[str, ...]) -> None:
 def test_every_point_has_interval_membership_and_network() -> None:
     _, _, made = study()
     text = printed(tables.front_table(made))
-    assert "    2  95.0 [92.9, 97.1] %  0.310 [0.298, 0.326] ms     likely 93 %    measured" in text
+    share = next(m.membership for m in made.members if m.trial == 2)
+    row = "    2  95.0 [92.9, 97.1] %  0.310 [0.298, 0.326] ms     likely {} %    measured"
+    assert row.format(round(100 * share)) in text
     assert "       depth 1/3/2/3  kernel 7/7/3/31  mixer" in text
     assert "[low, high]: where a repeat of the whole step falls with 90 %" in text
 
