@@ -80,6 +80,7 @@ def test_a_few_networks_find_the_device_again(world, count, error):
     assert np.mean(np.abs(predicted / us[rest] - 1)) < np.mean(np.abs(plain / us[rest] - 1))
 
 
+@pytest.mark.slow
 def test_the_interval_covers_what_it_says_over_draws(world):
     base, nets, us = world
     held = []
