@@ -1,6 +1,7 @@
 """What a person does with `nas`, one function each; the command line parses and calls these.
 
-Each function is imported when it is first used, so that looking at a study never waits for torch.
+Each function is imported when it is first used, so that looking at a study never waits for torch;
+no module is called as a function is, or one would hide the other.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from nas.api.devices import devices, profile, spaces
-    from nas.api.search import search
+    from nas.api.listing import devices, profile, spaces
+    from nas.api.searching import search
     from nas.api.ship import export, load
     from nas.api.study import front, pick, show, studies
 
@@ -19,9 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 _HOMES = {
-    "search": "search",
+    "search": "searching",
     **dict.fromkeys(("front", "pick", "show", "studies"), "study"),
-    **dict.fromkeys(("devices", "profile", "spaces"), "devices"),
+    **dict.fromkeys(("devices", "profile", "spaces"), "listing"),
     **dict.fromkeys(("export", "load"), "ship"),
 }
 

@@ -132,7 +132,7 @@ def test_killed_at_any_moment_the_search_resumes_to_its_full_count(place: Path) 
     (place / "search_spaces" / "hostile.py").write_text(space)
     begin = [sys.executable, "drive.py"]
     resume = [*begin, "--resume"]
-    for wait_for, command in ((1, begin), (4, resume), (7, resume)):
+    for wait_for, command in ((1, begin), (2, resume), (4, resume), (6, resume), (8, resume)):
         child = subprocess.Popen(command, cwd=place, start_new_session=True)
         _until_recorded(place, wait_for, child)
         os.killpg(child.pid, signal.SIGKILL)
