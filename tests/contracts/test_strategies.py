@@ -14,13 +14,14 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
 from nas.strategies.choose import create, names
 
-QUICK = ["surrogate", "evolution", "random", "nsga2", "nsga3", "qmc"]
+QUICK = ["evolution", "random", "nsga2", "nsga3", "qmc"]
 ALL = [
     *QUICK,
+    pytest.param("surrogate", marks=pytest.mark.slow),
     pytest.param("tpe", marks=pytest.mark.slow),
     pytest.param("gp", marks=pytest.mark.slow),
 ]
-TRIALS = {"tpe": 60, "gp": 20}
+TRIALS = {"surrogate": 30, "tpe": 60, "gp": 20}
 
 SPACE = SearchSpace(
     "zoo",

@@ -1,0 +1,177 @@
+"""What is believed of one quantity of all architectures, after some noisy values of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from nas.strategies.kernel import Embedding
+from nas.strategies.regression import Parameters, Posterior, fit
+
+Array = npt.NDArray[np.float64]
+
+GROWTH = 1.25  # relevances are fitted anew when there are so many times more values
+FIT = 200  # values that relevances are fitted to
+KEPT = 600  # values that predictions are made from
+OUTLIER = 2.5  # standardised residuals beyond this count as less certain
+
+
+@dataclass(frozen=True)
+class Warp:
+    """A scale on which bad values lie close together: a line up to `knee`, a logarithm above.
+
+    A network that fails to train is bad, whether its error is 60 % or 90 %; what tells the good
+    ones apart must fill the scale.
+    """
+
+    knee: float
+    spread: float
+
+    def __call__(self, values: Array) -> Array:
+        """Values, minimised, on this scale."""
+        above = np.maximum(values - self.knee, 0.0)
+        found: Array = np.minimum(values, self.knee) + self.spread * np.log1p(above / self.spread)
+        return found
+
+    def slope(self, values: Array) -> Array:
+        """By how much a small difference counts there."""
+        found: Array = self.spread / (self.spread + np.maximum(values - self.knee, 0.0))
+        return found
+
+
+def warp(values: Array) -> Warp:
+    """The scale for some values: its knee is their median, its spread their better half's."""
+    knee = float(np.median(values))
+    spread = float(knee - np.quantile(values, 0.1))
+    return Warp(knee, spread if spread > 0 else max(float(np.std(values)), 1e-12))
+
+
+def milestone(count: int) -> int:
+    """The largest number of values, at most `count`, at which relevances are fitted.
+
+    >>> milestone(9), milestone(10), milestone(100)
+    (9, 9, 94)
+    """
+    reached, following = min(count, 4), 4
+    while following <= count:
+        reached, following = following, int(np.ceil(following * GROWTH))
+    return reached
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Values of one quantity in the order they came in: `(N, decisions)`, `(N, extras)`, `(N,)`.
+
+    `doubt` is the variance that a value has beyond the common noise.
+    """
+
+    codes: Array
+    extras: Array
+    values: Array
+    doubt: Array
+
+    def part(self, kept: npt.NDArray[np.int64]) -> Evidence:
+        """Some of them."""
+        return Evidence(
+            self.codes[kept], self.extras[kept], self.values[kept], self.doubt[kept]
+        )  # fmt: skip
+
+
+class Belief:
+    """A Gaussian process over codes and extra numbers, kept up with values in their order.
+
+    Its relevances follow from the evidence at a milestone alone, so two instances given the same
+    history believe the same, whatever they were asked in between.
+
+    Args:
+        embedding: of the codes and the extra numbers.
+        warped: whether bad values are drawn together (`warp`).
+    """
+
+    def __init__(self, embedding: Embedding, warped: bool) -> None:
+        self._embedding = embedding
+        self._warped = warped
+        self._fitted_at = 0
+        self.warp = Warp(np.inf, 1.0)
+        self.noise = 0.0
+        self._doubt: Array = np.zeros(0)
+
+    def learn(self, evidence: Evidence, count: int, past: Callable[[int], Evidence]) -> None:
+        """Takes in all evidence so far.
+
+        Args:
+            evidence: all there is.
+            count: how many results it is from.
+            past: the evidence there was after so many results.
+        """
+        if self._fitted_at != milestone(count):
+            earlier = past(milestone(count))
+            enough = len(earlier.values) >= 2
+            self._fit(earlier if enough else evidence)
+            self._fitted_at = milestone(count) if enough else 0
+        if self._warped:
+            self.warp = warp(evidence.values)
+        kept = evidence.part(_kept(evidence.values, KEPT))
+        self._scaled(kept)
+        self._posterior = self._after(self._features, self._values, self._doubt)
+        surprise = self._posterior.left_out() / OUTLIER  # one below is welcome, and believed
+        if (surprise > 1.0).any():
+            self._doubt = self._doubt + self._parameters.noise * (
+                np.maximum(surprise, 1.0) ** 2 - 1
+            )
+            self._posterior = self._after(self._features, self._values, self._doubt)
+
+    def imagine(self, codes: Array, extras: Array) -> None:
+        """Goes on as if these had been tried and had come out as predicted."""
+        features = self._embed(codes, extras)
+        mean, _ = self._posterior.predict(features)
+        self._posterior = self._after(
+            np.concatenate([self._features, features]),
+            np.concatenate([self._values, mean]),
+            np.concatenate([self._doubt, np.zeros(len(mean))]),
+        )
+
+    def predict(self, codes: Array, extras: Array) -> tuple[Array, Array]:
+        """Mean and standard deviation of the noiseless quantity, warped. `(M,), (M,)`"""
+        mean, variance = self._posterior.predict(self._embed(codes, extras))
+        return self._centre + self._width * mean, self._width * np.sqrt(variance)
+
+    def _fit(self, evidence: Evidence) -> None:
+        """Chooses the relevances, and the scale of the extra numbers."""
+        self._middle = evidence.extras.mean(axis=0)
+        self._spread = np.maximum(evidence.extras.std(axis=0), 1e-12)
+        if self._warped:
+            self.warp = warp(evidence.values)
+        self._scaled(evidence.part(_kept(evidence.values, FIT)))
+        self._parameters: Parameters = fit(
+            self._features, self._embedding.groups, self._values, self._doubt
+        )
+
+    def _scaled(self, evidence: Evidence) -> None:
+        """Sets features and standardised values."""
+        warped = self.warp(evidence.values) if self._warped else evidence.values
+        self._centre, self._width = float(warped.mean()), max(float(warped.std()), 1e-12)
+        steep = self.warp.slope(evidence.values) if self._warped else np.ones(len(warped))
+        self._features = self._embed(evidence.codes, evidence.extras)
+        self._values = (warped - self._centre) / self._width
+        self._doubt = evidence.doubt * (steep / self._width) ** 2
+
+    def _after(self, features: Array, values: Array, doubt: Array) -> Posterior:
+        posterior = Posterior(self._parameters, self._embedding.groups, features, values, doubt)
+        self.noise = self._parameters.noise * self._width**2
+        return posterior
+
+    def _embed(self, codes: Array, extras: Array) -> Array:
+        return self._embedding(codes, (extras - self._middle) / self._spread)
+
+
+def _kept(values: Array, most: int) -> npt.NDArray[np.int64]:
+    """Which values are used where there are too many: the best ones and the latest, in order."""
+    if len(values) <= most:
+        return np.arange(len(values))
+    best = np.argsort(values, kind="stable")[: most // 2]
+    rest = np.setdiff1d(np.arange(len(values)), best)[-(most - len(best)) :]
+    return np.union1d(best, rest)
