@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--strategies", default=",".join(BUDGETS))
     parser.add_argument("--only", default="", help="names of tables, with commas between")
+    parser.add_argument("--most", type=int, default=2000, help="evaluations of each run at most")
     parser.add_argument("--minutes", type=float, default=math.inf)
     given = parser.parse_args()
     end = time.monotonic() + 60 * given.minutes
@@ -152,7 +153,7 @@ def main() -> None:
             continue
         if time.monotonic() > end:
             break
-        rows.append(measure(tables[key[0]], key, BUDGETS.get(key[1], 300)))
+        rows.append(measure(tables[key[0]], key, min(given.most, BUDGETS.get(key[1], 300))))
         save(given.out, rows)
         print(key, rows[-1]["to"], rows[-1]["cpu_seconds"], flush=True)
     save(given.out, rows)

@@ -1,0 +1,171 @@
+"""The public table format: what is read from it, and what is said of a table that is wrong."""
+
+import gzip
+import sys
+
+import numpy as np
+import pytest
+
+from nas.core.errors import NasError
+from nas.runners.conditions import conditions
+from nas.runners.table import read
+
+TOML = """
+name = "toy"
+data = "table.csv"
+complete = true
+source = "made up"
+licence = "MIT"
+[decisions]
+kernel = [3, 7]
+width = ["s", "m"]
+[[objectives]]
+name = "error"
+columns = ["err_1", "err_2"]
+unit = "%"
+goal = "minimize"
+known = false
+[[objectives]]
+name = "speed"
+columns = ["fps"]
+unit = "1/s"
+goal = "maximize"
+known = true
+[[fidelities]]
+epochs = 2
+columns = ["short"]
+[[fidelities]]
+epochs = 10
+columns = ["err_1", "err_2"]
+[hypervolume]
+reference = [50, 1]
+"""
+CSV = """kernel,width,err_1,err_2,fps,short
+3,s,40,42,9,60
+3.0,m,30,,7,45
+7,s,20,22,5,50
+7,m,10,14,2,30
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "table.toml").write_text(TOML)
+    (tmp_path / "table.csv").write_text(CSV)
+    return tmp_path
+
+
+def put(folder, name, old, new):
+    text = (folder / name).read_text()
+    assert old in text
+    (folder / name).write_text(text.replace(old, new))
+
+
+def test_means_are_over_the_seeds_that_are_there(folder):
+    table = read(folder)
+    row = table.row(table.space.architecture({"kernel": 3, "width": "m"}))
+    assert table.scored[row].tolist() == [30.0, -7.0]
+    assert (
+        len(table) == 4 and table.complete and [level.epochs for level in table.levels] == [2, 10]
+    )
+
+
+def test_hypervolume_is_of_the_true_front(folder):
+    # In (error, -speed) up to (50, -1): all four rows are on the front.
+    widths, heights = [20, 11, 9, 9], [8, 6, 4, 1]
+    errors = [41, 30, 21, 12]
+    by_hand = (50 - errors[0]) * heights[0] + widths[1] * heights[1]
+    by_hand += widths[2] * heights[2] + widths[3] * heights[3]
+    assert read(folder).volume == pytest.approx(by_hand)
+
+
+def test_known_costs_are_told_for_any_architecture(folder):
+    table = read(folder)
+    assert table.costs(table.architecture(0)) == {"speed": -table.scored[0, 1]}
+
+
+def test_gzip_is_read_the_same(folder):
+    plain = read(folder)
+    (folder / "table.csv.gz").write_bytes(gzip.compress(CSV.encode()))
+    put(folder, "table.toml", '"table.csv"', '"table.csv.gz"')
+    assert np.array_equal(read(folder).scored, plain.scored)
+
+
+def test_an_incomplete_table_takes_the_nearest_unused_row(folder):
+    put(folder, "table.toml", "complete = true", "complete = false")
+    put(folder, "table.csv", "7,m,10,14,2,30\n", "")
+    table = read(folder)
+    missing = table.space.architecture({"kernel": 7, "width": "m"})
+    used = np.zeros(3, dtype=bool)
+    first = table.row(missing, used)
+    assert (table.codes[first] != table.code(missing)).sum() == 1
+    used[first] = True
+    assert table.row(missing, used) != first
+
+
+def test_rows_of_one_architecture_are_averaged(folder):
+    put(folder, "table.csv", "7,m,10,14,2,30\n", "7,m,10,14,2,30\n7,m,20,,4,\n")
+    table = read(folder)
+    row = table.row(table.space.architecture({"kernel": 7, "width": "m"}))
+    assert table.scored[row].tolist() == [14.5, -3.0]
+
+
+def test_blank_decisions_become_conditions(folder):
+    put(folder, "table.toml", 'width = ["s", "m"]', 'width = ["s", "m"]\ndilation = [1, 2]')
+    lines = ["kernel,width,dilation,err_1,err_2,fps,short"]
+    lines += [f"3,{w},{d},30,31,5,40" for w in "sm" for d in (1, 2)]
+    lines += [f"7,{w},,20,21,3,40" for w in "sm"]
+    (folder / "table.csv").write_text("\n".join(lines) + "\n")
+    table = read(folder)
+    assert table.space.size == len(table) == 6
+    assert dict(table.space.listed[2].when) == {"kernel": [3]}
+
+
+def test_conditions_on_conditions_come_in_an_order_that_works():
+    # c exists beside b = 1, b beside a = 0; c is listed first.
+    codes = np.array([[0, 0, 1], [1, 0, 1], [-1, 0, 0], [-1, 1, -1]])
+    order, whens = conditions(["c", "a", "b"], [[5, 6], [0, 1], [8, 9]], codes)
+    assert order == [1, 2, 0]
+    assert whens == [{"b": [9]}, None, {"a": [0]}]
+
+
+def test_blank_cells_without_a_rule_are_refused():
+    with pytest.raises(NasError, match="by no rule"):
+        conditions(["a", "b"], [[0, 1], [0, 1]], np.array([[0, 0], [0, -1], [1, 1]]))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "problem"),
+    [
+        ("table.toml", 'goal = "minimize"', 'goal = "min"', "has goal 'min'"),
+        ("table.toml", "[50, 1]", "[50]", "1 numbers for 2 objectives"),
+        ("table.toml", '["fps"]', '["fsp"]', "no column named 'fsp'"),
+        ("table.toml", "epochs = 2", "epochs = 20", "not in order"),
+        ("table.toml", 'licence = "MIT"', 'license = "MIT"', "no key named 'license'"),
+        ("table.toml", "kernel = [3, 7]", "kernel = 3", "not a list of choices"),
+        ("table.toml", "kernel = [3, 7]", "kernel = [3, 7", "table.toml"),
+        ("table.csv", "7,m,10", "9,m,10", "kernel is '9' in line 5"),
+        ("table.csv", "7,m,10", "7,m,ten", "err_1 is 'ten' in line 5"),
+        ("table.csv", "7,m,10,14,2,30", "7,m,10,14", "line 5 has 4 cells"),
+        ("table.csv", "7,m,10,14,2,30", "7,m,,,2,30", "3 of 4 architectures"),
+    ],
+)
+def test_what_is_wrong_is_said_in_two_lines(folder, file, old, new, problem):
+    put(folder, file, old, new)
+    with pytest.raises(NasError) as caught:
+        read(folder)
+    assert problem in caught.value.problem
+    assert caught.value.hint
+
+
+def test_a_folder_without_a_table_is_no_table(tmp_path):
+    with pytest.raises(NasError, match="no table in"):
+        read(tmp_path)
+
+
+def test_parquet_without_its_package_says_what_to_install(folder, monkeypatch):
+    put(folder, "table.toml", '"table.csv"', '"table.parquet"')
+    (folder / "table.parquet").write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(NasError, match="pyarrow is not installed"):
+        read(folder)
