@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scores import Array, Roofline, Score, flops_line, kendall, score, totals, wilson
+from scores import Array, Roofline, Score, flops_line, kendall, mean, score, totals
 
 from nas.api.calibrate import NOMINAL
 from nas.catalog import DEVICES, find
@@ -182,7 +182,7 @@ def _compare(
             ]
             for row in found:
                 rows.setdefault((row.method, row.basis), []).append(row)
-        yield from (_mean(found) for found in rows.values())
+        yield from (mean(found) for found in rows.values())
 
 
 def _ours(
@@ -206,22 +206,3 @@ def _ours(
         part = bases == basis
         if part.sum() >= 10:
             yield score(where, method, basis, us[rest][part], predicted[part], factor[part])
-
-
-def _mean(rows: Sequence[Score]) -> Score:
-    """Means over the draws; the binomial interval of the coverage is of one draw's networks."""
-    first = rows[0]
-    n = round(float(np.mean([r.n for r in rows])))
-    changed: dict[str, Any] = {
-        "n": n,
-        "tau": float(np.mean([r.tau for r in rows])),
-        "mape": float(np.mean([r.mape for r in rows])),
-    }
-    if first.coverage is not None:
-        held = float(np.average([r.coverage or 0 for r in rows], weights=[r.n for r in rows]))
-        low, high = wilson(round(held * n), n)
-        factor = float(np.median([r.factor or 0 for r in rows]))
-        changed |= {
-            "coverage": held, "coverage_low": low, "coverage_high": high, "factor": factor
-        }  # fmt: skip
-    return Score(**{**vars(first), **changed})

@@ -88,6 +88,25 @@ def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return float((centre - half) / (1 + z**2 / n)), float((centre + half) / (1 + z**2 / n))
 
 
+def mean(rows: Sequence[Score]) -> Score:
+    """Means over the draws; the binomial interval of the coverage is of one draw's networks."""
+    first = rows[0]
+    n = round(float(np.mean([r.n for r in rows])))
+    changed: dict[str, Any] = {
+        "n": n,
+        "tau": float(np.mean([r.tau for r in rows])),
+        "mape": float(np.mean([r.mape for r in rows])),
+    }
+    if first.coverage is not None:
+        held = float(np.average([r.coverage or 0 for r in rows], weights=[r.n for r in rows]))
+        low, high = wilson(round(held * n), n)
+        factor = float(np.median([r.factor or 0 for r in rows]))
+        changed |= {
+            "coverage": held, "coverage_low": low, "coverage_high": high, "factor": factor
+        }  # fmt: skip
+    return Score(**{**vars(first), **changed})
+
+
 # --- the lines to beat -------------------------------------------------------------------------
 
 

@@ -22,6 +22,7 @@ from nas.hardware.predict import forecast, points_of, terms_of
 
 NAMES = tuple(dict.fromkeys(GROUPS.values()))
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)
+LEAST = 0.3  # the least factor of a group, of the common one
 RESIDENT = (8.0, 1.0, 4.0, 16.0, 32.0)  # megabytes of weights that stay cached; the usual first
 FEWEST = 3  # kernels of a class that make a law, networks that make a fit
 UNLIKE = 3  # of the networks to measure, how many are chosen for being unlike the others
@@ -186,7 +187,7 @@ def _best(seen: _Seen, us: Array) -> tuple[float, float]:
         for strength in STRENGTHS:
             ridge = _Ridge.of(seen, us, (strength, resident))
             missed = float(np.abs(np.log(np.maximum(ridge.left_out(), 1e-3))).mean())
-            if missed < best:
+            if missed < best and ridge.sound():
                 best, chosen = missed, (strength, resident)
     return chosen
 
@@ -228,6 +229,12 @@ class _Ridge:
         step = np.linalg.solve(rows.T @ rows + np.diag(self.pull), rows.T @ missed)
         return np.asarray(self.expected + step)
 
+    def sound(self) -> bool:
+        """Whether no group comes out (nearly) free."""
+        found, groups = self.solve(), len(self.units) - 4
+        factors = found[0] + found[1 : groups + 1]
+        return bool((factors >= LEAST * self.expected[0]).all())
+
     def left_out(self) -> Array:
         """Predicted over measured for each network, by the fit of the others (in closed form)."""
         inverse = np.linalg.inv(self.rows.T @ self.rows + np.diag(self.pull))
@@ -236,12 +243,20 @@ class _Ridge:
 
 
 def _solve(seen: _Seen, us: Array, rules: tuple[float, float]) -> Array:
-    """Factors of the groups, microseconds a kernel, a cold megabyte and a call."""
-    ridge = _Ridge.of(seen, us, rules)
-    found = ridge.solve() * ridge.units
+    """Factors of the groups, microseconds a kernel, a cold megabyte and a call.
+
+    No group may come out (nearly) free: the fit is held more firmly until none does.
+    """
+    strength, resident = rules
     groups = seen.terms.shape[1]
-    factors = np.maximum(found[0] + found[1 : groups + 1], 0.05 * ridge.expected[0])
-    return np.array([*factors, *found[groups + 1 :]])
+    while True:
+        ridge = _Ridge.of(seen, us, (strength, resident))
+        found = ridge.solve() * ridge.units
+        factors = found[0] + found[1 : groups + 1]
+        if strength > 1e6 or (factors >= LEAST * ridge.expected[0]).all():
+            break
+        strength *= 10
+    return np.array([*np.maximum(factors, LEAST * ridge.expected[0]), *found[groups + 1 :]])
 
 
 # --- what to measure next ----------------------------------------------------------------------
@@ -258,8 +273,8 @@ def choose_networks(
 
     The first three are the fastest, the slowest and the farthest from both, in predicted log
     latency and in the shares of the groups: they hold the fit. The others are drawn at random, one
-    from each of as many bands of predicted latency: only a fair sample says how far predictions of
-    networks of this kind are off.
+    from each of as many bands of predicted latency, in random order: only a fair sample says how
+    far predictions of networks of this kind are off.
     """
     table = _described(networks, device, calibration)
     chosen = list(dict.fromkeys([int(table[:, 0].argmin()), int(table[:, 0].argmax())]))
@@ -270,7 +285,8 @@ def choose_networks(
     wanted = min(count - len(chosen), len(rest))
     rng = np.random.default_rng(seed)
     bands = np.array_split(np.array(rest, dtype=int), wanted) if wanted > 0 else []
-    return chosen[:count] + [int(rng.choice(band)) for band in bands]
+    drawn = [int(rng.choice(band)) for band in bands]
+    return chosen[:count] + [drawn[i] for i in rng.permutation(len(drawn))]
 
 
 def _described(
