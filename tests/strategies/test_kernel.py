@@ -1,0 +1,45 @@
+"""The embedding's squared distances are the distances it promises, group by group."""
+
+import numpy as np
+
+from nas.core.decision import Choice, Integer, Real
+from nas.core.space import SearchSpace
+from nas.strategies.candidates import ABSENT, Genes
+from nas.strategies.kernel import Embedding, squared
+
+SPACE = SearchSpace(
+    "zoo",
+    [
+        Choice("mixer", ["plain", "gated", "split"]),
+        Choice("kernel", [3, 5, 7]),
+        Choice("dilation", [1, 2], when={"kernel": [3]}),
+        Integer("width", 0, 99),
+        Real("dropout", 0.0, 0.5),
+    ],
+    build=lambda choices, task: None,
+)
+
+
+def test_each_group_is_the_distance_it_stands_for():
+    genes = Genes(SPACE)
+    embedding = Embedding(genes, extras=1)
+    rng = np.random.default_rng(0)
+    codes, extras = genes.sample(40, rng), rng.normal(size=(40, 1))
+    features = embedding(codes, extras)
+    assert features.shape == (40, len(embedding.groups))
+    one, other = codes[:, None], codes[None]
+    differs = (one != other).astype(float)
+    expected = [
+        differs[..., 0],  # mixer
+        differs[..., 1],  # kernel, by name
+        np.abs(one - other)[..., 1] / 2,  # kernel, on its scale
+        differs[..., 2],  # dilation; absent is a value of its own
+        ((one - other)[..., 3] / 99) ** 2,  # width, a long scale
+        (one - other)[..., 4] ** 2,  # dropout
+        (extras[:, None, 0] - extras[None, :, 0]) ** 2,
+    ]
+    assert embedding.count == len(expected)
+    for group, distance in enumerate(expected):
+        mine = features[:, embedding.groups == group]
+        assert np.allclose(squared(mine, mine), distance, atol=1e-12)
+    assert (codes[:, 2] == ABSENT).any() and (codes[:, 2] != ABSENT).any()

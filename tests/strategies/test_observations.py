@@ -1,0 +1,114 @@
+"""What is read from a history: results once, pending trials, and guesses from lower rungs."""
+
+import numpy as np
+import pytest
+
+from nas.core.decision import Choice
+from nas.core.objective import Constraint, Objective
+from nas.core.space import SearchSpace
+from nas.core.trial import Event, History
+from nas.strategies.candidates import Genes
+from nas.strategies.observations import Observations
+
+SPACE = SearchSpace("line", [Choice("width", list(range(64)))], build=lambda c, t: None)
+ACCURACY = Objective("accuracy", "%", "maximize", "trained")
+ERROR = Objective("error", "%", "minimize", "trained")
+SIZE = Objective("size_mb", "10^6 bytes", "minimize", "file")
+
+
+def proposed(trial, width):
+    architecture = SPACE.architecture({"width": width}).to_json()
+    return Event("proposed", trial, {"architecture": architecture, "origin": "strategy",
+                                     "notes": {}})  # fmt: skip
+
+
+def rung(trial, number, epochs, score):
+    values = {"epochs": epochs, "score": score, "n": 100}
+    return Event("reported", trial, {"job": "train", "repeat": 0, "rung": number,
+                                     "values": values, "decision": "continue"})  # fmt: skip
+
+
+def told(trial, state, violations=None, **values):
+    return Event("told", trial, {"state": state, "values": values, "error": None,
+                                 "violations": violations or {}})  # fmt: skip
+
+
+def read(*events, objectives=(ACCURACY, SIZE), constraints=()):
+    found = Observations(Genes(SPACE), objectives, constraints)
+    assert found.follow(History(list(events)))
+    return found
+
+
+def test_results_are_minimised_and_pending_trials_known():
+    found = read(
+        *(proposed(trial, 3 + trial) for trial in range(3)),
+        told(1, "complete", accuracy=80.0, size_mb=2.0),
+    )
+    assert found.pending == [0, 2]
+    assert found.objective(0, 1).values.tolist() == [-80.0]
+    assert found.objective(1, 1).values.tolist() == [2.0]
+    assert found.objective(0, 0).values.tolist() == []
+
+
+def test_copies_and_failures_say_nothing_but_are_not_tried_again():
+    copy = Event("told", 1, {**told(1, "complete", accuracy=80.0).payload, "reused": "trial 0"})
+    found = read(proposed(0, 3), proposed(1, 3), proposed(2, 9), told(0, "complete", accuracy=80.0),
+                 copy, told(2, "failed"))  # fmt: skip
+    assert found.told == [0] and found.pending == []
+    assert len(found.seen) == 2
+
+
+def test_violations_are_read_by_their_text():
+    limit = Constraint.parse("size_mb<=1")
+    found = read(proposed(0, 3), told(0, "infeasible", {"size_mb<=1": 0.5}, size_mb=1.5),
+                 constraints=(limit,))  # fmt: skip
+    assert found.constraint("size_mb<=1", 1).values.tolist() == [0.5]
+    assert found.violation(0) == 0.5
+    assert len(found.objective(0, 1)) == 0
+
+
+@pytest.mark.parametrize(("objective", "sign"), [(ACCURACY, -1.0), (ERROR, 1.0)])
+def test_a_stopped_trial_is_guessed_from_those_that_went_on(objective, sign):
+    # The full score is 20 + 0.8 times the one at the first rung, but for a little.
+    rng = np.random.default_rng(0)
+    events, short = [], rng.uniform(30, 70, size=30)
+    for trial, score in enumerate(short):
+        events += [proposed(trial, trial), rung(trial, 0, 1, score)]
+        full = 20 + 0.8 * score + 0.1 * rng.normal()
+        if trial < 20:
+            events.append(rung(trial, 1, 9, full))
+            value = full if objective is ACCURACY else 100 - full
+            events.append(told(trial, "complete", **{objective.name: value}))
+        else:
+            value = score if objective is ACCURACY else 100 - score
+            events.append(told(trial, "stopped", **{objective.name: value}))
+    data = read(*events, objectives=(objective, SIZE)).objective(0, 30)
+    expected = 20 + 0.8 * short[20:]
+    expected = expected if objective is ACCURACY else 100 - expected
+    assert np.allclose(data.values[20:], sign * expected, atol=0.3)
+    assert (data.doubt[:20] == 0).all() and (data.doubt[20:] > 0).all()
+    assert (data.doubt[20:] < 0.1).all()
+
+
+def test_rungs_far_from_the_full_one_are_chained():
+    events = []
+    for trial in range(24):
+        events += [proposed(trial, trial), rung(trial, 0, 1, 10.0 + trial)]
+        if trial % 2 == 0:
+            events.append(rung(trial, 1, 3, 30.0 + trial))
+        if trial % 4 == 0:
+            events += [
+                rung(trial, 2, 9, 50.0 + trial),
+                told(trial, "complete", accuracy=50.0 + trial),
+            ]
+        else:
+            last = 30.0 + trial if trial % 2 == 0 else 10.0 + trial
+            events.append(told(trial, "stopped", accuracy=last))
+    data = read(*events).objective(0, 24)
+    assert np.allclose(data.values, -(50.0 + data.trials), atol=1e-6)
+
+
+def test_another_past_is_noticed():
+    found = Observations(Genes(SPACE), (ACCURACY,), ())
+    assert found.follow(History([proposed(0, 3)]))
+    assert not found.follow(History([proposed(0, 4)]))

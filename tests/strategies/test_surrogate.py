@@ -1,0 +1,131 @@
+"""The surrogate on problems whose answer is known: exact costs, limits, batches, speed."""
+
+import time
+
+import numpy as np
+import pytest
+
+from nas.core.decision import Choice
+from nas.core.objective import Constraint, Objective
+from nas.core.pareto import hypervolume
+from nas.core.space import SearchSpace
+from nas.core.trial import Event, History
+from nas.strategies.choose import create
+from nas.strategies.surrogate import FIRST, Surrogate
+
+OBJECTIVES = (
+    Objective("error", "%", "minimize", "trained"),
+    Objective("macs", "MACs", "minimize", "module"),
+)
+
+
+def space(decisions=8, values=4):
+    listed = [Choice(f"d{i}", list(range(values))) for i in range(decisions)]
+    return SearchSpace("stairs", listed, build=lambda choices, task: None)
+
+
+def macs(architecture):
+    return {"macs": float(1 + sum(architecture.choices.values()))}
+
+
+def error(architecture, rng):
+    """Falls with every step, most with the last decisions; the first two do not get on."""
+    steps = np.array(list(architecture.choices.values()), dtype=float)
+    lost = 60.0 - (steps * np.linspace(0.2, 3.0, len(steps))).sum() + 4.0 * (steps[0] == steps[1])
+    return float(lost + 0.2 * rng.normal())
+
+
+def search(strategy, trials, limit=None, seed=0):
+    """Runs a search to its end; returns the history and the points that were told."""
+    history, rng, points = History(), np.random.default_rng(seed), []
+    for number in range(trials):
+        [proposal] = strategy.propose(history, 1)
+        payload = {"architecture": proposal.architecture.to_json(), "origin": "strategy",
+                   "notes": dict(proposal.notes)}  # fmt: skip
+        history.append(Event("proposed", number, payload))
+        values = {"error": error(proposal.architecture, rng), **macs(proposal.architecture)}
+        broken = {str(limit): limit.violation(values[limit.name])} if limit else {}
+        state = "infeasible" if any(v > 0 for v in broken.values()) else "complete"
+        history.append(Event("told", number, {"state": state, "values": values,
+                                              "violations": broken, "error": None}))  # fmt: skip
+        points.append([values["error"], values["macs"], max([0.0, *broken.values()])])
+    return history, np.array(points)
+
+
+@pytest.mark.parametrize("costs", [macs, None])
+def test_it_finds_more_than_random_search_and_nsga2_do(costs):
+    reference = np.array([60.0, 26.0])
+    found = {"surrogate": search(Surrogate(space(), OBJECTIVES, (), 1, costs), 70)[1]}
+    for name in ("random", "nsga2"):
+        found[name] = search(create(name, space(), OBJECTIVES, (), 1), 70)[1]
+    volumes = {name: hypervolume(points[:, :2], reference) for name, points in found.items()}
+    most = 605.8  # of all 65,536 architectures, counted
+    assert volumes["surrogate"] / most > (0.9 if costs else 0.87)
+    assert max(volumes["nsga2"], volumes["random"]) / most < 0.86
+
+
+@pytest.mark.parametrize("costs", [macs, None])
+def test_proposals_keep_to_a_limit_once_it_is_known(costs):
+    limit = Constraint.parse("macs<=9")
+    _, points = search(Surrogate(space(), OBJECTIVES, (limit,), 2, costs), 60, limit)
+    chosen = points[FIRST + 1 :: 2][: (54 - FIRST) // 2]
+    assert np.mean(chosen[:, 2] == 0) > (0.99 if costs else 0.7)
+    assert np.mean(points[::2, 2] == 0) < 0.5
+
+
+def test_a_batch_is_one_after_the_other_and_all_different():
+    strategy = Surrogate(space(), OBJECTIVES, (), 3, macs)
+    history, _ = search(strategy, 60)
+    batch = [p.architecture for p in strategy.propose(history, 6)]
+    assert len(set(batch)) == 6
+    again = Surrogate(space(), OBJECTIVES, (), 3, macs)
+    for number, architecture in enumerate(batch, start=60):
+        [proposal] = again.propose(history, 1)
+        assert proposal.architecture == architecture
+        history.append(Event("proposed", number, {"architecture": architecture.to_json(),
+                                                  "origin": "strategy", "notes": {}}))  # fmt: skip
+
+
+def test_nothing_that_was_proposed_is_proposed_again():
+    history, _ = search(Surrogate(space(3, 4), OBJECTIVES, (), 4, macs), 64)
+    assert len({str(e.payload["architecture"]) for e in history.proposals.values()}) == 64
+
+
+def test_three_objectives_and_one_are_searched_too():
+    wide = (*OBJECTIVES, Objective("size_mb", "10^6 bytes", "minimize", "file"))
+
+    def costs(architecture):
+        return {**macs(architecture), "size_mb": float(architecture.choices["d0"])}
+
+    for objectives, known in ((wide, costs), (OBJECTIVES[:1], None)):
+        strategy = Surrogate(space(), objectives, (), 5, known)
+        history = History()
+        rng = np.random.default_rng(0)
+        for number in range(30):
+            [proposal] = strategy.propose(history, 1)
+            history.append(Event("proposed", number, {
+                "architecture": proposal.architecture.to_json(), "origin": "strategy",
+                "notes": {}}))  # fmt: skip
+            values = {"error": error(proposal.architecture, rng), **costs(proposal.architecture)}
+            history.append(Event("told", number, {"state": "complete", "values": values,
+                                                  "violations": {}, "error": None}))  # fmt: skip
+        last = [history.results[n].payload["values"]["error"] for n in range(30)]
+        assert min(last[FIRST:]) < min(last[:FIRST])
+
+
+@pytest.mark.slow
+def test_a_proposal_at_a_thousand_trials_takes_half_a_second():
+    decisions = space(20, 5)
+    history, rng = History(), np.random.default_rng(0)
+    for number in range(1000):
+        architecture = decisions.sample(rng)
+        history.append(Event("proposed", number, {"architecture": architecture.to_json(),
+                                                  "origin": "strategy", "notes": {}}))  # fmt: skip
+        values = {"error": error(architecture, rng), **macs(architecture)}
+        history.append(Event("told", number, {"state": "complete", "values": values,
+                                              "violations": {}, "error": None}))  # fmt: skip
+    strategy = Surrogate(decisions, OBJECTIVES, (), 0, macs)
+    strategy.propose(history, 1)
+    started = time.process_time()
+    strategy.propose(history, 4)
+    assert (time.process_time() - started) / 4 < 0.5
