@@ -12,8 +12,8 @@ name = "toy"
 data = "table.csv"
 complete = true
 [decisions]
-a = [0, 1, 2]
-b = [0, 1, 2]
+a = [0, 1, 2, 3]
+b = [0, 1, 2, 3]
 [[objectives]]
 name = "error"
 columns = ["err"]
@@ -26,26 +26,26 @@ unit = "ms"
 goal = "minimize"
 known = true
 [hypervolume]
-reference = [60, 6]
+reference = [60, 8]
 """
 
 
 @pytest.fixture
 def folder(tmp_path):
-    rows = [f"{a},{b},{50 - 10 * a - 5 * b},{1 + a + b}" for a in range(3) for b in range(3)]
+    rows = [f"{a},{b},{50 - 10 * a - 5 * b},{1 + a + b}" for a in range(4) for b in range(4)]
     (tmp_path / "table.toml").write_text(TOML)
     (tmp_path / "table.csv").write_text("\n".join(["a,b,err,cost", *rows]) + "\n")
     return tmp_path
 
 
 def test_the_document_is_plain_data_of_the_stated_form(folder):
-    found = json.loads(json.dumps(replay(folder, "surrogate", trials=9, seeds=2)))
+    found = json.loads(json.dumps(replay(folder, "surrogate", trials=16, seeds=2)))
     assert found["table"] == "toy" and found["strategy"] == "surrogate"
     assert [run["seed"] for run in found["runs"]] == [0, 1]
     for run in found["runs"]:
-        assert [n for n, _ in run["curve"]] == list(range(1, 10))
+        assert [n for n, _ in run["curve"]] == list(range(1, 17))
         assert run["curve"][-1][1] == pytest.approx(1.0)
-        assert run["epochs_curve"][-1] == [9.0, pytest.approx(1.0)]
+        assert run["epochs_curve"][-1] == [16.0, pytest.approx(1.0)]
         assert run["cost_asks"] > 0
     assert found["summary"]["evaluations"]["0.99"]["reached"] == 2
 
@@ -57,7 +57,7 @@ def test_a_run_is_the_same_again_and_another_seed_is_another_run(folder):
 
 
 def test_hidden_costs_are_never_asked_for(folder):
-    assert replay(folder, "surrogate", 9, 1, costs=False)["runs"][0]["cost_asks"] == 0
+    assert replay(folder, "surrogate", 16, 1, costs=False)["runs"][0]["cost_asks"] == 0
 
 
 def test_optuna_samplers_go_by_their_own_names(folder):
