@@ -42,7 +42,7 @@ def jobs(tables: Sequence[Table], strategies: Sequence[str], seeds: int) -> Iter
                 yield table.name, strategy, "costs known", seed
             if OURS in strategies:
                 yield table.name, OURS, "costs hidden", seed
-                if len(table.levels) > 1:
+                if len(table.levels) > 2:  # learning curves
                     yield table.name, OURS, "halving", seed
 
 
