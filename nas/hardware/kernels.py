@@ -67,7 +67,7 @@ class Kernel:
         op: the operator, or the operators joined by `+` where they were fused.
         family: the routine's class: `conv.3x3`, `depthwise.large`, `gemm`, `elementwise.gelu`, ...
         dtype: of what it computes with: `fp32`, `int8`, ...
-        layout: `nchw`, or `nchwc` where channels are blocked.
+        layout: `nchw`, `nhwc` where channels come last, `nchwc` where they are blocked.
         sizes: what its speed depends on, by name; each at least 1.
         flops: operations, a multiply-add being two.
         bytes_read, bytes_written, bytes_weights: what it moves, constants apart.
@@ -158,13 +158,14 @@ def _kernel(graph: Graph, group: Sequence[NodeProto]) -> Kernel | None:
     read = {n for node in group for n in node.input if n in graph.values and n not in written}
     inputs = [graph.values[name] for name in sorted(read)]
     outputs = [v for node in group[-1:] for v in graph.outputs(node)]
-    native = any(node.domain.endswith("nchwc") for node in group)
+    blocked = any(node.domain.endswith("nchwc") for node in group)
+    last = any(_channels_last(node) for node in group)
     return Kernel(
         name=group[-1].output[0],
         op="+".join(node.op_type for node in group),
         family=family,
         dtype=_dtype(graph, group[0]),
-        layout="nchwc" if native else "nchw",
+        layout="nchwc" if blocked else "nhwc" if last else "nchw",
         sizes={name: max(1, size) for name, size in sizes.items()},
         flops=sum(d[2] for d in described if d),
         bytes_read=sum(v.bytes for v in inputs if not v.constant),
@@ -215,7 +216,7 @@ def _conv(graph: Graph, node: NodeProto) -> Work | None:
         return None
     told = attributes(node)
     groups, kernel = int(told.get("group", 1)), weight.dims[2:]
-    spatial = math.prod(out.dims[2:])
+    spatial = math.prod(out.dims[1:-1] if _channels_last(node) else out.dims[2:])
     sizes = {
         "b": groups,
         "m": out.dims[0] * spatial,
@@ -231,6 +232,11 @@ def _conv(graph: Graph, node: NodeProto) -> Work | None:
     elif family.startswith(("conv", "pointwise")):
         sizes.pop("b")
     return family, sizes, 2.0 * out.size * math.prod(weight.dims[1:])
+
+
+def _channels_last(node: NodeProto) -> bool:
+    """Whether a node's images are (batch, height, width, channels): int8 kernels want them so."""
+    return node.op_type.startswith("Nhwc") or bool(attributes(node).get("channels_last"))
 
 
 def conv_family(

@@ -253,7 +253,7 @@ def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
     if known and form == "torch eager":
         overhead = float(np.median(known))
     spread = math.log(FACTORS["datasheet"])
-    return Law(overhead, compute, memory, (), (), (), None, spread, 0)
+    return Law(overhead, compute, memory, (), (), (), (), None, spread, 0)
 
 
 def _doubt(

@@ -129,3 +129,27 @@ def test_totals_name_the_classes(tmp_path):
     rows = list(totals(lower(mixed(tmp_path / "n.onnx"), "torch eager").kernels))
     assert rows[0][0] == "depthwise.large/fp32/nchw"
     assert sum(row[1] for row in rows) == 8
+
+
+def test_channels_last_kernels_of_int8_are_read_as_such(tmp_path):
+    import numpy as np
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class One(CalibrationDataReader):
+        def __init__(self):
+            self.left = iter([{"input": np.ones((1, 16, 12, 12), np.float32)}])
+
+        def get_next(self):
+            return next(self.left, None)
+
+    plain = Chain(16, 12).conv(32, 3).save(tmp_path / "n.onnx")
+    quantize_static(
+        str(plain), str(tmp_path / "q.onnx"), One(), per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    lowered = lower(tmp_path / "q.onnx", "onnxruntime")
+    [conv] = [k for k in lowered.kernels if k.op == "QLinearConv"]
+    assert conv.dtype == "int8" and conv.layout == "nhwc" and conv.family == "conv.3x3"
+    assert conv.sizes == {"m": 144, "n": 32, "k": 144, "side": 12}
+    assert conv.bytes_read < lower(plain, "torch eager").kernels[0].bytes_read / 3
+    assert not lowered.unknown
