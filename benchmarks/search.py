@@ -124,6 +124,8 @@ def save(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
         "seeds": len({r["seed"] for r in rows}),
+        "reading": "a run that did not get so far counts as twice its evaluations (`trials`), so "
+        "a peer's ratio is a lower bound where it failed; `seeds` of each row says how many ran",
         "summary": summarise(rows),
         "runs": list(rows),
     }
