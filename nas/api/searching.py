@@ -152,12 +152,12 @@ def plan(
 
 
 def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
-    """A training short enough for a search: few epochs, each of 24 in sqrt(n) of n examples.
+    """A training short enough for a search: few epochs, each of 20 in sqrt(n) of n examples.
 
-    Of the digits' 1,797 that is half, of CIFAR-10's 60,000 a tenth: what a search can afford grows
-    slower than what there is.
+    Of the digits' 1,797 that is half, of CIFAR-10's 60,000 a twelfth: what a search can afford
+    grows slower than what there is.
     """
-    share = min(1.0, 24 / math.sqrt(task.examples)) if task.examples else 1.0
+    share = min(1.0, 20 / math.sqrt(task.examples)) if task.examples else 1.0
     return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
 
 

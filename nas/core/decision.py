@@ -80,6 +80,11 @@ class Choice:
         allowed = self.allowed(choices)
         return allowed[int(rng.integers(len(allowed)))]
 
+    def at(self, share: float, choices: Choices) -> Value:
+        """The allowed value at this share, in [0, 1), of the list."""
+        allowed = self.allowed(choices)
+        return allowed[int(share * len(allowed))]
+
     def move(self, value: Value, rng: np.random.Generator, choices: Choices) -> Value:
         """Another allowed value: mostly the next one on a scale, any other otherwise."""
         others = [v for v in self.allowed(choices) if not same(v, value)]
@@ -151,6 +156,10 @@ class Integer:
         """A value drawn evenly."""
         return int(rng.choice(self.values))
 
+    def at(self, share: float, choices: Choices) -> int:
+        """The value at this share, in [0, 1), of the range."""
+        return self.values[int(share * len(self.values))]
+
     def move(self, value: Value, rng: np.random.Generator, choices: Choices) -> int:
         """Another value, nearby."""
         reach = max(1, len(self.values) // 5)
@@ -202,11 +211,18 @@ class Real:
 
     def draw(self, rng: np.random.Generator, choices: Choices) -> float:
         """A value drawn evenly on the scale."""
-        return self._at(rng.random())
+        return self.at(rng.random(), choices)
+
+    def at(self, share: float, choices: Choices) -> float:
+        """The value at this share, in [0, 1], of the scale."""
+        if self.log:
+            return float(self.low * (self.high / self.low) ** share)
+        return float(self.low + (self.high - self.low) * share)
 
     def move(self, value: Value, rng: np.random.Generator, choices: Choices) -> float:
         """A value nearby: a normal step of a tenth of the scale."""
-        return self._at(float(np.clip(self.encode(value)[0] + 0.1 * rng.normal(), 0, 1)))
+        share = float(np.clip(self.encode(value)[0] + 0.1 * rng.normal(), 0, 1))
+        return self.at(share, choices)
 
     def repair(self, value: Any, choices: Choices) -> float:
         """The nearest value of the range; the lowest for what is no number."""
@@ -220,11 +236,6 @@ class Real:
         if self.log:
             low, high, at = math.log(low), math.log(high), math.log(at)
         return [(at - low) / (high - low)]
-
-    def _at(self, share: float) -> float:
-        if self.log:
-            return float(self.low * (self.high / self.low) ** share)
-        return float(self.low + (self.high - self.low) * share)
 
     @property
     def count(self) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import NormalDist
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -15,6 +17,7 @@ from nas.core.errors import NasError, unknown
 from nas.core.task import Task, TaskSpec
 
 Decisions = Sequence[Decision]
+TOGETHER = 0.8  # correlation of ordered decisions in `sample_sized`
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,26 @@ class SearchSpace:
         for decision in self.listed:
             if is_active(decision, chosen):
                 chosen[decision.name] = decision.draw(rng, chosen)
+        return Architecture(self.name, chosen)
+
+    def sample_sized(self, rng: np.random.Generator, size: float) -> Architecture:
+        """A random architecture of about this size, from 0, the small ones, to 1, the large.
+
+        Ordered decisions are drawn about one common place on their scales (a Gaussian copula), so
+        over all sizes each value is as likely as with `sample`; but there nearly all networks have
+        about the mean size, because small and large decisions cancel.
+        """
+        normal = NormalDist()
+        common = normal.inv_cdf(min(max(size, 1e-6), 1 - 1e-6))
+        chosen: dict[str, Value] = {}
+        for decision in self.listed:
+            if not is_active(decision, chosen):
+                continue
+            if isinstance(decision, Choice) and not decision.ordered:
+                chosen[decision.name] = decision.draw(rng, chosen)
+                continue
+            own = TOGETHER * common + math.sqrt(1 - TOGETHER**2) * rng.normal()
+            chosen[decision.name] = decision.at(min(normal.cdf(own), 1 - 1e-12), chosen)
         return Architecture(self.name, chosen)
 
     def repair(self, choices: Mapping[str, Any]) -> Architecture:

@@ -27,11 +27,12 @@ class _Individual:
 class Evolution:
     """Multi-objective regularised evolution (Real et al. 2019; ranks of Deb et al. 2002).
 
-    The first `start` proposals are random. After them a parent is the best of a few drawn from
-    the last `population` results: feasible before infeasible, then by non-dominated rank, then
-    by crowding. Old results fall out however good they are, so a lucky measurement does not breed
-    for ever. A child is a neighbour of one parent, a mixture of two,
-    or a neighbour of a mixture.
+    The first `start` proposals are random, of sizes spread from the smallest to the middle: small
+    networks are known soon, and children grow where that pays. After them a parent is the best of
+    a few drawn from the last `population` results: feasible before infeasible, then by
+    non-dominated rank, then by crowding. Old results fall out however good they are, so a lucky
+    measurement does not breed for ever. A child is a neighbour of one parent, a mixture of two, or
+    a neighbour of a mixture.
 
     A network that was proposed before is not proposed again, unless `tries` draws and as many
     steps find no other.
@@ -78,21 +79,34 @@ class Evolution:
         asked: set[Architecture] = set()
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
-            child = self._new(ranked if number >= self._start else [], rng, asked)
+            size = None if number >= self._start and ranked else self._size(number)
+            child = self._new(ranked, size, rng, asked)
             asked.add(child)
             proposals.append(Proposal(child))
         return proposals
 
+    def _size(self, number: int) -> float:
+        """The size of a random proposal: each `start` of them are spread evenly, shuffled."""
+        turn, place = divmod(number, self._start)
+        order = np.random.default_rng(proposal_seed(self._seed, turn)).permutation(self._start)
+        return 0.5 * (float(order[place]) + 0.5) / self._start
+
     def _new(
-        self, ranked: Sequence[Architecture], rng: np.random.Generator, asked: set[Architecture]
+        self,
+        ranked: Sequence[Architecture],
+        size: float | None,
+        rng: np.random.Generator,
+        asked: set[Architecture],
     ) -> Architecture:
-        """A child, or a random architecture where there are no parents.
+        """A child, or a random architecture of that `size`.
 
         Where all that are drawn were proposed before, it walks on from neighbour to neighbour, out
         of a region that is used up.
         """
         for _ in range(self._tries):
-            child = self._child(ranked, rng) if ranked else self._space.sample(rng)
+            child = (
+                self._child(ranked, rng) if size is None else self._space.sample_sized(rng, size)
+            )
             if child not in self._known and child not in asked:
                 return child
         for _ in range(self._tries):
