@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from scores import Array, Roofline, Score, flops_line, kendall, mean, score, totals
 
-from nas.api.calibrate import NOMINAL
+from nas.api.calibrating import NOMINAL
 from nas.catalog import DEVICES, find
 from nas.hardware.calibrate import UNLIKE, choose_networks, fit_networks, with_times
 from nas.hardware.calibration import Calibration

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.api.replay import one
+from nas.api.replaying import one
 from nas.runners.table import Table, read
 
 SHARES = (0.9, 0.95, 0.99)

@@ -68,7 +68,7 @@ def load_space(name: str) -> SearchSpace:
     """
     if "+" in name:
         raise NasError(
-            f"spaces cannot be joined yet: {name!r}", f"type --space {name.split('+')[0]}"
+            f"spaces cannot be joined yet: {name!r}", f"type --space {name.partition('+')[0]}"
         )
     path = find(SPACES, name)
     space = getattr(_module(path), "space", None)

@@ -55,8 +55,16 @@ def drive(search: Search, perform: ToyPerform, stop_after: int | None = None) ->
 MEASURED = {"objectives": (BUILTIN["accuracy"], BUILTIN["latency_ms"])}
 
 
-@pytest.mark.parametrize("changes", [{}, MEASURED, {"promotion": "none"}, {"promotion": "hyperband"},
-                                     {**MEASURED, "trials": 40}])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        MEASURED,
+        {"promotion": "none"},
+        {"promotion": "hyperband"},
+        {**MEASURED, "trials": 40},
+    ],
+)
 def test_every_trial_ends_and_the_front_is_not_dominated(changes: dict[str, Any]) -> None:
     spec = toy_spec(**changes)
     search = new_search(spec)

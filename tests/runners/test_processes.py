@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from watching import until_recorded
 
 from nas.core.objective import BUILTIN
 from nas.core.study import StudySpec
@@ -134,7 +133,7 @@ def test_killed_at_any_moment_the_search_resumes_to_its_full_count(place: Path) 
     resume = [*begin, "--resume"]
     for wait_for, command in ((1, begin), (2, resume), (4, resume), (6, resume), (8, resume)):
         child = subprocess.Popen(command, cwd=place, start_new_session=True)
-        _until_recorded(place, wait_for, child)
+        until_recorded(place / "nas.db", wait_for, child)
         os.killpg(child.pid, signal.SIGKILL)
         child.wait()
     subprocess.run(resume, cwd=place, check=True, timeout=200)
@@ -142,17 +141,3 @@ def test_killed_at_any_moment_the_search_resumes_to_its_full_count(place: Path) 
         trials = store.trials("s")
     assert [t.number for t in trials] == list(range(9))
     assert not [t for t in trials if t.state == "running"]
-
-
-def _until_recorded(place: Path, trials: int, child: subprocess.Popen[bytes]) -> None:
-    """Waits until so many trials are recorded, or the search is over."""
-    while child.poll() is None:
-        try:
-            with closing(sqlite3.connect(f"file:{place}/nas.db?mode=ro", uri=True)) as database:
-                [[count]] = database.execute("select count(*) from trial")
-        except sqlite3.OperationalError:
-            count = 0
-        if count >= trials:
-            return
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(timeout=0.05)

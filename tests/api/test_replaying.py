@@ -1,10 +1,10 @@
-"""`nas.api.replay`: the document that a replay prints, and what it refuses."""
+"""`nas.api.replaying`: the document that a replay prints, and what it refuses."""
 
 import json
 
 import pytest
 
-from nas.api.replay import replay
+from nas.api.replaying import replay
 from nas.core.errors import NasError
 
 TOML = """

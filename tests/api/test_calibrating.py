@@ -3,7 +3,7 @@ import json
 import pytest
 from onnx_networks import mixed
 
-from nas.api.calibrate import calibrate
+from nas.api.calibrating import calibrate
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
 from nas.hardware import calibration
