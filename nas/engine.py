@@ -332,6 +332,8 @@ class Search:
             if found is None:
                 return None
             value = found.record.get(f"{constraint.quantile}_ms", found.value)
+            if found.source == "predicted":
+                value = found.low  # a prediction breaks a limit only with its whole interval
             return constraint.violation(
                 value if constraint.name == "latency_ms" else 1000.0 / value
             )

@@ -32,9 +32,10 @@ from nas.core.task import Task
 from nas.deploy.export import export, reweight
 from nas.deploy.parity import check, validation_inputs
 from nas.hardware.counting import count
-from nas.hardware.device import load
+from nas.hardware.device import attached, load
 from nas.hardware.lease import Lease
 from nas.hardware.memory import peak_activation_bytes
+from nas.hardware.predict import predict
 from nas.hardware.runtimes.onnxruntime import outputs
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
@@ -145,17 +146,19 @@ def build(place: Place, job: Build) -> Outcome:
 
 
 def time_files(place: Place, job: Measure) -> Outcome:
-    """Times a batch of files on the device, in fresh processes that hold its lease."""
+    """Times a batch of files on the device, in fresh processes that hold its lease.
+
+    Latencies on a device that is not here are predicted, and say so.
+    """
     device = load(find(DEVICES, job.device))
-    basis = "trained file" if job.form == "trained" else "untrained form"
-    found = measure(
-        [place.artifacts.path(f) for f in job.files],
-        device,
-        place.lease,
-        job.workload,
-        processes=job.processes,
-        basis=basis,
-    )
+    files = [place.artifacts.path(f) for f in job.files]
+    if attached(device):
+        basis = "trained file" if job.form == "trained" else "untrained form"
+        found = measure(
+            files, device, place.lease, job.workload, processes=job.processes, basis=basis
+        )
+    else:
+        found = [predict(file, device, job.workload) for file in files]
     values = {
         str(trial): {"error": result} if isinstance(result, str) else result.to_json()
         for trial, result in zip(job.trials, found, strict=True)

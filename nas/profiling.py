@@ -14,13 +14,15 @@ from torch import nn
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Workload
+from nas.core.measurement import Measurement
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
 from nas.hardware.counting import Counts, count
-from nas.hardware.device import Device
+from nas.hardware.device import Device, attached
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.memory import peak_activation_bytes
+from nas.hardware.predict import predict
 from nas.hardware.timing import measure
 from nas.training.tasks import import_object
 from nas.transforms.fold import fold
@@ -95,6 +97,14 @@ def _size(counts: Counts) -> dict[str, Any]:
     return {"size_mb": 4 * counts.params / 1e6, "size_basis": "weights in fp32, no file written"}
 
 
+def _latency(path: Path, device: Device, workload: Workload) -> Measurement | str:
+    """Measured where the device is here, predicted otherwise."""
+    if not attached(device):
+        return predict(path, device, workload)
+    lease = Lease(default_folder(), device.name)
+    return measure([path], device, lease, workload, 3, basis="untrained form")[0]
+
+
 def _timed(
     deployed: nn.Module, shape: tuple[int, ...], device: Device, batch: int
 ) -> dict[str, Any]:
@@ -102,8 +112,7 @@ def _timed(
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         exported = export(deployed, shape, path)
-        lease = Lease(default_folder(), device.name)
-        [timing] = measure([path], device, lease, Workload(batch), 3, basis="untrained form")
+        timing = _latency(path, device, Workload(batch))
     if isinstance(timing, str):
         raise NasError(f"{device.name} could not time this network: {timing}", "type --static")
     return {

@@ -70,7 +70,8 @@ def search(
 
     Args:
         space: name of a file in `search_spaces/`. resume: go on with `study` instead.
-        device: name of a file in `hardware_profiles/`.
+        device: name of a file in `hardware_profiles/`; latencies on one that is not attached to
+            this machine are predicted, and say so.
         data: `digits`, `folder:PATH`, `hf:NAME`. task: `PKG.MOD:FN` of one's own instead.
         objectives: names, or `FILE:NAME`; the task's score and `latency_ms` by default.
         constraints: `latency_ms<=5` and the like.
@@ -122,7 +123,7 @@ def plan(
     _known("promotion", promotion, RULES)
     _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
     found_space = load_space(space)
-    found_device = measurable(device)
+    found_device = load(find(DEVICES, device))
     described = describe(data)
     known = known_objectives(described)
     chosen = tuple(_objective(n, known) for n in objectives) or tuple(
@@ -159,17 +160,6 @@ def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
     """
     share = min(1.0, 20 / math.sqrt(task.examples)) if task.examples else 1.0
     return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
-
-
-def measurable(name: str) -> Device:
-    """The device of that name, if it can be measured from here. Raises: NasError otherwise."""
-    device = load(find(DEVICES, name))
-    if not attached(device):
-        raise NasError(
-            f"device {name!r} ({device.title}) is not attached to this machine",
-            "type --device cpu, or run this on a machine that has it",
-        )
-    return device
 
 
 def _run(
@@ -225,13 +215,13 @@ def _runner(name: str, workers: int, spec: StudySpec, artifacts: Artifacts) -> A
 
 
 def bench(spec: StudySpec) -> Bench | None:
-    """Where the study's latencies are measured, or None where it needs none."""
-    if not spec.measures:
+    """Where the study's latencies are measured, or None where none are."""
+    device = load(find(DEVICES, spec.device))
+    if not spec.measures or not attached(device):
         return None
     from nas.hardware.protocol import Protocol
     from nas.hardware.timing import runtime_version
 
-    device = load(find(DEVICES, spec.device))
     return Bench(host_id(), runtime_version(device), Protocol().version)
 
 

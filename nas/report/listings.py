@@ -102,6 +102,38 @@ def export_table(found: Row) -> RenderableType:
     return pair_table(rows)
 
 
+def record_table(found: Row) -> RenderableType:
+    """Any record, one line for each entry."""
+    return pair_table([(name, cell(value)) for name, value in found.items()])
+
+
+def replay_table(found: Row) -> RenderableType:
+    """What a strategy reached on a table, over its runs."""
+    runs, summary = len(found["runs"]), found["summary"]
+    head = Text.assemble((found["strategy"], "bold"), f" on {found['table']}, runs: {runs}")
+    final = summary["final"]
+    rows = [
+        (
+            "at the end",
+            f"{final['median']:.3f} [{final['low']:.3f}, {final['high']:.3f}] "
+            "of the true front's hypervolume",
+        )
+    ]
+    for share, reached in summary["evaluations"].items():
+        rows.append((f"{100 * float(share):.0f} % of it", _reached(reached, runs)))
+    return Group(head, Text(), pair_table(rows))
+
+
+def _reached(found: Row, runs: int) -> str:
+    if not found["reached"]:
+        return "no run reached it"
+    low, median, high = (
+        "never" if found[name] is None else f"{found[name]:.0f}"
+        for name in ("low", "median", "high")
+    )
+    return f"median {median} [{low}, {high}] evaluations, {found['reached']} of {runs} runs"
+
+
 def _both(trained: float, deployed: float) -> str:
     if trained == deployed:
         return with_unit(plain(trained), "")

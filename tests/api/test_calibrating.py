@@ -51,7 +51,7 @@ def test_a_device_that_is_not_here_needs_a_csv(folder):
 
 @pytest.mark.slow
 def test_this_host_calibrates_itself(folder, monkeypatch):
-    from nas.api import calibrate as module
+    from nas.api import calibrating as module
 
     def sampled(space, count, where, seed):
         return [mixed(where / f"{i}.onnx", 16 * (1 + i % 3), (3, 7, 15)[i % 3], 8 + 8 * (i % 2))
