@@ -10,16 +10,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.api.calibrating import calibrate
     from nas.api.listing import devices, profile, spaces
+    from nas.api.replaying import replay
     from nas.api.searching import search
     from nas.api.ship import export, load
     from nas.api.study import front, pick, show, studies
 
 __all__ = [
-    "devices", "export", "front", "load", "pick", "profile", "search", "show", "spaces", "studies",
+    "calibrate", "devices", "export", "front", "load", "pick", "profile", "replay", "search",
+    "show", "spaces", "studies",
 ]  # fmt: skip
 
 _HOMES = {
+    "calibrate": "calibrating",
+    "replay": "replaying",
     "search": "searching",
     **dict.fromkeys(("front", "pick", "show", "studies"), "study"),
     **dict.fromkeys(("devices", "profile", "spaces"), "listing"),

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.catalog import DEVICES, SPACES, find, folders, load_space, names, shadowed
+from nas.catalog import DEVICES, SPACES, find, load_space, names, shadowed
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.device import attached, load
@@ -130,6 +130,3 @@ def _about(path: Path) -> str:
 
     text = ast.get_docstring(ast.parse(path.read_text())) or ""
     return text.partition("\n")[0]
-
-
-__all__ = ["devices", "folders", "profile", "spaces"]

@@ -6,7 +6,6 @@ import math
 import os
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -176,9 +175,11 @@ def _run(
     search = Search(spec, space, strategy, store.events(spec.name), width=width)
     session = Session(search, store, epoch, artifacts, bench(spec))
     session.watch = _observer(session, spec, watch)
-    with ExitStack() as stack:
-        stack.callback(lambda: store.save_front(spec.name, epoch, session.front()))
+    try:
         _runner(runner, crew, spec, artifacts).run(session)
+    except BaseException:  # whatever ends it early, the front of what is recorded is kept
+        store.save_front(spec.name, epoch, session.front())
+        raise
     return session.front()
 
 

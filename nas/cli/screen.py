@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nas.api.places import DEFAULT_STORAGE
+
 if TYPE_CHECKING:  # rich takes longer to load than a page of help takes to print
     from rich.console import Console, RenderableType
 
 Command = Callable[..., None]
-STORAGE = "sqlite:///studies/nas.db"
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def shared(function: Command) -> Command:
         "--storage",
         envvar="NAS_STORAGE",
         metavar="URL",
-        help=f"Study database.  [default: {STORAGE}, or NAS_STORAGE]",
+        help=f"Study database.  [default: {DEFAULT_STORAGE}, or NAS_STORAGE]",
     )
     @click.option("--json", "as_json", is_flag=True, help="Print one JSON document on stdout.")
     @click.option("--quiet", is_flag=True, help="Say nothing but the answer and errors.")

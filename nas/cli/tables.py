@@ -61,10 +61,10 @@ def replay(
     TABLE is a folder with a table.toml. The curve is hypervolume over evaluations, as a share of
     the table's true front.
     """
-    from nas.api.replaying import replay as replayed
+    from nas import api
     from nas.report.listings import replay_table
 
-    found = replayed(table, strategy, trials, seeds, workers, promotion)
+    found = api.replay(table, strategy, trials, seeds, workers, promotion)
     screen.answer(found, lambda width: replay_table(found))
 
 
@@ -79,8 +79,8 @@ def replay(
 @shared
 def calibrate(screen: Screen, device: str, csv: Path | None, storage: str | None) -> None:
     """Fit what predictions for a device rest on, from measurements."""
-    from nas.api.calibrating import calibrate as calibrated
+    from nas import api
     from nas.report.listings import record_table
 
-    found = calibrated(device, csv)
+    found = api.calibrate(device, csv)
     screen.answer(found, lambda width: record_table(found))
