@@ -1,20 +1,17 @@
-"""Running the agent on this host: under the lease, in a fresh process, and surviving its death."""
+"""Running the agent on a host: under the lease, in a fresh process, and surviving its death."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from nas.core.job import Workload
-from nas.hardware import agent
 from nas.hardware.device import Device
+from nas.hardware.hosts import Host, Local
 from nas.hardware.lease import Lease
 from nas.hardware.protocol import Protocol
 
@@ -30,6 +27,7 @@ class Asked:
     workload: Workload
     protocol: Protocol
     seed: int
+    host: Host = field(default_factory=Local)
 
 
 @dataclass
@@ -115,41 +113,27 @@ def spawn(asked: Asked, alive: list[int], seed: int) -> Session:
     rules = asked.protocol
     networks = len(alive) + len(asked.anchors)
     seconds = 30 + networks * (rules.seconds + rules.warm_cap_s + 4 * rules.call_cap_s)
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     job = {
         "files": [str(asked.files[i]) for i in alive],
         "anchors": [str(path) for path in asked.anchors],
         "batch": asked.workload.batch,
         "resolution": asked.workload.resolution,
+        "runtime": asked.device.runtime,
         "threads": asked.device.threads,
         "seed": seed,
         "protocol": dataclasses.asdict(rules),
         "seconds": seconds,
-        "memory": int(memory * rules.memory_share),
+        "memory": int(asked.host.memory_bytes() * rules.memory_share),
     }
-    command = [sys.executable, "-I", agent.__file__]
-    pinned = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
     names: list[int | str] = [*alive, *(path.stem for path in asked.anchors)]
     session = Session(names)
     with asked.lease.measuring():
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, env={**os.environ, **pinned},
-        )  # fmt: skip
-        try:
-            out, err = process.communicate(json.dumps(job), timeout=seconds + 10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            out, err = process.communicate()
-            err = f"no answer in {seconds:g} s"
-        finally:
-            process.kill()
-            process.wait()
-    for line in out.splitlines():
+        ended = asked.host.run(job, seconds + 10)
+    for line in ended.out.splitlines():
         if line.startswith("{") and line.endswith("}"):
             session.hear(json.loads(line))
     if not session.end:
-        session.death = _death(process.returncode, err)
+        session.death = _death(ended.code, ended.err)
     return session
 
 

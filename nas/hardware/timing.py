@@ -24,7 +24,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.hardware import agent
+from nas.hardware.agent.estimates import estimate
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import AnchorHistory
@@ -150,11 +150,11 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     estimates, drift = {}, 0.0
     for name, result in session.results.items():
         samples, refs, passes = (np.array(result[k]) for k in ("samples", "refs", "passes"))
-        estimates[name] = agent.estimate(samples, refs, passes, base, plain)
+        estimates[name] = estimate(samples, refs, passes, base, plain)
         if isinstance(name, str) and passes.max() > 0:
             early = passes <= passes.max() // 2
             first, last = (
-                agent.estimate(samples[m], refs[m], passes[m], base, plain)["value"]
+                estimate(samples[m], refs[m], passes[m], base, plain)["value"]
                 for m in (early, ~early)
             )
             drift = max(drift, abs(last / first - 1))

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from nas.core.job import Workload
-from nas.hardware import agent
+from nas.hardware import bundle
 from nas.hardware.protocol import Protocol
 from nas.hardware.session import Asked, Session, sessions
 
@@ -37,7 +37,7 @@ say("end")
 def ask(tmp_path, monkeypatch, cpu, lease):
     script = tmp_path / "stand_in.py"
     script.write_text(STAND_IN)
-    monkeypatch.setattr(agent, "__file__", str(script))
+    monkeypatch.setattr(bundle, "write", lambda folder: script)
 
     def run(*names, anchors=("steady",)):
         files = tuple(tmp_path / n for n in names)
@@ -106,7 +106,7 @@ def test_the_agent_is_given_one_thread_and_no_lock(ask, tmp_path, monkeypatch):
         "print(json.dumps({'event': 'start', **seen}))\n"
         "print(json.dumps({'event': 'end'}))\n"
     )
-    monkeypatch.setattr(agent, "__file__", str(probe))
+    monkeypatch.setattr(bundle, "write", lambda folder: probe)
     (session,), _ = ask("a")
     assert session.start["threads"] == "1" and session.start["locks"] == []
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

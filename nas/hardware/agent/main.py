@@ -1,0 +1,64 @@
+"""From a job on standard input to lines on standard output."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import platform
+import sys
+import time
+
+import numpy as np
+
+from . import VERSION
+from .engines import versions
+from .host import restrain, state
+from .passes import run_passes, warmed
+from .reference import Reference
+from .watch import Watch, say
+
+
+def main() -> None:
+    """Reads the job, measures, writes the lines."""
+    job = json.loads(sys.stdin.read())
+    rules = job["protocol"]
+    restrain(job["seconds"], job.get("memory"))
+    watch = Watch(rules["call_cap_s"])
+    watch.start()
+    gc.disable()
+    say(
+        "start",
+        agent=VERSION,
+        runtime=versions(job),
+        versions={"python": platform.python_version(), "numpy": np.__version__},
+        threads=job["threads"],
+        affinity=sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        state=state(),
+    )
+    reference = Reference()
+    for _ in range(100):
+        reference.run()
+    reference.series.clear()
+    start = time.perf_counter()
+    networks = warmed(job, watch)
+    ready = time.perf_counter()
+    networks = run_passes(networks, job, reference) if networks else []
+    for n in networks:
+        say(
+            "result",
+            file=n.index,
+            load_s=round(n.load_s, 4),
+            first_ms=round(n.first_ms, 3),
+            done=n.done,
+            samples=[round(v, 1) for v in n.samples],
+            refs=[round(v, 1) for v in n.refs],
+            passes=n.passes,
+        )
+    say(
+        "end",
+        state=state(),
+        reference=[round(v, 1) for v in reference.series],
+        warm_s=round(ready - start, 3),
+        pass_s=round(time.perf_counter() - ready, 3),
+    )

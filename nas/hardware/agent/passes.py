@@ -1,0 +1,121 @@
+"""Networks loaded, warmed up, and timed in shuffled passes."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from .engines import load
+from .estimates import estimate
+from .reference import Reference
+from .watch import Watch, say
+
+
+class Network:
+    """A file loaded into the runtime, and its samples."""
+
+    def __init__(self, index: int, path: str, job: dict[str, Any], watch: Watch) -> None:
+        self.index = index
+        self.watch = watch
+        start = time.perf_counter()
+        with watch.over(index):
+            self.engine = load(path, job)
+        self.load_s = time.perf_counter() - start
+        self.samples: list[float] = []
+        self.refs: list[float] = []
+        self.passes: list[int] = []
+        self.done = False
+        self.first_ms = self.call() / 1e3
+
+    def call(self) -> float:
+        """One call's duration, in microseconds."""
+        with self.watch.over(self.index):
+            return self.engine.call()
+
+    def warm_up(self, least: float, most: float) -> None:
+        """Calls until two successive windows agree within 5 %, between two durations (seconds).
+
+        A window is six calls, fewer where six would outlast the longer duration.
+        """
+        start = time.perf_counter()
+        before = float("inf")
+        calls = int(np.clip(most * 1e3 / self.first_ms, 1, 6))
+        while True:
+            window = float(np.median([self.call() for _ in range(calls)]))
+            spent = time.perf_counter() - start
+            if spent >= most or (spent >= least and abs(window / before - 1) < 0.05):
+                break
+            before = window
+        self.typical = window
+
+    def visit(self, number: int, reference: Reference, visit_s: float, group_s: float) -> None:
+        """One pass's calls: groups of about `group_s`, a reference run before and after each.
+
+        A call longer than `group_s` is a group of its own. Grouping keeps a short network's
+        weights in the caches, as they are when it runs in a loop.
+        """
+        group = int(np.clip(group_s * 1e6 / self.typical, 1, 16))
+        groups = int(np.clip(round(visit_s * 1e6 / self.typical / group), 1, 8))
+        before = reference.run()
+        for _ in range(groups):
+            times = [self.call() for _ in range(group)]
+            after = reference.run()
+            self.samples += times
+            self.refs += [max(before, after)] * group
+            self.passes += [number] * group
+            before = after
+
+    def estimate(self, base: float, rules: dict[str, Any]) -> dict[str, Any]:
+        """What `estimate` says of the samples so far."""
+        arrays = np.array(self.samples), np.array(self.refs), np.array(self.passes)
+        return estimate(*arrays, base, rules)
+
+
+def warmed(job: dict[str, Any], watch: Watch) -> list[Network]:
+    """Loads and warms every file; one that cannot is reported and left out."""
+    networks = []
+    rules = job["protocol"]
+    for index, path in enumerate([*job["files"], *job["anchors"]]):
+        say("loading", file=index)
+        try:
+            network = Network(index, path, job, watch)
+            network.warm_up(rules["warm_s"], rules["warm_cap_s"])
+            networks.append(network)
+            say("loaded", file=index)
+        except Exception as error:
+            say("failed", file=index, error=f"{type(error).__name__}: {error}"[:500])
+    return networks
+
+
+def run_passes(networks: list[Network], job: dict[str, Any], reference: Reference) -> list[Network]:
+    """Shuffled passes until every network's interval is narrow enough or the time is up.
+
+    A network that converged rests, while the anchors stay until the end. One that fails in the
+    middle is reported and left out. Returns those that have samples.
+    """
+    rules = job["protocol"]
+    rng = np.random.default_rng(job["seed"])
+    candidates = [n for n in networks if n.index < len(job["files"])]
+    deadline = time.perf_counter() + rules["seconds"] * len(networks)
+    for number in range(rules["max_passes"]):
+        at_work = [n for n in networks if not n.done or n not in candidates]
+        for place in rng.permutation(len(at_work)):
+            network = at_work[place]
+            try:
+                network.visit(number, reference, rules["visit_s"], rules["group_s"])
+            except Exception as error:
+                say("failed", file=network.index, error=f"{type(error).__name__}: {error}"[:500])
+                networks = [n for n in networks if n is not network]
+                candidates = [n for n in candidates if n is not network]
+        if number + 1 >= rules["min_passes"]:
+            for network in (n for n in networks if not n.done):
+                found = network.estimate(reference.base, rules)
+                enough = 2 * rules["min_passes"] if found["noisy"] else 0
+                network.done = found["width"] <= rules["width"] and number + 1 >= enough
+            if all(n.done for n in networks):
+                break
+        if number >= 2 and time.perf_counter() > deadline:
+            break
+    return networks

@@ -1,0 +1,74 @@
+"""Where the agent runs: on this host, in a fresh process that dies with its caller."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from nas.hardware import bundle
+
+_ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What the agent wrote, and how it ended: its exit status, or minus the signal."""
+
+    out: str
+    err: str
+    code: int
+
+
+class Host(Protocol):
+    """A machine that an agent can be run on."""
+
+    def run(self, job: Mapping[str, Any], seconds: float) -> Ended:
+        """Runs the agent once on a job whose files are paths of this host, for so long at most."""
+        ...
+
+    def memory_bytes(self) -> int:
+        """The machine's memory."""
+        ...
+
+
+@dataclass(frozen=True)
+class Local:
+    """This host."""
+
+    def run(self, job: Mapping[str, Any], seconds: float) -> Ended:
+        """Runs the agent in a fresh process, without any of this one's files or locks."""
+        with tempfile.TemporaryDirectory(prefix="nas-agent-") as folder:
+            command = [sys.executable, "-I", str(bundle.write(Path(folder)))]
+            environment = {**os.environ, **dict.fromkeys(_ONE, "1")}
+            return ended(command, json.dumps(job), seconds, environment)
+
+    def memory_bytes(self) -> int:
+        """The machine's memory."""
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def ended(
+    command: list[str], text: str, seconds: float, environment: Mapping[str, str] | None = None
+) -> Ended:
+    """Runs a command on some text until it ends, or ends it when its time is up."""
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, env=environment,
+    )  # fmt: skip
+    try:
+        out, err = process.communicate(text, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, _ = process.communicate()
+        err = f"no answer in {seconds:g} s"
+    finally:
+        process.kill()
+        process.wait()
+    return Ended(out, err, process.returncode)

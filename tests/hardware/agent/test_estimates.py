@@ -1,0 +1,46 @@
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from nas.hardware.agent.estimates import bootstrap, estimate
+from nas.hardware.protocol import Protocol
+
+RULES = asdict(Protocol())
+
+
+def test_the_gate_drops_what_was_taken_beside_a_slow_reference():
+    quiet, busy = np.full(60, 100.0), np.full(40, 250.0)
+    samples = np.concatenate([quiet, busy])
+    refs = np.concatenate([np.full(60, 50.0), np.full(40, 90.0)])
+    passes = np.arange(100) // 10
+    found = estimate(samples, refs, passes, 50.0, RULES)
+    assert (found["value"], found["kept"], found["n"], found["noisy"]) == (100.0, 60, 100, False)
+    assert found["p99"] == 100.0
+
+
+def test_where_it_is_never_quiet_the_quietest_fifth_is_kept_and_flagged():
+    rng = np.random.default_rng(0)
+    refs = rng.uniform(200, 400, 200)
+    found = estimate(refs * 2, refs, np.arange(200) // 20, 50.0, RULES)
+    assert found["noisy"] and found["kept"] == 40
+    assert found["value"] < np.quantile(refs * 2, 0.2)
+
+
+def test_the_bootstrap_agrees_with_drawing_passes_by_hand():
+    rng = np.random.default_rng(1)
+    passes = np.repeat(np.arange(12), 15)
+    level = rng.normal(100, 5, 12)
+    samples = level[passes] + rng.normal(0, 1, 180)
+    fast = bootstrap(samples, passes, 0.25, seed=0, rounds=4000)
+    by_pass = [samples[passes == p] for p in range(12)]
+    slow = [
+        np.quantile(
+            np.concatenate([by_pass[i] for i in rng.integers(12, size=12)]),
+            0.25,
+            method="inverted_cdf",
+        )
+        for _ in range(4000)
+    ]
+    assert fast.mean() == pytest.approx(np.mean(slow), rel=0.005)
+    assert fast.std() == pytest.approx(np.std(slow), rel=0.1)
