@@ -25,6 +25,7 @@ from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.hardware.agent.estimates import estimate
+from nas.hardware.agent.host import throttling
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import AnchorHistory
@@ -264,6 +265,7 @@ def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
         "affinity": start["affinity"],
         "before": start["state"],
         "after": end["state"],
+        "throttled": throttling(start["state"], end["state"]),
         "seconds": round(end["warm_s"] + end["pass_s"], 2),
     }
 

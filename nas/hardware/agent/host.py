@@ -4,32 +4,105 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .nvml import Gpu, first_gpu
 
-def read(path: str) -> str | None:
+GROUPS = Path("/sys/fs/cgroup")
+
+
+def read(path: str | Path) -> str | None:
     """The text of a small file of the kernel's, or None where there is none."""
     with contextlib.suppress(OSError):
         return Path(path).read_text().strip()
     return None
 
 
+@functools.cache
+def gpu() -> Gpu | None:
+    """The first GPU that this process may use."""
+    return first_gpu()
+
+
 def state() -> dict[str, Any]:
-    """What may change under a measurement: clock, governor, temperature, load."""
-    cpu = "/sys/devices/system/cpu/cpu0/cpufreq/"
+    """What may change under a measurement: clocks, governor, temperature, load, throttling.
+
+    `mhz` is of the slowest, the middle and the fastest core. `quota` is how many cores the
+    container may use, and `throttles` counts since its start how often it had to wait for that, or
+    since the machine's how often the processor was too hot.
+    """
+    cpu = Path("/sys/devices/system/cpu/cpu0")
     lines = (read("/proc/cpuinfo") or "").splitlines()
-    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    clocks = sorted(float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz"))
     heat = read("/sys/class/thermal/thermal_zone0/temp")
+    quota, waits = limits(GROUPS, read("/proc/self/cgroup") or "")
+    hot = read(cpu / "thermal_throttle/package_throttle_count")
+    throttles = {"quota": waits, "heat": None if hot is None else int(hot)}
+    board = gpu()
     return {
         "load": [round(v, 2) for v in os.getloadavg()],
-        "mhz": [round(v) for v in clocks] or None,
-        "governor": read(cpu + "scaling_governor"),
+        "mhz": [round(clocks[i]) for i in (0, len(clocks) // 2, -1)] if clocks else None,
+        "governor": read(cpu / "cpufreq/scaling_governor"),
         "celsius": float(heat) / 1000 if heat else None,
+        "quota": quota,
+        "throttles": {name: times for name, times in throttles.items() if times is not None},
+        "gpu": None if board is None else board.state(),
     }
+
+
+def limits(root: Path, groups: str) -> tuple[float | None, int | None]:
+    """The cores that a container may use, and how often it was made to wait for them.
+
+    Of the innermost control group with a quota, version 2 or 1; None where nothing limits it.
+    """
+    version2 = next((g[3:] for g in groups.splitlines() if g.startswith("0::")), "/")
+    for folder in (root / version2.strip("/"), *(root / version2.strip("/")).parents):
+        quota, _, period = (read(folder / "cpu.max") or "max").partition(" ")
+        if quota != "max":
+            return round(int(quota) / int(period or 100_000), 3), _waits(folder)
+        if folder == root:
+            break
+    for name in ("cpu", "cpu,cpuacct"):
+        quota = read(root / name / "cpu.cfs_quota_us") or "-1"
+        period = read(root / name / "cpu.cfs_period_us") or "100000"
+        if int(quota) > 0:
+            return round(int(quota) / int(period), 3), _waits(root / name)
+    return None, None
+
+
+def _waits(folder: Path) -> int | None:
+    lines = (line.partition(" ") for line in (read(folder / "cpu.stat") or "").splitlines())
+    return next((int(count) for name, _, count in lines if name == "nr_throttled"), None)
+
+
+def throttling(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What slowed the machine down between two states, in words; empty where nothing is known.
+
+    >>> throttling({"throttles": {"quota": 3}}, {"throttles": {"quota": 10}})
+    ['the container waited for its share of the processor 7 times']
+    """
+    found = []
+    words = {
+        "quota": "the container waited for its share of the processor",
+        "heat": "the processor was too hot",
+    }
+    earlier, later = (state.get("throttles") or {} for state in (before, after))
+    for name, text in words.items():
+        times = later.get(name, 0) - earlier.get(name, 0)
+        if times > 0:
+            found.append(f"{text} {times} times")
+    earlier, later = (state.get("gpu") or {} for state in (before, after))
+    for name, text in {"power_held_ms": "power", "heat_held_ms": "heat"}.items():
+        held = (later.get(name) or 0) - (earlier.get(name) or 0)
+        if held > 0:
+            found.append(f"the GPU's clock was held down for its {text}, {held} ms")
+    return found + [f"GPU: {reason}" for reason in later.get("throttled") or []]
 
 
 def restrain(seconds: float, memory: int | None) -> None:

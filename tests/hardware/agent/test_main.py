@@ -59,7 +59,7 @@ def test_raw_samples_of_every_network_and_the_reasons_of_the_others(files, progr
         assert min(result["samples"]) > 0
         assert result["passes"] == sorted(result["passes"])
     (start,), (end,) = by_event["start"], by_event["end"]
-    assert set(start["state"]) == set(end["state"]) == {"load", "mhz", "governor", "celsius"}
+    assert set(start["state"]) == set(end["state"]) >= {"load", "mhz", "governor", "celsius"}
     assert start["runtime"]["onnxruntime"] and len(end["reference"]) > 10
 
 

@@ -1,0 +1,49 @@
+import pytest
+
+from nas.hardware.agent.host import limits, throttling
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_", ".", 1)).write_text(text)
+
+
+def test_a_container_with_a_quota(tmp_path):
+    write(tmp_path, cpu_max="150000 100000\n", cpu_stat="usage_usec 5\nnr_throttled 12\n")
+    assert limits(tmp_path, "0::/\n") == (1.5, 12)
+
+
+def test_the_innermost_quota_counts(tmp_path):
+    write(tmp_path / "a", cpu_max="200000 100000", cpu_stat="nr_throttled 3")
+    write(tmp_path / "a/b", cpu_max="max 100000", cpu_stat="nr_throttled 9")
+    assert limits(tmp_path, "1:name=x:/y\n0::/a/b") == (2.0, 3)
+
+
+def test_version_1(tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu/cpu.cfs_quota_us").write_text("50000")
+    (tmp_path / "cpu/cpu.cfs_period_us").write_text("100000")
+    (tmp_path / "cpu/cpu.stat").write_text("nr_periods 4\nnr_throttled 2\nthrottled_time 77")
+    assert limits(tmp_path, "4:cpu:/x") == (0.5, 2)
+
+
+@pytest.mark.parametrize("maximum", ["max 100000", None])
+def test_no_quota(tmp_path, maximum):
+    if maximum:
+        write(tmp_path, cpu_max=maximum, cpu_stat="nr_throttled 4")
+    assert limits(tmp_path, "0::/") == (None, None)
+
+
+def test_throttling_is_what_grew():
+    early = {"power_held_ms": 10, "heat_held_ms": None, "throttled": ["power cap"]}
+    late = {"power_held_ms": 14, "heat_held_ms": None, "throttled": ["power brake"]}
+    before = {"throttles": {"quota": 5, "heat": 1}, "gpu": early}
+    after = {"throttles": {"quota": 5, "heat": 3}, "gpu": late}
+    assert throttling(before, after) == [
+        "the processor was too hot 2 times",
+        "the GPU's clock was held down for its power, 4 ms",
+        "GPU: power brake",
+    ]
+    assert throttling(before, before) == ["GPU: power cap"]
+    assert throttling({"throttles": {}, "gpu": None}, {"throttles": {}, "gpu": None}) == []
