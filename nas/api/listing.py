@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from nas.catalog import DEVICES, SPACES, find, load_space, names, shadowed
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.device import attached, load
+from nas.hardware.calibration import level
 
 STANDARD = TaskSpec("digits", (3, 32, 32), 10)
 
@@ -36,23 +38,34 @@ def spaces() -> list[dict[str, Any]]:
     return rows
 
 
-def devices() -> list[dict[str, Any]]:
-    """Every device profile found, and whether the device is attached here."""
-    rows = []
-    for name in names(DEVICES):
-        device = load(find(DEVICES, name))
-        rows.append(
-            {
-                "name": name,
-                "title": device.title,
-                "kind": device.kind,
-                "runtime": device.runtime,
-                "attached": attached(device),
-                "file": str(find(DEVICES, name)),
-                "shadows": shadowed(DEVICES, name),
-            }
-        )
-    return rows
+def devices(address: str | None = None) -> list[dict[str, Any]]:
+    """Every device profile found, and where its latencies come from.
+
+    `attached` says whether this machine has it, `nodes` how many of the Ray cluster's nodes do
+    (None where no cluster is named, by `address` or `RAY_ADDRESS`), `predicted` what predictions
+    start from otherwise (`anchored`, `table`, `datasheet`, or None where nothing is known).
+    """
+    known = [load(find(DEVICES, name)) for name in names(DEVICES)]
+    address = address or os.environ.get("RAY_ADDRESS")
+    nodes: dict[str, int] = {}
+    if address:
+        from nas.runners.ray import nodes_with
+
+        nodes = nodes_with(known, address)
+    return [
+        {
+            "name": device.name,
+            "title": device.title,
+            "kind": device.kind,
+            "runtime": device.runtime,
+            "attached": attached(device),
+            "nodes": nodes.get(device.name),
+            "predicted": level(device),
+            "file": str(find(DEVICES, device.name)),
+            "shadows": shadowed(DEVICES, device.name),
+        }
+        for device in known
+    ]
 
 
 def profile(

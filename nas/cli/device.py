@@ -74,13 +74,14 @@ def spaces(screen: Screen, storage: str | None) -> None:
 
 
 @click.command()
+@click.option("--address", metavar="A", help="A Ray cluster to look at too.  [env: RAY_ADDRESS]")
 @shared
-def devices(screen: Screen, storage: str | None) -> None:
-    """List the device profiles found."""
+def devices(screen: Screen, address: str | None, storage: str | None) -> None:
+    """List the device profiles: which are here, which in a cluster, which only predicted."""
     from nas import api
     from nas.report.listings import devices_table
 
-    rows = api.devices()
+    rows = api.devices(address)
     screen.answer(rows, lambda width: devices_table(rows))
     here = [row["name"] for row in rows if row.get("attached")]
     if here:

@@ -182,3 +182,11 @@ def peaks_of(device: Device, calibration: Calibration | None, dtype: str = "fp32
         f"nothing is known of the speed of {device.name!r}: no fp32_tflops and bandwidth_gbs",
         f"add them under [facts] in its profile, or type: nas calibrate {device.name}",
     )
+
+
+def level(device: Device) -> str | None:
+    """What predictions for a device start from: `anchored`, `table`, `datasheet`, or None."""
+    calibration = find(device)
+    if calibration is None:
+        return "datasheet" if device.facts else None
+    return "anchored" if calibration.networks else "table"

@@ -37,13 +37,22 @@ def spaces_table(rows: Sequence[Row]) -> RenderableType:
 
 
 def devices_table(rows: Sequence[Row]) -> RenderableType:
-    """Each device profile, and whether the device is here."""
+    """Each device profile, and whether its latencies are measured or predicted."""
     shown = [
-        {"device": r["name"], "here": r["attached"], "runtime": r["runtime"], "what": r["title"]}
+        {"device": r["name"], "latency": _latency(r), "runtime": r["runtime"], "what": r["title"]}
         for r in rows
     ]
     notes = [Text(r["shadows"], style="dim") for r in rows if r.get("shadows")]
     return Group(listing(shown, "no device profile found"), *notes)
+
+
+def _latency(row: Row) -> str:
+    """Where a device's latencies come from."""
+    if row["attached"]:
+        return "measured here"
+    if row.get("nodes"):
+        return f"measured on {row['nodes']} node{'s' if row['nodes'] > 1 else ''}"
+    return f"predicted, {row['predicted']}" if row.get("predicted") else "unknown"
 
 
 def studies_table(rows: Sequence[Row]) -> RenderableType:

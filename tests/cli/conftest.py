@@ -118,9 +118,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         "show": show,
         "export": lambda *given, **options: {"file": "out/network.onnx", "latency_ms": timing},
         "studies": lambda **options: [],
-        "devices": lambda: [
+        "devices": lambda address=None: [
             {"name": "cpu", "title": "This computer", "kind": "cpu", "runtime": "onnxruntime",
-             "attached": True, "file": "cpu.toml", "shadows": None},
+             "attached": True, "nodes": None, "predicted": None, "file": "cpu.toml",
+             "shadows": None},
         ],
         "spaces": lambda: [
             {"name": "big", "file": "big.py", "about": "Large kernels.", "decisions": 9,

@@ -183,7 +183,7 @@ def test_a_closed_pipe_is_quiet(tmp_path: Any) -> None:
 def test_sigterm_is_an_interrupt() -> None:
     code = (
         "import os, signal, sys\nfrom nas import api\n"
-        "vars(api)['devices'] = lambda: os.kill(os.getpid(), signal.SIGTERM) or []\n"
+        "vars(api)['devices'] = lambda *a: os.kill(os.getpid(), signal.SIGTERM) or []\n"
         "sys.argv = ['nas', 'devices']\nfrom nas.cli.main import main\nmain()"
     )
     done = process("-c", code)

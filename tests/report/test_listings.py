@@ -34,11 +34,23 @@ def test_spaces_show_size_presets_and_faults() -> None:
     assert "no search space found" in printed(listings.spaces_table([]))
 
 
-def test_devices_say_whether_they_are_here() -> None:
-    row = {"name": "cpu", "title": "This computer", "kind": "cpu", "runtime": "onnxruntime",
-           "attached": True, "file": "f", "shadows": None}  # fmt: skip
-    text = printed(listings.devices_table([row]))
-    assert "cpu      yes  onnxruntime  This computer" in text
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        ({"attached": True, "nodes": 2}, "measured here"),
+        ({"attached": False, "nodes": 1}, "measured on 1 node "),
+        ({"attached": False, "nodes": 2}, "measured on 2 nodes"),
+        ({"attached": False, "nodes": 0, "predicted": "table"}, "predicted, table"),
+        ({"attached": False, "nodes": None, "predicted": None}, "unknown"),
+    ],
+)
+def test_devices_say_where_their_latencies_come_from(known: dict[str, object], said: str) -> None:
+    row = {"name": "a100", "title": "A card", "kind": "cuda", "runtime": "torch",
+           "file": "f", "shadows": None, **known}  # fmt: skip
+    assert said in printed(listings.devices_table([row]))
+
+
+def test_no_device_profile_is_said() -> None:
     assert "no device profile found" in printed(listings.devices_table([]))
 
 
