@@ -9,11 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-import numpy as np
-
-from nas.core.front import known_rows, seed_deviation, signed
+from nas.core.front import known_rows, seed_deviation, standings
 from nas.core.job import Measure, Train
-from nas.core.membership import membership
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 
@@ -48,9 +45,7 @@ class Confirmation:
     def _near(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
         """Trials that may belong to the front, with their membership."""
         rows = known_rows(self.spec, trials, seed_deviation(trials))
-        points = signed(self.spec.objectives, [m for _, m in rows])
-        errors = np.array([[m[o.name].se for o in self.spec.objectives] for _, m in rows])
-        shares = membership(points, errors.reshape(points.shape), draws=300)
+        _, shares = standings(self.spec, rows, draws=300)
         return [
             (t, float(p))
             for (t, _), p in zip(rows, shares, strict=True)
@@ -61,7 +56,7 @@ class Confirmation:
         """All near-front files that were not yet timed as trained, in one batch."""
         name = measurement_name("latency_ms", self.spec.device, "b1", "trained")
         waiting = [t for t in near if name not in t.measurements and t.trained]
-        if not self.spec.measures or not waiting:
+        if self.spec.device not in self.spec.devices or not waiting:
             return None
         return Measure(
             trials=tuple(t.number for t in waiting),

@@ -11,13 +11,13 @@ from typing import Any
 
 from nas.confirmation import Confirmation, Slot, train_job
 from nas.core import ledger
-from nas.core.front import measure
+from nas.core.front import measure, timing_of, violation
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
 from nas.core.objective import Constraint
 from nas.core.promotion import RULES, Standing, bracket
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
-from nas.core.trial import Event, History, Proposal, Trial, measurement_name
+from nas.core.trial import Event, History, Proposal, Trial
 from nas.strategies.protocol import Strategy
 
 ATTEMPTS = 2
@@ -153,19 +153,21 @@ class Search:
         return None
 
     def _measure_ready(self) -> Measure | None:
-        """All trials that wait to be timed, in one batch, once no build is under way."""
+        """All trials that wait to be timed on a device in one batch, once no build is under way."""
         if any(kind == "build" for kind, _, _ in self._busy):
             return None
-        ready = [t for t in self._free("measure") if t.build and not self._timed(t)]
-        if not ready:
-            return None
-        return Measure(
-            trials=tuple(t.number for t in ready),
-            form="untrained",
-            files=tuple(t.file or "" for t in ready),
-            builds=tuple(t.build or "" for t in ready),
-            device=self.spec.device,
-        )
+        for device in self.spec.devices:
+            free = [t for t in self._free("measure") if t.build]
+            ready = [t for t in free if timing_of(t, device, ("untrained",)) is None]
+            if ready:
+                return Measure(
+                    trials=tuple(t.number for t in ready),
+                    form="untrained",
+                    files=tuple(t.file or "" for t in ready),
+                    builds=tuple(t.build or "" for t in ready),
+                    device=device,
+                )
+        return None
 
     def _train_ready(self) -> Train | None:
         if not self.spec.trains:
@@ -176,8 +178,7 @@ class Search:
         return None
 
     def _timed(self, trial: Trial) -> bool:
-        name = measurement_name("latency_ms", self.spec.device, "b1", "untrained")
-        return not self.spec.measures or name in trial.measurements
+        return all(timing_of(trial, d, ("untrained",)) for d in self.spec.devices)
 
     def _propose(self) -> None:
         event = self._next_proposal()
@@ -326,19 +327,7 @@ class Search:
                 return None
             score = trial.trained[0].score
             return constraint.violation(100.0 - score if constraint.name == "error" else score)
-        if constraint.name in ("latency_ms", "throughput_ips"):
-            name = measurement_name("latency_ms", self.spec.device, "b1", "untrained")
-            found = trial.measurements.get(name)
-            if found is None:
-                return None
-            value = found.record.get(f"{constraint.quantile}_ms", found.value)
-            if found.source == "predicted":
-                value = found.low  # a prediction breaks a limit only with its whole interval
-            return constraint.violation(
-                value if constraint.name == "latency_ms" else 1000.0 / value
-            )
-        value = trial.costs.get(constraint.name)
-        return None if value is None else constraint.violation(value)
+        return violation(trial, constraint, self.spec)
 
     # -- the reducer
 
@@ -348,15 +337,8 @@ class Search:
 
     def _take(self, event: Event) -> None:
         self.history.append(event)
-        if event.kind == "proposed":
-            trial = ledger.proposed(event)
-            self._keys.setdefault(trial.key, trial.number)
-        elif event.kind == "reported":
-            trial = ledger.reported(self.trials[event.trial], event.payload)
-        else:
-            trial = ledger.told(self.trials[event.trial], event.payload)
-            if trial.reused:
-                trial = ledger.twin(trial, self.trials[self._keys[trial.key]])
+        trial = ledger.after(event, self.trials, self._keys)
+        self._keys.setdefault(trial.key, trial.number)
         self.trials[event.trial] = trial
 
 

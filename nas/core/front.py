@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from nas.core.measurement import Measurement
 from nas.core.membership import membership
-from nas.core.objective import Objective
+from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 
 Z90 = 1.6448536269514722
-TIMED = ("latency_ms", "throughput_ips")
 
 
 @dataclass(frozen=True)
@@ -111,13 +110,14 @@ def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) ->
 def measure(
     trial: Trial, objective: Objective, spec: StudySpec, deviation: float | None = None
 ) -> Measurement | None:
-    """What is known of one objective of a trial, the trained file's number first; or None."""
-    if objective.name in TIMED:
-        for form in ("trained", "untrained"):
-            found = trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", form))
-            if found is not None:
-                return found if objective.name == "latency_ms" else _throughput(found)
-        return None
+    """What is known of one objective of a trial, the trained file's number first; or None.
+
+    `latency_ms` is of the study's device, `latency_ms@a100` of that one.
+    """
+    name, _, device = objective.name.partition("@")
+    if name in TIMED:
+        found = timing_of(trial, device or spec.device)
+        return _throughput(found) if found and name == "throughput_ips" else found
     if objective.name in (spec.task.score_name, "error") and objective.name not in trial.costs:
         if not trial.trained:
             return None
@@ -128,12 +128,24 @@ def measure(
     return None
 
 
-def front_of(spec: StudySpec, trials: Sequence[Trial]) -> Front:
-    """The non-dominated trials among those complete and feasible, with every objective known."""
-    rows = shippable(known_rows(spec, trials, seed_deviation(trials)))
-    points = signed(spec.objectives, [m for _, m in rows])
-    errors = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
-    shares = membership(points, errors.reshape(points.shape))
+def timing_of(
+    trial: Trial, device: str, forms: Sequence[str] = ("trained", "untrained")
+) -> Measurement | None:
+    """The latency of a trial on a device, of the first of these forms that was timed; or None."""
+    names = (measurement_name("latency_ms", device, "b1", form) for form in forms)
+    return next((trial.measurements[n] for n in names if n in trial.measurements), None)
+
+
+def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None) -> Front:
+    """The non-dominated trials among those complete and feasible, with every objective known.
+
+    On another device than the study's, latencies are of that device, and so are the constraints
+    that name it.
+    """
+    spec, elsewhere = replace(spec, device=device or spec.device), device not in (None, spec.device)
+    known = known_rows(spec, trials, seed_deviation(trials))
+    rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
+    points, shares = standings(spec, rows)
     reference = reference_point(points)
     members = [
         Member(t.number, t.key, dict(t.architecture.choices), float(share), m)
@@ -154,6 +166,13 @@ def front_of(spec: StudySpec, trials: Sequence[Trial]) -> Front:
 
 
 Row = tuple[Trial, dict[str, Measurement]]
+
+
+def standings(spec: StudySpec, rows: Sequence[Row], draws: int = 1000) -> tuple[Array, Array]:
+    """The rows as points to minimise `(N, M)`, and how likely each is on their front `(N,)`."""
+    points = signed(spec.objectives, [m for _, m in rows])
+    errors = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
+    return points, membership(points, errors.reshape(points.shape), draws)
 
 
 def known_rows(spec: StudySpec, trials: Sequence[Trial], deviation: float | None) -> list[Row]:
@@ -177,9 +196,36 @@ def shippable(rows: Sequence[Row]) -> list[Row]:
     return final or list(rows)
 
 
+def _keeps(trial: Trial, spec: StudySpec) -> bool:
+    """Whether the file that ships keeps the constraints that name the device of the front."""
+    limits = [c for c in spec.constraints if c.device == spec.device]
+    excesses = [violation(trial, c, spec, ("trained", "untrained")) for c in limits]
+    return all(e is None or e <= 0 for e in excesses)
+
+
+def violation(
+    trial: Trial, limit: Constraint, spec: StudySpec, forms: Sequence[str] = ("untrained",)
+) -> float | None:
+    """Relative excess over a constraint on a cost or a latency, above 0 where it is broken.
+
+    None where the value is not known. A prediction breaks a limit only with its whole interval.
+    """
+    if limit.name not in TIMED:
+        value = trial.costs.get(limit.name)
+        return None if value is None else limit.violation(value)
+    found = timing_of(trial, limit.device or spec.device, forms)
+    if found is None:
+        return None
+    value = found.record.get(f"{limit.quantile}_ms", found.value)
+    if found.source == "predicted":
+        value = found.low
+    return limit.violation(value if limit.name == "latency_ms" else 1000.0 / value)
+
+
 def _bases(row: Row) -> set[str]:
     """How the row's latencies came about; without any, nothing waits to be timed."""
-    return {m.basis for n, m in row[1].items() if n in TIMED} or {"trained file"}
+    timed = {m.basis for n, m in row[1].items() if n.partition("@")[0] in TIMED}
+    return timed or {"trained file"}
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:

@@ -11,6 +11,23 @@ from nas.core.measurement import Measurement
 from nas.core.trial import Event, Rung, Trained, Trial, measurement_name
 
 
+def after(event: Event, trials: Mapping[int, Trial], first: Mapping[str, int]) -> Trial:
+    """The event's trial after it.
+
+    Args:
+        event: what happened.
+        trials: all trials before it, by number.
+        first: key of each network -> the trial that proposed it first.
+    """
+    if event.kind == "proposed":
+        return proposed(event)
+    trial = trials[event.trial]
+    if event.kind == "reported":
+        return reported(trial, event.payload)
+    trial = told(trial, event.payload)
+    return twin(trial, trials[first[trial.key]]) if trial.reused else trial
+
+
 def proposed(event: Event) -> Trial:
     """The trial that a proposal opens."""
     payload = event.payload
@@ -20,6 +37,8 @@ def proposed(event: Event) -> Trial:
 
 def reported(trial: Trial, payload: Mapping[str, Any]) -> Trial:
     """The trial after a report."""
+    if payload["job"] == "retarget":
+        return _retargeted(trial, payload)
     if "error" in payload:
         return replace(trial, attempts=trial.attempts + 1, error=payload["error"])
     if payload["job"] == "build":
@@ -31,12 +50,25 @@ def reported(trial: Trial, payload: Mapping[str, Any]) -> Trial:
             uncounted=tuple(payload.get("uncounted", ())),
         )
     if payload["job"] == "measure":
-        found = Measurement.from_json(payload["measurement"])
-        name = measurement_name(
-            found.objective, payload["device"], payload["workload"], payload["form"]
-        )
-        return replace(trial, measurements={**trial.measurements, name: found})
+        return _measured(trial, payload)
     return _reported_training(trial, payload)
+
+
+def _measured(trial: Trial, payload: Mapping[str, Any]) -> Trial:
+    """The trial with a number, unless that is predicted and its measurement is there already."""
+    found = Measurement.from_json(payload["measurement"])
+    name = measurement_name(
+        found.objective, payload["device"], payload["workload"], payload["form"]
+    )
+    known = trial.measurements.get(name)
+    if known is not None and (known.source, found.source) == ("measured", "predicted"):
+        return trial
+    return replace(trial, measurements={**trial.measurements, name: found})
+
+
+def _retargeted(trial: Trial, payload: Mapping[str, Any]) -> Trial:
+    """What fails on another device says nothing against a trial of the search."""
+    return trial if "error" in payload else _measured(trial, payload)
 
 
 def _reported_training(trial: Trial, payload: Mapping[str, Any]) -> Trial:

@@ -13,6 +13,7 @@ from nas.core.task import Goal, TaskSpec
 
 Needs = Literal["choices", "module", "file", "measure", "trained"]
 STATIC: tuple[Needs, ...] = ("choices", "module", "file")
+TIMED = ("latency_ms", "throughput_ips")  # what a timing says
 
 
 @dataclass(frozen=True)

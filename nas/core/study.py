@@ -10,7 +10,7 @@ from typing import Any
 from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
-from nas.core.objective import Constraint, Objective
+from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.task import TaskSpec
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
@@ -72,9 +72,16 @@ class StudySpec:
 
     @property
     def measures(self) -> bool:
-        """Whether candidates must be timed on the device."""
-        named = {o.name for o in self.objectives} | {c.name for c in self.constraints}
-        return bool(named & {"latency_ms", "throughput_ips"})
+        """Whether candidates must be timed."""
+        return bool(self.devices)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where candidates are timed: the study's device, then those that constraints name."""
+        timed = [c for c in self.constraints if c.name in TIMED]
+        own = any(o.name in TIMED for o in self.objectives)
+        named = [self.device] if own else []
+        return tuple(dict.fromkeys(named + [c.device or self.device for c in timed]))
 
     @property
     def trains(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -21,9 +21,9 @@ class Event:
     `payload` is JSON:
 
     - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
-    - `reported`: `job` (build, measure or train) and what it brought: `build`, `file`, `costs`;
-      `form`, `device`, `workload`, `measurement`; `repeat`, `rung`, `values`, `decision`; or
-      `error`;
+    - `reported`: `job` (build, measure, train or retarget) and what it brought: `build`, `file`,
+      `costs`; `form`, `device`, `workload`, `measurement`, of a retarget also `processes` and
+      `bench`; `repeat`, `rung`, `values`, `decision`; or `error`;
     - `told`: `state`, `values` (objective -> number), `violations` (constraint -> relative excess,
       above 0 where broken), `error`.
     """
@@ -150,6 +150,12 @@ class Timing:
 def measurement_name(objective: str, device: str, workload: str, form: str) -> str:
     """The name a trial keeps a measurement under: `latency_ms@cpu:b1/untrained`."""
     return f"{objective}@{device}:{workload}/{form}"
+
+
+def devices_of(trials: Iterable[Trial]) -> list[str]:
+    """The devices that any of the trials has numbers for, in the order of the alphabet."""
+    names = {name for trial in trials for name in trial.measurements}
+    return sorted({name.partition("@")[2].rpartition(":")[0] for name in names})
 
 
 class History:
