@@ -8,10 +8,12 @@ import os
 import platform
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from . import VERSION
+from . import VERSION, energy, layers, memory
 from .engines import versions
 from .host import restrain, state
 from .passes import run_passes, warmed
@@ -23,7 +25,7 @@ def main() -> None:
     """Reads the job, measures, writes the lines."""
     job = json.loads(sys.stdin.read())
     rules = job["protocol"]
-    restrain(job["seconds"], job.get("memory"))
+    restrain(job["seconds"], job.get("memory_share"))
     watch = Watch(rules["call_cap_s"])
     watch.start()
     gc.disable()
@@ -36,6 +38,12 @@ def main() -> None:
         affinity=sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
         state=state(),
     )
+    ended = MODES[job.get("mode", "time")](job, watch)
+    say("end", state=state(), **ended)
+
+
+def timed(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
+    """Says the samples of every network, timed together."""
     reference = Reference()
     for _ in range(100):
         reference.run()
@@ -55,10 +63,17 @@ def main() -> None:
             refs=[round(v, 1) for v in n.refs],
             passes=n.passes,
         )
-    say(
-        "end",
-        state=state(),
-        reference=[round(v, 1) for v in reference.series],
-        warm_s=round(ready - start, 3),
-        pass_s=round(time.perf_counter() - ready, 3),
-    )
+    return {
+        "reference": [round(v, 1) for v in reference.series],
+        "warm_s": round(ready - start, 3),
+        "pass_s": round(time.perf_counter() - ready, 3),
+    }
+
+
+# What the process does with the files; all but the first take one file.
+MODES: dict[str, Callable[[dict[str, Any], Watch], dict[str, Any]]] = {
+    "time": timed,
+    "memory": memory.measure,
+    "energy": energy.measure,
+    "layers": layers.measure,
+}
