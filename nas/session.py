@@ -36,6 +36,10 @@ class Snapshot:
     jobs: Sequence[str] = field(default_factory=tuple)
 
     @property
+    def keep_front(self) -> None:
+        """Stores the front of what is recorded."""
+        self._store.save_front(self.spec.name, self._epoch, self.front())
+
     def front(self) -> Front:
         """The front so far, worked out when asked for."""
         return front_of(self.spec, self.trials)
@@ -51,7 +55,7 @@ class Session:
         search: takes the decisions.
         store: keeps them, for the writer of this `epoch`.
         artifacts: where the files that evaluations name lie.
-        bench: where latencies are measured, or None where none are.
+        benches: where latencies are measured, by device; not those that are predicted.
         watch: called after every change.
     """
 
@@ -61,7 +65,7 @@ class Session:
         store: Store,
         epoch: int,
         artifacts: Artifacts,
-        bench: Bench | None = None,
+        benches: Mapping[str, Bench] | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.search = search
@@ -69,7 +73,7 @@ class Session:
         self._store = store
         self._epoch = epoch
         self._artifacts = artifacts
-        self._bench = bench
+        self._benches = benches or {}
         self.watch = watch
         self._jobs: dict[str, str] = {}
 
@@ -81,7 +85,7 @@ class Session:
             if isinstance(job, Wait):
                 return job
             if isinstance(job, Done):
-                self._store.save_front(self.spec.name, self._epoch, self.front())
+                self.keep_front()
                 return job
             if self.spec.fresh or not self._reuse(job):
                 self._jobs[_name(job)] = _name(job)
@@ -178,7 +182,7 @@ class Session:
 
     def _reuse_timings(self, job: Measure) -> bool:
         """Answers the whole batch or none of it: what is compared is measured together."""
-        bench = self._bench
+        bench = self._benches.get(job.device)
         if bench is None:
             return False
         found = [
@@ -208,7 +212,7 @@ class Session:
         )  # fmt: skip
 
     def _timings(self, job: Measure, outcome: Outcome) -> list[Timing]:
-        bench, timings = self._bench, []
+        bench, timings = self._benches.get(job.device), []
         for trial, build in zip(job.trials, job.builds, strict=True):
             value = outcome.values.get("measurements", {}).get(str(trial), {"error": ""})
             if bench is not None and "error" not in value:

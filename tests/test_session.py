@@ -56,7 +56,7 @@ def run(url: str, spec: StudySpec, artifacts: Artifacts, perform: ToyPerform, **
         try:
             history = store.events(spec.name)
             search = Search(spec, toy_space(), Sampling(spec.seed), history)
-            session = Session(search, store, epoch, artifacts, BENCH, **given)
+            session = Session(search, store, epoch, artifacts, {"cpu": BENCH}, **given)
             Inline(perform).run(session)
         finally:
             store.release(spec.name, epoch)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load
 from nas.core.errors import NasError, unknown
 from nas.core.fidelity import Fidelity
 from nas.core.front import Front, front_of
-from nas.core.objective import Constraint, Objective, known_objectives, resolve
+from nas.core.objective import TIMED, Constraint, Objective, known_objectives, resolve
 from nas.core.promotion import RULES
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
@@ -103,7 +103,11 @@ def search(
         try:
             if spec != store.spec(spec.name):
                 store.revise(spec, epoch)
-            return _run(store, spec, epoch, artifacts_of(url), runner, workers, watch)
+            artifacts, crew = artifacts_of(url), workers or len(os.sched_getaffinity(0))
+            width = crew + 2 if runner == "processes" else 1
+            session = _session(store, spec, epoch, artifacts, width)
+            session.watch = _observer(session, watch)
+            return _run(session, _runner(runner, crew, spec, artifacts))
         finally:
             store.release(spec.name, epoch)
 
@@ -131,13 +135,14 @@ def plan(
     resolve([o.name for o in chosen], {**known, **{o.name: o for o in chosen}})
     for preset in presets:
         found_space.at(described).preset(preset)
+    limits = tuple(_constraint(c, chosen, known, found_device) for c in constraints)
     return StudySpec(
         name=study or f"{space}-{_short(data)}-{device}",
         space=space,
         task=described,
         device=device,
         objectives=chosen,
-        constraints=tuple(_constraint(c, chosen, known, found_device) for c in constraints),
+        constraints=limits,
         strategy=strategy,
         promotion=promotion,
         trials=trials or TRIALS,
@@ -147,7 +152,7 @@ def plan(
         seed=seed,
         presets=tuple(presets),
         fresh=fresh,
-        files=_files(space, device, objectives),
+        files=_files(space, {device, *(c.device for c in limits if c.device)}, objectives),
     )
 
 
@@ -161,31 +166,33 @@ def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
     return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
 
 
-def _run(
-    store: Store, spec: StudySpec, epoch: int, artifacts: Artifacts, runner: str,
-    workers: int | None, watch: Watcher | None,
-) -> Front:  # fmt: skip
+def _session(
+    store: Store, spec: StudySpec, epoch: int, artifacts: Artifacts, width: int
+) -> Session:
+    """The search of a claimed study from where its history ends, `width` trials at once."""
     from nas.training.tasks import prepare
 
     prepare(spec.task.source)
     space = load_space(spec.space).at(spec.task)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
-    crew = workers or len(os.sched_getaffinity(0))
-    width = crew + 2 if runner == "processes" else 1
     search = Search(spec, space, strategy, store.events(spec.name), width=width)
-    session = Session(search, store, epoch, artifacts, bench(spec))
-    session.watch = _observer(session, spec, watch)
+    found = {name: bench(load(find(DEVICES, name))) for name in spec.devices}
+    benches = {name: where for name, where in found.items() if where is not None}
+    return Session(search, store, epoch, artifacts, benches)
+
+
+def _run(session: Session, runner: Any) -> Front:
     try:
-        _runner(runner, crew, spec, artifacts).run(session)
+        runner.run(session)
     except BaseException:  # whatever ends it early, the front of what is recorded is kept
-        store.save_front(spec.name, epoch, session.front())
+        session.keep_front()
         raise
     return session.front()
 
 
-def _observer(session: Session, spec: StudySpec, watch: Watcher | None) -> Any:
+def _observer(session: Session, watch: Watcher | None) -> Any:
     """Passes changes on, and closes the search when its hours are over."""
-    started = time.monotonic()
+    started, spec = time.monotonic(), session.spec
 
     def changed(snapshot: Snapshot) -> None:
         if spec.hours is not None and time.monotonic() - started > 3600 * spec.hours:
@@ -215,10 +222,9 @@ def _runner(name: str, workers: int, spec: StudySpec, artifacts: Artifacts) -> A
     return Inline(lambda job, report: perform(place, job, report))
 
 
-def bench(spec: StudySpec) -> Bench | None:
-    """Where the study's latencies are measured, or None where none are."""
-    device = load(find(DEVICES, spec.device))
-    if not spec.measures or not attached(device):
+def bench(device: Device) -> Bench | None:
+    """Where latencies of a device are measured, or None where they are predicted."""
+    if not attached(device):
         return None
     from nas.hardware.protocol import Protocol
     from nas.hardware.timing import runtime_version
@@ -269,16 +275,18 @@ def _constraint(
     if constraint.name not in names:
         raise unknown("objective", constraint.name, names)
     if constraint.device not in (None, device.name):
-        raise NasError(
-            f"constraint {text!r} is on another device than the search's, {device.name!r}",
-            f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
-        )
+        find(DEVICES, constraint.device or "")
+        if constraint.name not in TIMED:
+            raise NasError(
+                f"constraint {text!r}: {constraint.name} is the same on every device",
+                f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
+            )
     if constraint.batch not in (None, "1") or constraint.resolution is not None:
         raise NasError(
             f"constraint {text!r} is on a workload that the search does not measure",
             "a search measures batch 1 at the task's own resolution; leave :b and :r out",
         )
-    if constraint.quantile and constraint.name not in ("latency_ms", "throughput_ips"):
+    if constraint.quantile and constraint.name not in TIMED:
         raise NasError(
             f"constraint {text!r}: {constraint.name} has no quantiles",
             f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
@@ -286,9 +294,9 @@ def _constraint(
     return constraint
 
 
-def _files(space: str, device: str, objectives: Sequence[str]) -> dict[str, str]:
+def _files(space: str, devices: Set[str], objectives: Sequence[str]) -> dict[str, str]:
     """sha256 of every file the study rests on."""
-    paths = [find(SPACES, space), find(DEVICES, device)]
+    paths = [find(SPACES, space), *(find(DEVICES, d) for d in sorted(devices))]
     paths += [find(SPACES, o.partition(":")[0]) for o in objectives if ":" in o]
     return {f"{p.parent.name}/{p.name}": file_digest(p) for p in paths}
 
