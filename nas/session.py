@@ -36,10 +36,6 @@ class Snapshot:
     jobs: Sequence[str] = field(default_factory=tuple)
 
     @property
-    def keep_front(self) -> None:
-        """Stores the front of what is recorded."""
-        self._store.save_front(self.spec.name, self._epoch, self.front())
-
     def front(self) -> Front:
         """The front so far, worked out when asked for."""
         return front_of(self.spec, self.trials)
@@ -124,6 +120,10 @@ class Session:
     def close(self) -> None:
         """Lets no further trial begin; those under way are finished."""
         self.search.closing = True
+
+    def keep_front(self) -> None:
+        """Stores the front of what is recorded."""
+        self._store.save_front(self.spec.name, self._epoch, self.front())
 
     def front(self) -> Front:
         """The front of what is recorded."""
