@@ -1,0 +1,71 @@
+"""What a measurement on this host depends on, and stays as it is while one runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+
+@functools.cache
+def processor() -> str:
+    """What this host's processor, or its board, calls itself."""
+    for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
+        text = _read(path)
+        if path.endswith("model") and text:
+            return text.strip("\0\n ")
+        for line in text.splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def accelerators() -> tuple[tuple[str, str], ...]:
+    """Name and driver version of every NVIDIA device that the driver shows, in its order.
+
+    Asked of `nvidia-smi`, so that no GPU library is loaded and no context made.
+    """
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    rows = [line.rpartition(",") for line in found.stdout.splitlines() if found.returncode == 0]
+    return tuple((name.strip(), driver.strip()) for name, comma, driver in rows if comma)
+
+
+def memory_bytes() -> int:
+    """The machine's memory, 0 where the system does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError):
+        return 0
+
+
+def fingerprint() -> dict[str, Any]:
+    """Processor, memory, accelerators with their driver, system: plain data."""
+    gpus = accelerators()
+    return {
+        "processor": processor(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count() or 1,
+        "memory_gb": round(memory_bytes() / 2**30),
+        "accelerators": [name for name, _ in gpus],
+        "driver": gpus[0][1] if gpus else None,
+        "system": f"{platform.system()} {platform.release()}",
+    }
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""
