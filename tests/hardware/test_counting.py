@@ -175,6 +175,22 @@ def test_an_autograd_function_is_reported():
     assert count(Call(lambda x, _: Twice.apply(x)), (4,)).uncounted == {"prim::PythonOp.Twice": 1}
 
 
+def test_a_custom_operator_is_reported_by_its_name():
+    @torch.library.custom_op("nas_test::mix", mutates_args=())
+    def mix(x: torch.Tensor) -> torch.Tensor:
+        return x.roll(1, -1) * 2
+
+    mix.register_fake(torch.empty_like)
+    counts = count(Call(lambda x, _: mix(x)), (4, 8))
+    assert counts.uncounted == {"nas_test::mix": 1}
+    assert counts.macs == 0
+
+
+def test_elementwise_products_are_no_macs_but_are_seen():
+    counts = count(Call(lambda x, w: x * torch.sigmoid(x * w), 8), (4, 8))
+    assert (counts.macs, counts.vector_elements, counts.uncounted) == (0, 3 * 32, {})
+
+
 def test_shared_weights_count_once_and_their_use_each_time():
     layer = nn.Linear(8, 8)
     counts = count(nn.Sequential(layer, layer), (8,))

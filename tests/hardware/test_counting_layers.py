@@ -1,0 +1,218 @@
+"""Every layer of `nas.networks` against a count by hand, and against torch's own counter.
+
+A new layer class without a row here fails: its formula is to be written first.
+"""
+
+import importlib
+import inspect
+import pkgutil
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+import nas.networks
+from nas.hardware.counting import count
+from nas.hardware.meta import on_meta
+from nas.networks.convnext import ConvNeXtBlock
+from nas.networks.depthwise import Depthwise
+from nas.networks.dilated import DilatedMixer
+from nas.networks.gates import ResponseNorm, SqueezeExcite
+from nas.networks.inception import InceptionMixer
+from nas.networks.merge import Parallel
+from nas.networks.norms import ChannelNorm
+from nas.networks.partial import Partial
+from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
+from nas.networks.plan import Network, Stage
+from nas.networks.pooling import SpatialMean
+from nas.networks.replknet import RepLKNetBlock
+from nas.networks.residual import DropPath, LayerScale
+from nas.networks.skeleton import LargeKernelNet, StageLayers
+from nas.networks.smallkernel import NormedMixer, SmallKernelMixer
+from nas.networks.sparse import FixedMask
+from nas.networks.stripe import StripeMixer
+from nas.networks.unireplknet import UniRepLKNetBlock
+
+
+class Cost(tuple):
+    """Parameters, MACs, activations."""
+
+    def __add__(self, other):
+        return Cost(a + b for a, b in zip(self, other, strict=True))
+
+    def __radd__(self, _):
+        return self
+
+    def __mul__(self, times):
+        return Cost(times * a for a in self)
+
+
+def conv(pixels, inputs, outputs, taps=1, bias=True):
+    """A convolution: every output number is `inputs * taps` multiplications."""
+    weights = outputs * inputs * taps
+    return Cost((weights + bias * outputs, pixels * weights, pixels * outputs))
+
+
+def depthwise(pixels, channels, taps, bias=True):
+    """Every output number is `taps` multiplications, whatever the other channels."""
+    return conv(pixels, 1, channels, taps, bias)
+
+
+def vector(numbers):
+    """Parameters that multiply or add element by element: no MACs."""
+    return Cost((numbers, 0, 0))
+
+
+def linear(inputs, outputs):
+    """One row of numbers; its outputs are no activations of convolutions."""
+    return Cost((inputs * outputs + outputs, inputs * outputs, 0))
+
+
+C, H, W = 12, 6, 5
+P = H * W
+norm = vector(2 * C)
+STAGE = Stage(depth=1, width=C, mixer="depthwise", kernel=7)
+NET = Network(channels=3, outputs=10, stages=(STAGE,) * 4)
+GATED = replace(STAGE, gate="se+grn", ratio=0.25, expansion=2.0, norm="batch")
+SE = conv(1, C, 3) + conv(1, 3, C)
+WIDE = replace(STAGE, mixer="smallkernel", kernel=9, small=3, widening=1.5)
+PELK = replace(STAGE, mixer="peripheral", kernel=13, core=2, positional=True, depth=2)
+TINY = tuple(
+    replace(STAGE, depth=depth, width=width) for depth, width in ((1, 8), (2, 12), (1, 16), (1, 24))
+)
+
+
+def tail(hidden):
+    """The pointwise half of a ConvNeXt block."""
+    return conv(P, C, hidden) + conv(P, hidden, C)
+
+
+def block(pixels, width):
+    """A ConvNeXt block with 7x7 depthwise, layer norm and layer scale."""
+    return (
+        depthwise(pixels, width, 49) + vector(2 * width) + conv(pixels, width, 4 * width)
+        + conv(pixels, 4 * width, width) + vector(width)
+    )  # fmt: skip
+
+
+# Layer -> (the module, the shape of its input, what it costs by hand).
+BY_HAND = {
+    Depthwise: (Depthwise(C, (3, 31)), (C, H, W), depthwise(P, C, 93)),
+    SqueezeExcite: (SqueezeExcite(C, 0.25), (C, H, W), SE),
+    ResponseNorm: (ResponseNorm(C), (C, H, W), vector(2 * C)),
+    ChannelNorm: (ChannelNorm(C), (C, H, W), norm),
+    LayerScale: (LayerScale(C), (C, H, W), vector(C)),
+    DropPath: (DropPath(0.5), (C, H, W), vector(0)),
+    SpatialMean: (SpatialMean(), (C, H, W), vector(0)),
+    FixedMask: (FixedMask(torch.ones(C, 8), 0.5), (C, 8), vector(0)),
+    # a third of each third of the channels: 3x3, 1x11, 11x1; the rest passes
+    InceptionMixer: (
+        InceptionMixer(C, 11, 0.25), (C, H, W),
+        depthwise(P, 3, 9) + depthwise(P, 3, 11) * 2,
+    ),
+    Partial: (Partial(C, 5, Depthwise(5, 7)), (C, H, W), depthwise(P, 5, 49)),
+    StripeMixer: (
+        StripeMixer(C, 31), (C, H, W),
+        depthwise(P, C, 5 * 31, False) * 2 + depthwise(P, C, 25, False) + norm * 3,
+    ),
+    DilatedMixer: (
+        DilatedMixer(C, 9), (C, H, W),
+        sum(depthwise(P, C, k * k, False) + norm for k in (9, 5, 5, 3, 3)),
+    ),
+    SmallKernelMixer: (
+        SmallKernelMixer(C, 13, 5), (C, H, W),
+        depthwise(P, C, 169, False) + depthwise(P, C, 25, False) + norm * 2,
+    ),
+    NormedMixer: (NormedMixer(Depthwise(C, 3), C), (C, H, W), depthwise(P, C, 9) + norm),
+    # few weights, which are expanded to 13x13 taps before they are multiplied
+    PeripheralMixer: (
+        PeripheralMixer(C, 13, 2), (C, H, W),
+        Cost((C * len(set(cells(13, 2))) ** 2, P * C * 169, P * C)),
+    ),
+    Parallel: (
+        Parallel([nn.Conv2d(C, C, (7, 3), padding=(3, 1), groups=C),
+                  nn.Conv2d(C, C, 3, padding=1, groups=C, bias=False)]), (C, H, W),
+        depthwise(P, C, 21) + depthwise(P, C, 9, False),
+    ),
+    ConvNeXtBlock: (
+        ConvNeXtBlock(NET, GATED, 0, 0.1), (C, H, W),
+        depthwise(P, C, 49) + norm + SE + tail(2 * C) + vector(4 * C) + vector(C),
+    ),
+    # no biases before its two batch norms; dilated branches 5x5, 3x3, 3x3 beside 7x7
+    UniRepLKNetBlock: (
+        UniRepLKNetBlock(NET, replace(STAGE, mixer="dilated"), 0, 0.0), (C, H, W),
+        sum(depthwise(P, C, k * k, False) + norm for k in (7, 5, 3, 3)) + norm
+        + conv(P, C, 4 * C) + conv(P, 4 * C, C, bias=False) + norm + vector(C),
+    ),
+    RepLKNetBlock: (
+        RepLKNetBlock(NET, WIDE, 0, 0.0), (C, H, W),
+        norm + conv(P, C, 18, bias=False) + vector(36)
+        + depthwise(P, 18, 81, False) + depthwise(P, 18, 9, False) + vector(2 * 36)
+        + conv(P, 18, C, bias=False) + norm
+        + norm + conv(P, C, 48, bias=False) + vector(96) + conv(P, 48, C, bias=False) + norm,
+    ),
+    # a table of 13x13 offsets a channel, shared by two blocks of 9x9 cells
+    StageLayers: (
+        StageLayers(NET, PELK, nn.Identity(), [0.0, 0.0]), (C, H, W),
+        vector(C * 169) + (Cost((C * 81, P * C * 169, P * C)) + norm + tail(4 * C) + vector(C)) * 2,
+    ),
+    LargeKernelNet: (
+        LargeKernelNet(Network(3, 10, TINY)), (3, 64, 64),
+        conv(256, 3, 8, 16) + vector(16)
+        + block(256, 8)
+        + vector(16) + conv(64, 8, 12, 4) + block(64, 12) * 2
+        + vector(24) + conv(16, 12, 16, 4) + block(16, 16)
+        + vector(32) + conv(4, 16, 24, 4) + block(4, 24)
+        + vector(48) + linear(24, 10),
+    ),
+}  # fmt: skip
+# Holds parameters for others and computes nothing; counted with the stage that owns it.
+WITHOUT_FORWARD = {PositionalTable}
+
+
+def layers():
+    """Every public layer class that a file of `nas.networks` defines."""
+    for found in pkgutil.iter_modules(nas.networks.__path__, "nas.networks."):
+        module = importlib.import_module(found.name)
+        for name, thing in inspect.getmembers(module, inspect.isclass):
+            own = thing.__module__ == module.__name__ and not name.startswith("_")
+            if own and issubclass(thing, nn.Module):
+                yield thing
+
+
+def test_every_layer_has_a_count_by_hand():
+    missing = set(layers()) - set(BY_HAND) - WITHOUT_FORWARD
+    assert not missing, f"write what these cost by hand: {sorted(c.__name__ for c in missing)}"
+    assert not any("forward" in vars(layer) for layer in WITHOUT_FORWARD)
+
+
+@pytest.mark.parametrize("layer", BY_HAND, ids=lambda layer: layer.__name__)
+def test_equal_to_the_count_by_hand(layer):
+    module, shape, by_hand = BY_HAND[layer]
+    assert type(module) is layer
+    counts = count(module, shape)
+    assert Cost((counts.params, counts.macs, counts.activations)) == by_hand
+    assert counts.uncounted == {}
+
+
+@pytest.mark.parametrize("layer", BY_HAND, ids=lambda layer: layer.__name__)
+def test_equal_to_torchs_counter(layer):
+    module, shape, (_, macs, _) = BY_HAND[layer]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        on_meta(module)(torch.empty(1, *shape, device="meta"))
+    assert counter.get_total_flops() == 2 * macs
+
+
+@pytest.mark.parametrize("layer", BY_HAND, ids=lambda layer: layer.__name__)
+def test_the_breakdown_of_each_adds_up(layer):
+    module, shape, by_hand = BY_HAND[layer]
+    rows = count(module, shape).by_module
+    keys = ("params", "macs", "activations")
+    assert Cost(rows[""][key] for key in keys) == by_hand
+    for name, row in rows.items():
+        depth = name.count(".") + bool(name)
+        inside = [r for n, r in rows.items()
+                  if n and n != name and n.count(".") == depth and n.startswith(name)]  # fmt: skip
+        assert all(sum(r[key] for r in inside) <= row[key] for key in keys)
