@@ -36,7 +36,9 @@ class StudySpec:
         seed: everything random comes from it.
         presets: names of presets tried before the strategy is asked.
         network: `PKG.MOD:FN` of the user's own module, or None; it becomes trial 0.
+        proxies: whether zero-cost proxies are computed of every network that is built.
         files: sha256 of each space, device and objective file used, by name.
+        runtime: what runs the files on `device`, `NAME[:OPTION+OPTION]`; its profile's where None.
     """
 
     name: str
@@ -57,7 +59,9 @@ class StudySpec:
     network: str | None = None
     weights: str | None = None
     fresh: bool = False
+    proxies: bool = True
     files: Mapping[str, str] = field(default_factory=dict)
+    runtime: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -82,6 +86,10 @@ class StudySpec:
         own = any(o.name in TIMED for o in self.objectives)
         named = [self.device] if own else []
         return tuple(dict.fromkeys(named + [c.device or self.device for c in timed]))
+
+    def runtime_on(self, device: str) -> str | None:
+        """The runtime that the study names for a device; other devices keep their own."""
+        return self.runtime if device == self.device else None
 
     @property
     def trains(self) -> bool:

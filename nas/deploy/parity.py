@@ -14,11 +14,13 @@ from torch import nn
 
 from nas.core.errors import NasError
 from nas.core.task import Task
-from nas.hardware.runtimes.onnxruntime import outputs
+from nas.hardware.runtimes import Opened, Runtime, opened
 
 # Largest difference allowed, relative to the largest output: sums of thousands of products in
 # another order differ by some hundred units in the last place of the type.
-THRESHOLDS: Mapping[str, float] = {"float32": 1e-3, "float16": 2e-2, "int8": 1e-1}
+THRESHOLDS: Mapping[str, float] = {
+    "float32": 1e-3, "tf32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2, "int8": 1e-1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,9 @@ def check(
     file: Path,
     inputs: NDArray[np.float32] | torch.Tensor | Task,
     precision: str = "float32",
+    run: Opened | None = None,
 ) -> Parity:
-    """Compares an exported file under onnxruntime with its module, in evaluation.
+    """Compares an exported file with its module, in evaluation: `run`, or under onnxruntime.
 
     `inputs` is `(N, *input)`, or a task, of which the first 256 validation examples are taken.
     """
@@ -62,7 +65,8 @@ def check(
     examples = np.ascontiguousarray(taken, np.float32)
     with torch.no_grad():
         expected = module(torch.from_numpy(examples)).double().numpy()
-    found = np.asarray(outputs(file, examples), np.float64)
+    run = run or opened(file, Runtime("onnxruntime"))
+    found = np.asarray(run(examples), np.float64)
     return compare(expected, found, THRESHOLDS[precision])
 
 

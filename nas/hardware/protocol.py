@@ -60,20 +60,23 @@ class Protocol:
         return f"{agent.VERSION}-{digest(dataclasses.asdict(self))[:8]}"
 
 
-CONDITIONS = ("protocol", "device", "host", "workload", "threads")
+CONDITIONS = ("protocol", "device", "host", "workload", "threads", "runtime", "options")
+# What was true before records said so.
+ONCE: dict[str, Any] = {"runtime": "onnxruntime", "options": []}
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05) -> list[str]:
     """What forbids comparing two records of latency; empty where they may be compared.
 
     Two numbers are comparable when protocol, device profile, host, workload, threads, runtime with
-    its version and governor agree, and no anchor differs by more than `drift`: anchors are the same
-    networks everywhere, so what moves them would move the candidates. A number without converged
-    samples is comparable, its interval says how little it is worth.
+    its options and versions, and governor agree, and no anchor differs by more than `drift`:
+    anchors are the same networks everywhere, so what moves them would move the candidates. A number
+    without converged samples is comparable, its interval says how little it is worth.
 
     >>> differences({"device": "cpu"}, {"device": "a100"})
     ["device: 'cpu' and 'a100'"]
     """
+    a, b = ONCE | dict(a), ONCE | dict(b)
     found = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in CONDITIONS if a.get(k) != b.get(k)]
     sessions = [record["sessions"][0] for record in (a, b) if record.get("sessions")]
     if len(sessions) < 2:

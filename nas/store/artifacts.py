@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nas.core.errors import NasError
 
-_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|onnx)")
+_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|onnx|pt2)")
 
 
 class Artifacts:

@@ -20,7 +20,7 @@ class Network:
         self.index = index
         self.watch = watch
         start = time.perf_counter()
-        with watch.over(index):
+        with watch.over(index, job.get("load_s")):
             self.engine = load(path, job)
         self.load_s = time.perf_counter() - start
         self.samples: list[float] = []

@@ -28,7 +28,7 @@ class Watch(threading.Thread):
     def __init__(self, cap: float) -> None:
         super().__init__(daemon=True)
         self.cap = cap
-        self.at: tuple[int, float] | None = None
+        self.at: tuple[int, float, float] | None = None
         self.parent = os.getppid()
 
     def run(self) -> None:
@@ -36,16 +36,16 @@ class Watch(threading.Thread):
         while True:
             time.sleep(0.25)
             at = self.at
-            if at is not None and time.monotonic() - at[1] > self.cap:
+            if at is not None and time.monotonic() - at[1] > at[2]:
                 say("hung", file=at[0], seconds=round(time.monotonic() - at[1], 1))
                 os._exit(3)
             if os.getppid() != self.parent:
                 os._exit(4)
 
     @contextlib.contextmanager
-    def over(self, index: int) -> Iterator[None]:
-        """Watches a piece of work on a file."""
-        self.at = (index, time.monotonic())
+    def over(self, index: int, cap: float | None = None) -> Iterator[None]:
+        """Watches a piece of work on a file, which may take `cap` seconds or as long as a call."""
+        self.at = (index, time.monotonic(), cap or self.cap)
         try:
             yield
         finally:

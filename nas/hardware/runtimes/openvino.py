@@ -1,0 +1,26 @@
+"""OpenVINO on the processor: outputs of an ONNX file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from nas.hardware.agent.engines.openvino import core, properties
+from nas.hardware.runtimes import Array, Runtime
+
+
+def opened(
+    path: Path, runtime: Runtime, kind: str, threads: int
+) -> tuple[Callable[[Array], Array], int | None]:
+    """What runs an ONNX file with one input, and the batch that the file is fixed at."""
+    device = core()
+    network = device.read_model(str(path))
+    (spec,) = network.inputs
+    compiled = device.compile_model(network, "CPU", properties(list(runtime.options), threads))
+    first = spec.partial_shape[0]
+
+    def run(rows: Array) -> Array:
+        found: Array = compiled([rows])[0]
+        return found.copy()
+
+    return run, first.get_length() if first.is_static else None
