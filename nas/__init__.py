@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from nas.core.architecture import Architecture
+from nas.core.axis import Axis
 from nas.core.decision import Choice, Integer, Real
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement
@@ -13,17 +14,18 @@ from nas.core.space import SearchSpace
 from nas.core.task import Task, TaskSpec
 
 if TYPE_CHECKING:
-    from nas.api import load, search
+    from nas.api import load, retarget, search
 
 __version__ = "0.1.0"
 __all__ = [
-    "Architecture", "Choice", "Constraint", "Integer", "Measurement", "NasError", "Objective",
-    "Real", "SearchSpace", "Task", "TaskSpec", "load", "objective", "search",
+    "Architecture", "Axis", "Choice", "Constraint", "Integer", "Measurement", "NasError",
+    "Objective", "Real", "SearchSpace", "Task", "TaskSpec", "load", "objective", "retarget",
+    "search",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "search"):
+    if name in ("load", "retarget", "search"):
         from nas import api
 
         return getattr(api, name)

@@ -7,7 +7,9 @@ registered: the file's name is the name.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -16,9 +18,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from nas.core.architecture import Choices
+from nas.core.axis import Axis, join
 from nas.core.errors import NasError, unknown
 from nas.core.objective import Objective
 from nas.core.space import SearchSpace
+from nas.core.task import Task, TaskSpec
 
 SPACES = ("search_spaces", ".py")
 DEVICES = ("hardware_profiles", ".toml")
@@ -60,24 +65,61 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def load_space(name: str) -> SearchSpace:
-    """The search space of that name.
+def load_space(name: str, network: str | None = None) -> SearchSpace:
+    """The search space of that name, `SPACE`, `SPACE+AXIS+AXIS`, or with a network `AXIS+AXIS`.
+
+    Args:
+        name: names of files in `search_spaces/`, joined by `+`; the axes transform what the space
+            builds.
+        network: `PKG.MOD:FN` of a function of the task that returns a module; it stands in for a
+            space, with no decisions of its own.
 
     Raises:
-        NasError: where no file has the name, or the file does not define a `space` of it.
+        NasError: where no file has a name, a file does not define a `space` or an `axis` of it, or
+            they cannot be joined.
     """
-    if "+" in name:
+    first, *rest = name.split("+")
+    if network is not None:
+        return join(of_network(network), [load_axis(n) for n in (first, *rest)])
+    found = _defined(first)
+    if isinstance(found, Axis):
         raise NasError(
-            f"spaces cannot be joined yet: {name!r}", f"type --space {name.partition('+')[0]}"
+            f"{first!r} is an axis: it transforms the networks of a space",
+            f"type --space largekernel+{name}, or bring a network: --network PKG.MOD:FN",
         )
+    return join(found, [load_axis(n) for n in rest])
+
+
+def load_axis(name: str) -> Axis:
+    """The axis of that name. Raises: NasError where no file has it or it is no axis."""
+    found = _defined(name)
+    if isinstance(found, SearchSpace):
+        raise NasError(
+            f"{name!r} is a space of networks, not an axis", "only one space can be named, first"
+        )
+    return found
+
+
+def of_network(text: str) -> SearchSpace:
+    """One network of the user's as a space without decisions, `PKG.MOD:FN` of the task."""
+
+    def build(choices: Choices, task: Task | TaskSpec) -> Any:
+        return import_object(text, "network")(task)
+
+    return SearchSpace(text, [], build)
+
+
+def _defined(name: str) -> SearchSpace | Axis:
+    """What the file of that name in `search_spaces/` defines."""
     path = find(SPACES, name)
-    space = getattr(_module(path), "space", None)
-    if not isinstance(space, SearchSpace) or space.name != name:
-        raise NasError(
-            f"{path} does not define the search space {name!r}",
-            f"it must say: space = SearchSpace({name!r}, decisions, build)",
-        )
-    return space
+    module = _module(path)
+    for found in (getattr(module, "space", None), getattr(module, "axis", None)):
+        if isinstance(found, SearchSpace | Axis) and found.name == name:
+            return found
+    raise NasError(
+        f"{path} does not define the search space {name!r}",
+        f"it must say: space = SearchSpace({name!r}, decisions, build)",
+    )
 
 
 def load_objective(text: str) -> tuple[Objective, Callable[[Any], float]]:
@@ -92,6 +134,58 @@ def load_objective(text: str) -> tuple[Objective, Callable[[Any], float]]:
         raise unknown(f"objective of {file!r}", name, marked)
     found: Objective = marked[name].objective
     return Objective(text, found.unit, found.goal, found.needs), marked[name]
+
+
+def import_object(text: str, what: str) -> Any:
+    """What `PKG.MOD:FN` names, looked for in the working folder first.
+
+    `what` is what it is for ("task", "network"), in the words of the error.
+    Raises: NasError where there is no such module or name, or where importing it fails.
+    """
+    path, colon, name = text.partition(":")
+    if not colon or not all(part.isidentifier() for part in [*path.split("."), name]):
+        raise NasError(
+            f"not the name of a {what}: {text!r}",
+            "write PKG.MODULE:FUNCTION, for example mine.nets:small",
+        )
+    module = _imported(path, text, what)
+    if not hasattr(module, name):
+        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+        raise NasError(
+            f"the module {path} has no {name!r} (from {text!r})",
+            unknown("function", name, names).hint,
+        )
+    found = getattr(module, name)
+    if not callable(found):
+        raise NasError(
+            f"{text} is {type(found).__name__}, not a function", f"name a {what}'s function"
+        )
+    return found
+
+
+def _imported(path: str, text: str, what: str) -> ModuleType:
+    folder = os.getcwd()
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        if error.name and (path == error.name or path.startswith(error.name + ".")):
+            near = [p.stem for p in Path(folder).glob("*.py")]
+            raise NasError(
+                f"no module {error.name!r} for the {what} {text!r}",
+                unknown("module", path.partition(".")[0], near).hint + f" (in {folder})",
+            ) from error
+        raise NasError(
+            f"the {what} {text!r} needs {error.name!r}, which is not installed",
+            f"type pip install {error.name}",
+        ) from error
+    except Exception as error:  # whatever the user's module raises is the user's mistake
+        raise NasError(
+            f"importing {path} for the {what} {text!r} fails: {type(error).__name__}: {error}",
+            f"type python -c 'import {path}' to see where",
+        ) from error
 
 
 def _module(path: Path) -> ModuleType:

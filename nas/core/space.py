@@ -30,6 +30,7 @@ class SearchSpace:
         build: `build(choices, task)` returns the `torch.nn.Module` that maps `task.input` to
             `task.outputs`; it imports torch itself, so that spaces can be listed without torch.
         presets: known networks as named points. A preset may use values that are never proposed.
+        transforms: what is done to a network once it is built (`nas.core.axis.join`).
 
     >>> from nas.core.decision import Choice, Integer
     >>> space = SearchSpace("toy", [Choice("kernel", [3, 7]), Integer("depth", 1, 4),
@@ -44,6 +45,9 @@ class SearchSpace:
     decisions: Decisions | Callable[[TaskSpec], Decisions]
     build: Callable[[Choices, Task | TaskSpec], Any]
     presets: Mapping[str, Choices] = field(default_factory=dict)
+    transforms: Callable[[Choices, Task | TaskSpec], Sequence[Any]] = field(
+        default=lambda choices, task: ()
+    )
 
     def at(self, task: TaskSpec) -> SearchSpace:
         """This space with its decisions worked out for a task."""
@@ -101,10 +105,14 @@ class SearchSpace:
         return Architecture(self.name, {d.name: choices[d.name] for d in self.active(choices)})
 
     def preset(self, name: str) -> Architecture:
-        """A published network by its name. Raises: NasError with the nearest names."""
+        """A published network by its name; what a preset does not name takes its first value.
+
+        Raises: NasError with the nearest names.
+        """
         if name not in self.presets:
             raise unknown(f"preset of {self.name!r}", name, self.presets)
-        return self.architecture(self.presets[name])
+        named = self.presets[name]
+        return self.architecture({**self.repair(named).choices, **named})
 
     def sample(self, rng: np.random.Generator) -> Architecture:
         """A random architecture: each decision drawn evenly from what may be proposed."""

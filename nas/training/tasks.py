@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import os
 import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
+from nas.catalog import import_object
 from nas.core.architecture import digest
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError
 from nas.core.task import Task, TaskSpec
 from nas.training import data
 from nas.training.recipe import Recipe, brief
@@ -87,55 +84,3 @@ def _own(source: str) -> Task:
     file = getattr(sys.modules[source.partition(":")[0]], "__file__", None)
     text = Path(file).read_bytes() if file else b""
     return replace(task, digest=digest([source, hashlib.sha256(text).hexdigest()]))
-
-
-def import_object(text: str, what: str) -> Any:
-    """What `PKG.MOD:FN` names, looked for in the working folder first.
-
-    `what` is what it is for ("task", "network"), in the words of the error.
-    Raises: NasError where there is no such module or name, or where importing it fails.
-    """
-    path, colon, name = text.partition(":")
-    if not colon or not all(part.isidentifier() for part in [*path.split("."), name]):
-        raise NasError(
-            f"not the name of a {what}: {text!r}",
-            "write PKG.MODULE:FUNCTION, for example mine.nets:small",
-        )
-    module = _module(path, text, what)
-    if not hasattr(module, name):
-        names = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
-        raise NasError(
-            f"the module {path} has no {name!r} (from {text!r})",
-            unknown("function", name, names).hint,
-        )
-    found = getattr(module, name)
-    if not callable(found):
-        raise NasError(
-            f"{text} is {type(found).__name__}, not a function", f"name a {what}'s function"
-        )
-    return found
-
-
-def _module(path: str, text: str, what: str) -> ModuleType:
-    folder = os.getcwd()
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(path)
-    except ModuleNotFoundError as error:
-        if error.name and (path == error.name or path.startswith(error.name + ".")):
-            near = [p.stem for p in Path(folder).glob("*.py")]
-            raise NasError(
-                f"no module {error.name!r} for the {what} {text!r}",
-                unknown("module", path.partition(".")[0], near).hint + f" (in {folder})",
-            ) from error
-        raise NasError(
-            f"the {what} {text!r} needs {error.name!r}, which is not installed",
-            f"type pip install {error.name}",
-        ) from error
-    except Exception as error:  # whatever the user's module raises is the user's mistake
-        raise NasError(
-            f"importing {path} for the {what} {text!r} fails: {type(error).__name__}: {error}",
-            f"type python -c 'import {path}' to see where",
-        ) from error

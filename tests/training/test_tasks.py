@@ -2,12 +2,12 @@ import sys
 
 import pytest
 
+from nas.catalog import import_object
 from nas.core.errors import NasError
 from nas.training.recipe import Recipe
 from nas.training.tasks import (
     brief_recipe,
     describe,
-    import_object,
     is_function,
     load_task,
     prepare,
