@@ -39,6 +39,7 @@ from nas.hardware.predict import predict
 from nas.hardware.runtimes.onnxruntime import outputs
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
+from nas.training.proxies import proxies
 from nas.training.recipe import Recipe
 from nas.training.scoring import score
 from nas.training.tasks import load_task
@@ -141,8 +142,17 @@ def build(place: Place, job: Build) -> Outcome:
             "file": place.artifacts.put(path),
             "costs": costs,
             "uncounted": sorted(counts.uncounted),
+            **_proxies(place, module),
         }
     )
+
+
+def _proxies(place: Place, module: nn.Module) -> dict[str, Any]:
+    """What untrained networks tell, where the study asks for it and trains."""
+    if not (place.spec.proxies and place.spec.trains):
+        return {}
+    found = proxies(module, place.task, place.spec.seed)
+    return {"proxies": found.values, "undefined": found.undefined}
 
 
 def time_files(place: Place, job: Measure) -> Outcome:

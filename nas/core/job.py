@@ -30,7 +30,8 @@ class Build:
     """Build a trial's candidate, count it, and export its untrained deployed form.
 
     Outcome values: `build` (digest of the exported graph), `file` (artifact), `costs` (objective ->
-    number), `uncounted` (operators no count covers).
+    number), `uncounted` (operators no count covers); where the study asks for them `proxies` (name
+    -> number) and `undefined` (name -> why it has none).
     """
 
     trial: int

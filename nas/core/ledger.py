@@ -47,6 +47,7 @@ def reported(trial: Trial, payload: Mapping[str, Any]) -> Trial:
             build=payload["build"],
             file=payload["file"],
             costs=payload["costs"],
+            proxies=payload.get("proxies", {}),
             uncounted=tuple(payload.get("uncounted", ())),
         )
     if payload["job"] == "measure":
@@ -109,6 +110,7 @@ def twin(trial: Trial, first: Trial) -> Trial:
         build=first.build,
         file=first.file,
         costs=first.costs,
+        proxies=first.proxies,
         uncounted=first.uncounted,
         measurements=first.measurements,
         rungs=first.rungs,

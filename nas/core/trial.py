@@ -22,8 +22,8 @@ class Event:
 
     - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
     - `reported`: `job` (build, measure, train or retarget) and what it brought: `build`, `file`,
-      `costs`; `form`, `device`, `workload`, `measurement`, of a retarget also `processes` and
-      `bench`; `repeat`, `rung`, `values`, `decision`; or `error`;
+      `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a retarget also
+      `processes` and `bench`; `repeat`, `rung`, `values`, `decision`; or `error`;
     - `told`: `state`, `values` (objective -> number), `violations` (constraint -> relative excess,
       above 0 where broken), `error`.
     """
@@ -95,6 +95,7 @@ class Trial:
     build: str | None = None
     file: str | None = None
     costs: Mapping[str, float] = field(default_factory=dict)
+    proxies: Mapping[str, float] = field(default_factory=dict)
     uncounted: tuple[str, ...] = ()
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     rungs: tuple[Rung, ...] = ()

@@ -31,6 +31,7 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
         "architecture": key,
         "notes": dict(trial.notes),
         "costs": dict(trial.costs),
+        "proxies": dict(trial.proxies),
         "measurements": {name: m.to_json() for name, m in trial.measurements.items()},
         "rungs": [vars(rung) for rung in trial.rungs],
         "trained": [vars(trained) for trained in trial.trained],
@@ -42,7 +43,7 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
 
 def trial_of(row: RowMapping) -> Trial:
     """The trial of a row of `trial` joined with its architecture."""
-    same = ("number", "origin", "notes", "state", "build", "file", "costs", "values",
+    same = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
             "violations", "attempts", "error", "reused")  # fmt: skip
     return Trial(
         **{name: row[name] for name in same},

@@ -21,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = 1  # the newest migration; a test holds the two together
+REVISION = 2  # the newest migration; a test holds the two together
 VERSION_TABLE = "nas_schema"
 
 
@@ -114,6 +114,7 @@ class Trial(Base):
     build: Mapped[str | None]
     file: Mapped[str | None]
     costs: Mapped[dict[str, Any]]
+    proxies: Mapped[dict[str, Any]]
     uncounted: Mapped[list[Any]]
     measurements: Mapped[dict[str, Any]]
     rungs: Mapped[list[Any]]
