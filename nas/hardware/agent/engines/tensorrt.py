@@ -2,7 +2,7 @@
 
 Engines are built where they run, by timing alternatives, so two builds may differ: every process
 builds its own, and the spread between processes contains that of the builds. Memory, stream and
-events are torch's.
+events are torch's. tensorrt is imported where it is used: this module can be read without it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import tensorrt
 import torch
 
 from ..inputs import INPUTS, random_input
@@ -24,6 +23,8 @@ class Tensorrt:
     """An engine with its input and outputs on the device."""
 
     def __init__(self, path: str, job: dict[str, Any]) -> None:
+        import tensorrt
+
         self.engine = built(path, job)
         self.context = self.engine.create_execution_context()
         self.inputs: list[Any] = []
@@ -56,6 +57,8 @@ class Tensorrt:
 
 def built(path: str, job: dict[str, Any]) -> Any:
     """The engine of an ONNX file, in the precision asked for, for batches of one to the job's."""
+    import tensorrt
+
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)
@@ -65,16 +68,18 @@ def built(path: str, job: dict[str, Any]) -> Any:
     rules = builder.create_builder_config()
     flags = tensorrt.BuilderFlag
     rules.clear_flag(flags.TF32)
-    for option, flag in (("tf32", flags.TF32), ("fp16", flags.FP16), ("bf16", flags.BF16)):
-        if option in job["options"]:
-            rules.set_flag(flag)
-    profile = builder.create_optimization_profile()
-    for place in range(network.num_inputs):
-        given = network.get_input(place)
-        if -1 in tuple(given.shape):
-            one, most = (_fixed(given.shape, b, job) for b in (1, job["batch"]))
-            profile.set_shape(given.name, one, most, most)
-    rules.add_optimization_profile(profile)
+    for option in (o for o in job["options"] if o != "graphs"):
+        flag = getattr(flags, option.upper(), None)
+        if flag is None:
+            raise ValueError(f"TensorRT {tensorrt.__version__} does not choose {option} by itself")
+        rules.set_flag(flag)
+    given = [network.get_input(place) for place in range(network.num_inputs)]
+    if any(-1 in tuple(each.shape) for each in given):
+        profile = builder.create_optimization_profile()
+        for each in given:
+            one, most = (_fixed(each.shape, batch, job) for batch in (1, job["batch"]))
+            profile.set_shape(each.name, one, most, most)
+        rules.add_optimization_profile(profile)
     plan = builder.build_serialized_network(network, rules)
     if plan is None:
         raise ValueError("TensorRT could not build an engine of this file in this precision")
@@ -101,4 +106,6 @@ def load(path: str, job: dict[str, Any]) -> Tensorrt:
 
 def versions() -> dict[str, str]:
     """TensorRT's own, and torch's, whose events time it."""
+    import tensorrt
+
     return {"tensorrt": tensorrt.__version__, "torch": torch.__version__}
