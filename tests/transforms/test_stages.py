@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from nas.core.task import TaskSpec
+from nas.transforms.report import Report
+from nas.transforms.stages import Given, Transform, during, finish, ordered, prepare, write
+
+GIVEN = Given(TaskSpec("t", (1,), 1), lambda count: torch.zeros(count, 1))
+
+
+class Log:
+    """Transforms that write down when they were called."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def transform(self, name: str) -> Transform:
+        def module_stage(stage: str):
+            def call(module, given):
+                self.calls.append(f"{stage} {name}")
+                return module, Report(name, (), ())
+
+            return call
+
+        def watching(module, given):
+            return lambda share: self.calls.append(f"step {name} {share}")
+
+        def writing(source, target, given):
+            self.calls.append(f"write {name}")
+            target.write_text(source.read_text() + name)
+            return Report(name, (), ())
+
+        return Transform(name, module_stage("prepare"), watching, module_stage("finish"), writing)
+
+
+def test_the_order_does_not_depend_on_how_they_were_named() -> None:
+    names = ["bitwidth", "mine", "adapter", "sparsity"]
+    log = Log()
+    found = [t.name for t in ordered([log.transform(n) for n in names])]
+    assert found == ["sparsity", "adapter", "mine", "bitwidth"]
+
+
+def test_what_came_last_is_finished_first(tmp_path: Path) -> None:
+    log = Log()
+    transforms = [log.transform(n) for n in ("adapter", "sparsity")]
+    module = nn.Linear(1, 1)
+    same, reports = prepare(module, transforms, GIVEN)
+    assert same is module and [r.transform for r in reports] == ["sparsity", "adapter"]
+    during(module, transforms, GIVEN)(0.5)
+    finish(module, transforms, GIVEN)
+    path = tmp_path / "network.onnx"
+    path.write_text("graph ")
+    write(path, transforms, GIVEN)
+    assert log.calls == [
+        "prepare sparsity", "prepare adapter", "step sparsity 0.5", "step adapter 0.5",
+        "finish adapter", "finish sparsity", "write sparsity", "write adapter",
+    ]  # fmt: skip
+    assert path.read_text() == "graph sparsityadapter"
+    assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
+
+
+def test_a_stage_that_is_none_does_nothing(tmp_path: Path) -> None:
+    module = nn.Linear(1, 1)
+    nothing = [Transform("bitwidth")]
+    assert prepare(module, nothing, GIVEN) == (module, [])
+    during(module, nothing, GIVEN)(1.0)
+    assert finish(module, nothing, GIVEN) == (module, [])
+    assert write(tmp_path / "none.onnx", nothing, GIVEN) == []
