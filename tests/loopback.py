@@ -1,4 +1,8 @@
-"""A real sshd on this machine, for this user alone, with keys and a known host of its own."""
+"""Another host on this machine: a real sshd with keys of its own, or a stand-in for ssh.
+
+The stand-in runs the command here, as ssh would there. It holds what follows from the conversation;
+the sshd also what ssh itself does. Where none is installed, none is brought.
+"""
 
 import os
 import shutil
@@ -21,16 +25,20 @@ NEEDED = ("numpy", "numpy.libs", "onnxruntime")
 class Loopback:
     """`bin` goes first on PATH: its ssh knows the host `loopback`, and nothing of the user's."""
 
+    folder: Path
     bin: Path
     python: Path
     cache: Path
     tmp: Path
-    log: Path
-    process: subprocess.Popen
+    server: subprocess.Popen | None
 
     @property
     def device(self):
         return f"ssh://loopback/cpu?python={self.python}"
+
+    @property
+    def locks(self):
+        return self.tmp / f"nas-locks-{os.getuid()}"
 
 
 def bare_python(folder, *packages):
@@ -42,6 +50,26 @@ def bare_python(folder, *packages):
             if (source / name).exists():
                 (target / name).symlink_to(source / name)
     return folder / "bin" / "python"
+
+
+def _made(folder, server=None):
+    python = bare_python(folder / "python", *NEEDED)
+    for name in ("cache", "tmp", "bin"):
+        (folder / name).mkdir()
+    return Loopback(folder, folder / "bin", python, folder / "cache", folder / "tmp", server)
+
+
+def _program(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def stand_in(folder):
+    """An ssh that runs its last argument here."""
+    made = _made(folder)
+    place = f"XDG_CACHE_HOME={made.cache} TMPDIR={made.tmp}"
+    _program(made.bin / "ssh", f'for last; do :; done\nexec env {place} sh -c "$last"')
+    return made
 
 
 def _key(path):
@@ -69,13 +97,12 @@ def _answers(port, process, log, seconds=20.0):
 
 @contextmanager
 def running(folder):
-    """The server, until the block ends."""
+    """An sshd and what reaches it, until the block ends."""
+    made = _made(folder)
     if os.getuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where root's sshd locks itself in
     host_key, own_key, port = _key(folder / "host"), _key(folder / "own"), _free_port()
     (folder / "authorized").write_text(own_key)
-    for name in ("cache", "tmp", "bin"):
-        (folder / name).mkdir()
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nListenAddress 127.0.0.2\n"
         f"ListenAddress 127.0.0.3\nHostKey {folder}/host\nPidFile none\n"
@@ -92,17 +119,12 @@ def running(folder):
         f"Host *\n Port {port}\n IdentitiesOnly yes\n StrictHostKeyChecking yes\n"
         f" UserKnownHostsFile {folder}/known\n"
     )
-    wrapper = folder / "bin" / "ssh"
-    wrapper.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/ssh_config "$@"\n')
-    wrapper.chmod(0o755)
+    _program(made.bin / "ssh", f'exec {shutil.which("ssh")} -F {folder}/ssh_config "$@"')
     log = folder / "log"
-    process = subprocess.Popen([SSHD, "-D", "-E", log, "-f", folder / "sshd_config"])
+    made.server = subprocess.Popen([SSHD, "-D", "-E", log, "-f", folder / "sshd_config"])
     try:
-        _answers(port, process, log)
-        yield Loopback(
-            folder / "bin", bare_python(folder / "python", *NEEDED), folder / "cache",
-            folder / "tmp", log, process,
-        )  # fmt: skip
+        _answers(port, made.server, log)
+        yield made
     finally:
-        process.terminate()
-        process.wait()
+        made.server.terminate()
+        made.server.wait()

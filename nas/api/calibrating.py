@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from nas.catalog import DEVICES
-from nas.catalog import find as find_file
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.calibrate import (
@@ -24,7 +23,7 @@ from nas.hardware.calibrate import (
     with_times,
 )
 from nas.hardware.calibration import FOLDER, Calibration, find, peaks_of, write
-from nas.hardware.device import Device, attached, host_id, load
+from nas.hardware.device import Device, attached, host_id, named
 from nas.hardware.kernels import Form, Kernel, Lowered, lower
 from nas.hardware.law import Peaks
 from nas.hardware.lease import Lease, default_folder
@@ -54,7 +53,7 @@ def calibrate(
     space are timed, then `networks` whole ones. Returns what was fitted and the file written, by
     default `hardware_profiles/calibrations/DEVICE.json` in the working folder.
     """
-    known = load(find_file(DEVICES, device))
+    known = named(device)
     if csv is not None:
         found = _from_csv(known, Path(csv))
     elif attached(known):
@@ -64,7 +63,7 @@ def calibrate(
             f"device {device!r} ({known.title}) is not attached to this host",
             f"measure three networks on it, then  nas calibrate {device} --csv FILE",
         )
-    path = Path(output) if output else Path.cwd() / DEVICES[0] / FOLDER / f"{device}.json"
+    path = Path(output) if output else Path.cwd() / DEVICES[0] / FOLDER / f"{known.label}.json"
     write(found, path)
     fit = found.networks
     return {
@@ -92,21 +91,23 @@ def _peaks(device: Device) -> Peaks:
 
 def _own(device: Device) -> str | None:
     """The host a calibration is bound to: a profile without names is whatever host this is."""
-    return host_id() if device.kind == "cpu" and not device.names else None
+    return host_id(device) if device.kind == "cpu" and not device.names else None
 
 
 def _start(device: Device, source: str) -> Calibration:
     """What is known so far, under a new source."""
     known = find(device)
     if known is None:
-        return Calibration((device.name,), _form(device), source, _peaks(device), host=_own(device))
-    return replace(known, devices=(device.name,), source=f"{known.source}; {source}")
+        return Calibration(
+            (device.profile,), _form(device), source, _peaks(device), host=_own(device)
+        )
+    return replace(known, devices=(device.profile,), source=f"{known.source}; {source}")
 
 
 def _from_csv(device: Device, path: Path) -> Calibration:
     today = date.today().isoformat()
     start = _start(device, f"{path.name}, read {today}")
-    found = read(path, start.form, native=attached(device))
+    found = read(path, start.form, native=device.address is None and attached(device))
     if found.operators:
         us = [1e3 * ms for ms in found.latencies_ms]
         laws = fit_laws(found.operators, us, _peaks(device))
@@ -122,13 +123,14 @@ def _from_csv(device: Device, path: Path) -> Calibration:
 def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration:
     """Times kernels of sampled networks, then whole ones, on this host under the lease."""
     lease = Lease(default_folder(), device.name)
-    source = f"{runtime_version(device)} on this host, {date.today().isoformat()}"
+    where = f"at {device.address.host}" if device.address else "on this host"
+    source = f"{runtime_version(device)} {where}, {date.today().isoformat()}"
     calibration = Calibration(
-        (device.name,), _form(device), source, _peaks(device), host=_own(device)
+        (device.profile,), _form(device), source, _peaks(device), host=_own(device)
     )
     with tempfile.TemporaryDirectory(prefix="nas-calibrate-") as folder:
         files = sample(space, 2 * count, Path(folder), seed)
-        lowered = [lower(path, calibration.form) for path in files]
+        lowered = [lower(path, calibration.form, native=device.address is None) for path in files]
         calibration = time_and_fit(calibration, device, lease, lowered)
         chosen = choose_networks([n.kernels for n in lowered], device, calibration, count)
         timed = measure([files[i] for i in chosen], device, lease, basis="untrained form")

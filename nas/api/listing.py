@@ -10,8 +10,9 @@ from typing import Any
 from nas.catalog import DEVICES, SPACES, find, load_space, names, shadowed
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
-from nas.hardware.device import attached, load
 from nas.hardware.calibration import level
+from nas.hardware.device import attached, load, named
+from nas.hardware.runtimes import KINDS, installed
 
 STANDARD = TaskSpec("digits", (3, 32, 32), 10)
 
@@ -44,8 +45,10 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
     `attached` says whether this machine has it, `nodes` how many of the Ray cluster's nodes do
     (None where no cluster is named, by `address` or `RAY_ADDRESS`), `predicted` what predictions
     start from otherwise (`anchored`, `table`, `datasheet`, or None where nothing is known).
+    `runtime` is its default, `runtimes` all that such a device has, with their versions on this
+    machine, None where one is not installed.
     """
-    known = [load(find(DEVICES, name)) for name in names(DEVICES)]
+    known, here = [load(find(DEVICES, name)) for name in names(DEVICES)], installed()
     address = address or os.environ.get("RAY_ADDRESS")
     nodes: dict[str, int] = {}
     if address:
@@ -57,7 +60,8 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
             "name": device.name,
             "title": device.title,
             "kind": device.kind,
-            "runtime": device.runtime,
+            "runtime": str(device.engine),
+            "runtimes": {n: v for n, v in here.items() if device.kind in KINDS[n]},
             "attached": attached(device),
             "nodes": nodes.get(device.name),
             "predicted": level(device),
@@ -71,6 +75,7 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
 def profile(
     target: str,
     device: str,
+    runtime: str | None = None,
     resolution: int | None = None,
     batch: int = 1,
     by_layer: bool = False,
@@ -84,7 +89,8 @@ def profile(
     Args:
         target: `SPACE[:PRESET]` (without a preset, a random point), `STUDY:TRIAL`, or
             `PKG.MOD:FN`, a function of the task that returns a module.
-        device: where it is timed.
+        device: where it is timed. runtime: what runs it there, `NAME[:OPTION+OPTION]`; the
+            device's own by default.
         resolution: side of the square input; the task's own by default (224 for presets).
         batch: examples in one call.
         by_layer: adds the counts of every layer.
@@ -92,7 +98,7 @@ def profile(
     """
     from nas.profiling import profile_architecture, profile_module
 
-    found = load(find(DEVICES, device))
+    found = named(device).under(runtime)
     head, _, tail = target.partition(":")
     options = {"device": None if static else found, "batch": batch, "by_layer": by_layer}
     if head in names(SPACES):

@@ -20,8 +20,9 @@ from nas.core.promotion import RULES
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
 from nas.engine import Search
-from nas.hardware.device import Device, attached, host_id, load
+from nas.hardware.device import Device, attached, engine_of, host_id, named
 from nas.hardware.lease import default_folder
+from nas.hardware.runtimes import require
 from nas.session import Bench, Session, Snapshot
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
@@ -44,6 +45,7 @@ def search(
     *,
     space: str | None = None,
     device: str = "cpu",
+    runtime: str | None = None,
     data: str = "digits",
     task: str | None = None,
     objectives: Sequence[str] = (),
@@ -71,6 +73,7 @@ def search(
         space: name of a file in `search_spaces/`. resume: go on with `study` instead.
         device: name of a file in `hardware_profiles/`; latencies on one that is not attached to
             this machine are predicted, and say so.
+        runtime: `NAME[:OPTION+OPTION]`, what runs the files there; the device's own by default.
         data: `digits`, `folder:PATH`, `hf:NAME`. task: `PKG.MOD:FN` of one's own instead.
         objectives: names, or `FILE:NAME`; the task's score and `latency_ms` by default.
         constraints: `latency_ms<=5` and the like.
@@ -90,7 +93,7 @@ def search(
     if not resume:
         spec = plan(
             space, device, task or data, objectives, constraints, strategy, promotion, presets,
-            trials, hours, epochs, study, seed, fresh,
+            trials, hours, epochs, study, seed, fresh, runtime,
         )  # fmt: skip
         if dry_run:
             return front_of(spec, [])
@@ -116,7 +119,7 @@ def plan(
     space: str | None, device: str, data: str, objectives: Sequence[str],
     constraints: Sequence[str], strategy: str, promotion: str, presets: Sequence[str],
     trials: int | None, hours: float | None, epochs: int | None, study: str | None, seed: int,
-    fresh: bool,
+    fresh: bool, runtime: str | None = None,
 ) -> StudySpec:  # fmt: skip
     """The experiment as data, with everything checked that can be before anything is done."""
     from nas.training.tasks import brief_recipe, describe
@@ -126,7 +129,7 @@ def plan(
     _known("promotion", promotion, RULES)
     _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
     found_space = load_space(space)
-    found_device = load(find(DEVICES, device))
+    found_device = _installed(named(device).under(runtime))
     described = describe(data)
     known = known_objectives(described)
     chosen = tuple(_objective(n, known) for n in objectives) or tuple(
@@ -136,11 +139,12 @@ def plan(
     for preset in presets:
         found_space.at(described).preset(preset)
     limits = tuple(_constraint(c, chosen, known, found_device) for c in constraints)
+    _one_file(found_device, limits)
     return StudySpec(
-        name=study or f"{space}-{_short(data)}-{device}",
+        name=study or f"{space}-{_short(data)}-{found_device.label}",
         space=space,
         task=described,
-        device=device,
+        device=found_device.name,
         objectives=chosen,
         constraints=limits,
         strategy=strategy,
@@ -152,8 +156,32 @@ def plan(
         seed=seed,
         presets=tuple(presets),
         fresh=fresh,
-        files=_files(space, {device, *(c.device for c in limits if c.device)}, objectives),
+        files=_files(
+            space, {found_device.name, *(c.device for c in limits if c.device)}, objectives
+        ),
+        runtime=str(found_device.engine) if runtime else None,
     )
+
+
+def _installed(device: Device) -> Device:
+    """The device, whose runtime is here if it is. Raises: NasError with the line that adds it."""
+    if device.address is None and attached(device):
+        require(device.engine, device.kind)
+    return device
+
+
+def _one_file(device: Device, limits: Sequence[Constraint]) -> None:
+    """Raises NasError where a constraint's device takes another kind of file than the study's."""
+    suffix = engine_of(device).suffix
+    for limit in (c for c in limits if c.device not in (None, device.name)):
+        other = engine_of(named(str(limit.device)))
+        if other.suffix != suffix:
+            raise NasError(
+                f"{device.name} under {device.engine} takes {suffix} files, and {limit.device} "
+                f"under {other} takes {other.suffix}: a candidate is one file",
+                f"leave {limit} out, and after the search type: "
+                f"nas retarget STUDY --device {limit.device}",
+            )
 
 
 def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
@@ -176,7 +204,7 @@ def _session(
     space = load_space(spec.space).at(spec.task)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
     search = Search(spec, space, strategy, store.events(spec.name), width=width)
-    found = {name: bench(load(find(DEVICES, name))) for name in spec.devices}
+    found = {name: bench(named(name).under(spec.runtime_on(name))) for name in spec.devices}
     benches = {name: where for name, where in found.items() if where is not None}
     return Session(search, store, epoch, artifacts, benches)
 
@@ -229,7 +257,7 @@ def bench(device: Device) -> Bench | None:
     from nas.hardware.protocol import Protocol
     from nas.hardware.timing import runtime_version
 
-    return Bench(host_id(), runtime_version(device), Protocol().version)
+    return Bench(host_id(device), runtime_version(device), Protocol().version)
 
 
 def _resumed(store: Store, study: str | None, trials: int | None, hours: float | None) -> StudySpec:
@@ -275,7 +303,7 @@ def _constraint(
     if constraint.name not in names:
         raise unknown("objective", constraint.name, names)
     if constraint.device not in (None, device.name):
-        find(DEVICES, constraint.device or "")
+        constraint = replace(constraint, device=named(constraint.device or "").name)
         if constraint.name not in TIMED:
             raise NasError(
                 f"constraint {text!r}: {constraint.name} is the same on every device",
@@ -296,7 +324,7 @@ def _constraint(
 
 def _files(space: str, devices: Set[str], objectives: Sequence[str]) -> dict[str, str]:
     """sha256 of every file the study rests on."""
-    paths = [find(SPACES, space), *(find(DEVICES, d) for d in sorted(devices))]
+    paths = [find(SPACES, space), *(find(DEVICES, named(d).profile) for d in sorted(devices))]
     paths += [find(SPACES, o.partition(":")[0]) for o in objectives if ":" in o]
     return {f"{p.parent.name}/{p.name}": file_digest(p) for p in paths}
 

@@ -100,7 +100,8 @@ def objective(
 
 _CONSTRAINT = re.compile(
     r"\s*(?P<name>\w+(?::(?![br]\d+\b)\w+)?)"
-    r"(?:\.(?P<quantile>p50|p90|p99))?(?:@(?P<device>[\w-]+))?"
+    r"(?:\.(?P<quantile>p50|p90|p99))?"
+    r"(?:@(?P<device>(?:ssh://[^\s/]+/)?[\w-]+(?:\?python=[\w./+~-]+)?))?"
     r"(?::b(?P<batch>[1-9]\d*(?:-\d+)?))?(?::r(?P<resolution>[1-9]\d*))?"
     r"\s*(?P<sense><=|>=)\s*(?P<limit>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*"
 )

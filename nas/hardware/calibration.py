@@ -145,7 +145,7 @@ def find(device: Device) -> Calibration | None:
     for folder in folders(DEVICES):
         for path in sorted((folder / FOLDER).glob("*.json")):
             found = read(path)
-            if device.name in found.devices and found.host in (None, host_id()):
+            if device.profile in found.devices and found.host in (None, host_id(device)):
                 return found
     return None
 

@@ -1,4 +1,4 @@
-"""Device profiles: what is known of a device, from TOML, and whether it is attached to this host.
+"""Device profiles: what is known of a device, from TOML, and whether it is attached to a host.
 
 A profile is a file in `hardware_profiles/` (the user's working folder first); its name is the
 device's name. The shortest one is three lines:
@@ -15,23 +15,19 @@ and the datasheet goes below, each number with its source:
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import os
-import platform
-import shutil
-import subprocess
+import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from nas.catalog import DEVICES, find
 from nas.core.errors import NasError, unknown
-
-KINDS = {"cpu": "onnxruntime", "cuda": "torch"}
-RUNTIMES = ("onnxruntime", "torch", "openvino", "tensorrt")
+from nas.hardware import runtimes, ssh
+from nas.hardware.hosts import Host, Local
 
 
 @dataclass(frozen=True)
@@ -51,16 +47,19 @@ class Device:
     """A device as data.
 
     Args:
-        name: the profile's file name without `.toml`; what `--device` takes.
+        name: what `--device` takes: the profile's file name without `.toml`, or
+            `ssh://HOST/PROFILE`, that profile on another host.
         title: what tables and plots print.
         kind: `cpu` or `cuda`.
-        runtime: what runs the deployed form there by default.
+        runtime: what runs the deployed form there by default. options: how; in a profile the two
+            are one text, `runtime = "torch:compiled"`.
         threads: threads of one inference (a CPU's matter).
         names: what the driver, or `/proc/cpuinfo`, or the device tree calls it; how it is
             recognised. A CPU without names is whatever host this is.
         ray: Ray's accelerator name, or None where Ray has none.
         facts: the datasheet: dense peak rates `fp32_tflops`, `fp16_tflops`, `int8_tops`, ...
             (a multiply-add is two operations), `bandwidth_gbs`, `memory_gb`, `l2_mb`, `tdp_w`, ...
+        address: where another host is reached; None for this one.
     """
 
     name: str
@@ -71,11 +70,61 @@ class Device:
     names: tuple[str, ...] = ()
     ray: str | None = None
     facts: Mapping[str, Fact] = field(default_factory=dict)
+    address: ssh.Address | None = None
+    options: tuple[str, ...] = ()
+
+    @property
+    def engine(self) -> runtimes.Runtime:
+        """The runtime with its options."""
+        return runtimes.Runtime(self.runtime, self.options)
+
+    def under(self, runtime: str | None) -> Device:
+        """The device with another runtime, `NAME[:OPTION+OPTION]`; with its own where None.
+
+        Raises: NasError for a runtime that is not known, or cannot work on such a device.
+        """
+        if runtime is None:
+            return self
+        found = runtimes.parse(runtime, self.kind)
+        return replace(self, runtime=found.name, options=found.options)
+
+    @property
+    def profile(self) -> str:
+        """The profile's file name without `.toml`; what the device is called on its own host."""
+        return self.address.profile if self.address else self.name
+
+    @property
+    def label(self) -> str:
+        """The device as part of a file's or a study's name."""
+        if self.address is None:
+            return self.name
+        return re.sub(r"[^\w.+-]+", "-", f"{self.address.host}-{self.profile}").strip("-")
+
+    @property
+    def seat(self) -> str:
+        """What its lease is named by: `cpu` or `cuda` here, which all profiles of them share."""
+        return self.name if self.address else self.kind
+
+    @property
+    def host(self) -> Host:
+        """The host that has the device, or is asked whether it has."""
+        return ssh.connect(self.address) if self.address else Local()
 
     @property
     def unverified(self) -> tuple[str, ...]:
         """The facts that were written down from memory."""
         return tuple(name for name, fact in self.facts.items() if not fact.verified)
+
+
+def named(name: str) -> Device:
+    """The device that `--device` names. Raises: NasError for a name or a profile that is none."""
+    if not ssh.remote(name):
+        return load(find(DEVICES, name))
+    address = ssh.parse(name)
+    device = load(find(DEVICES, address.profile))
+    return replace(
+        device, name=str(address), title=f"{device.title}, at {address.host}", address=address
+    )
 
 
 def load(path: Path) -> Device:
@@ -99,16 +148,18 @@ def parse(text: str, name: str, where: str | None = None) -> Device:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise NasError(f"{where} is not TOML: {error}", 'write lines like  kind = "cpu"') from None
-    known = set(Device.__dataclass_fields__) - {"name"}
+    known = set(Device.__dataclass_fields__) - {"name", "address", "options"}
     for key in data:
         if key not in known:
             raise _wrong(where, str(unknown("key", key, known)))
     kind = _text(data, "kind", where)
-    if kind not in KINDS:
-        raise _wrong(where, f"kind = {kind!r}", f"kind is one of {', '.join(map(repr, KINDS))}")
-    runtime = _text(data, "runtime", where, KINDS[kind])
-    if runtime not in RUNTIMES:
-        raise _wrong(where, f"runtime = {runtime!r}", f"runtime is one of {', '.join(RUNTIMES)}")
+    kinds = runtimes.DEFAULTS
+    if kind not in kinds:
+        raise _wrong(where, f"kind = {kind!r}", f"kind is one of {', '.join(map(repr, kinds))}")
+    try:
+        runtime = runtimes.parse(_text(data, "runtime", where, kinds[kind]), kind)
+    except NasError as error:
+        raise _wrong(where, error.problem, error.hint) from None
     threads = data.get("threads", 1)
     if type(threads) is not int or threads < 1:
         raise _wrong(where, f"threads = {threads!r}", "threads is a whole number, at least 1")
@@ -118,7 +169,9 @@ def parse(text: str, name: str, where: str | None = None) -> Device:
     ray = _text(data, "ray", where) if "ray" in data else None
     facts = _facts(data.get("facts", {}), where)
     title = _text(data, "title", where, name)
-    return Device(name, title, kind, runtime, threads, tuple(names), ray, facts)
+    return Device(
+        name, title, kind, runtime.name, threads, tuple(names), ray, facts, options=runtime.options
+    )
 
 
 def _wrong(where: str, problem: str, hint: str | None = None) -> NasError:
@@ -156,86 +209,44 @@ def _facts(data: Any, where: str) -> dict[str, Fact]:
 # --- what is attached --------------------------------------------------------------------------
 
 
-@functools.cache
-def processor() -> str:
-    """What this host's processor calls itself."""
-    for path in ("/proc/device-tree/model", "/proc/cpuinfo"):
-        text = _read(path)
-        if path.endswith("model") and text:
-            return text.strip("\0\n ")
-        for line in text.splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
-
-
-@functools.cache
-def accelerators() -> tuple[tuple[str, str], ...]:
-    """Name and driver version of every NVIDIA device that the driver shows, in its order.
-
-    Asked of `nvidia-smi`, so that no GPU library is loaded and no context made.
-    """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    rows = [line.rpartition(",") for line in found.stdout.splitlines() if found.returncode == 0]
-    return tuple((name.strip(), driver.strip()) for name, comma, driver in rows if comma)
-
-
 def attached(device: Device) -> bool:
-    """Whether this host has the device.
+    """Whether this host has the device; asked of the other host where the device is there.
 
-    A CPU profile without names is this host itself; a Jetson is recognised by its board, any other
-    by the name its driver gives it.
+    A CPU profile without names is its host itself; a Jetson is recognised by its board, any other
+    by the name its driver gives it. Raises: NasError where another host has no such device, or
+    cannot be asked: what was to be measured there is not predicted instead.
     """
-    if device.kind == "cpu" and not device.names:
+    nameless = device.kind == "cpu" and not device.names
+    if nameless and device.address is None:
         return True
-    board = processor()
-    if device.kind == "cpu":
-        return any(name in board for name in device.names)
-    here = {name for name, _ in accelerators()}
-    return any(name in here or name in board for name in device.names)
+    there = device.host.fingerprint()
+    found = nameless or any(n in there["processor"] for n in device.names)
+    found = found or (device.kind != "cpu" and bool({*device.names} & {*there["accelerators"]}))
+    if device.address is not None and not found:
+        what = ", ".join(there["accelerators"]) or there["processor"]
+        raise NasError(
+            f"no {device.profile} at {device.address.host}: it has {what}",
+            f"type --device {replace(device.address, profile='cpu')}",
+        )
+    return found
 
 
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text(errors="replace")
-    except OSError:
-        return ""
+def engine_of(device: Device) -> runtimes.Runtime:
+    """What the device's file is for: its runtime, or onnxruntime's format where it is predicted."""
+    return device.engine if attached(device) else runtimes.Runtime("onnxruntime")
 
 
-def _memory_gb() -> int:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    except (ValueError, OSError):
-        return 0
+def host_fingerprint(device: Device | None = None) -> dict[str, Any]:
+    """What a measurement depends on, of the device's host: processor, memory, system, ..."""
+    return (device.host if device else Local()).fingerprint()
 
 
-def host_fingerprint() -> dict[str, Any]:
-    """What a measurement on this host depends on: processor, memory, accelerators, system."""
-    gpus = accelerators()
-    return {
-        "processor": processor(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count() or 1,
-        "memory_gb": _memory_gb(),
-        "accelerators": [name for name, _ in gpus],
-        "driver": gpus[0][1] if gpus else None,
-        "system": f"{platform.system()} {platform.release()}",
-    }
-
-
-def host_id() -> str:
+def host_id(device: Device | None = None) -> str:
     """A short digest of the fingerprint without the system's version: hosts of one kind share it.
 
     >>> host_id() == host_id(), len(host_id())
     (True, 12)
     """
-    stable = {k: v for k, v in host_fingerprint().items() if k != "system"}
+    stable = {k: v for k, v in host_fingerprint(device).items() if k != "system"}
     text = json.dumps(stable, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=6).hexdigest()

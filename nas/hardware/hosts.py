@@ -1,4 +1,4 @@
-"""Where the agent runs: on this host, in a fresh process that dies with its caller."""
+"""Where the agent runs, and this host: there a fresh process that dies with its caller."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from nas.hardware import bundle
+from nas.hardware import bundle, runtimes
+from nas.hardware.agent.fingerprint import fingerprint
 
 _ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -30,11 +31,18 @@ class Host(Protocol):
     """A machine that an agent can be run on."""
 
     def run(self, job: Mapping[str, Any], seconds: float) -> Ended:
-        """Runs the agent once on a job whose files are paths of this host, for so long at most."""
+        """Runs the agent once on a job whose files are paths of this host, for so long at most.
+
+        Raises: NasError where that host cannot be used at all.
+        """
         ...
 
-    def memory_bytes(self) -> int:
-        """The machine's memory."""
+    def fingerprint(self) -> dict[str, Any]:
+        """What a measurement there depends on; keys are those of the agent's `fingerprint`."""
+        ...
+
+    def versions(self, runtime: str) -> dict[str, str]:
+        """The runtime that the agent would find there, and what it stands on."""
         ...
 
 
@@ -49,9 +57,13 @@ class Local:
             environment = {**os.environ, **dict.fromkeys(_ONE, "1")}
             return ended(command, json.dumps(job), seconds, environment)
 
-    def memory_bytes(self) -> int:
-        """The machine's memory."""
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    def fingerprint(self) -> dict[str, Any]:
+        """What a measurement here depends on."""
+        return fingerprint()
+
+    def versions(self, runtime: str) -> dict[str, str]:
+        """The runtime as it is installed here; it is not imported."""
+        return {runtime: runtimes.version(runtime) or "not installed"}
 
 
 def ended(

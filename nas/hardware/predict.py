@@ -110,7 +110,7 @@ def predict(
     workload = workload or Workload()
     calibration = calibration or find_calibration(device)
     chosen = form or (calibration.form if calibration else _form(device))
-    native = device.kind == "cpu" and attached(device)
+    native = device.kind == "cpu" and device.address is None and attached(device)
     network = lower(path, chosen, workload, native=native)
     found = forecast(network.kernels, device, calibration, chosen)
     if network.unknown:

@@ -11,14 +11,16 @@ from typing import Any
 
 from nas.core.job import Workload
 from nas.hardware.device import Device
-from nas.hardware.hosts import Host, Local
 from nas.hardware.lease import Lease
 from nas.hardware.protocol import Protocol
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What is to be timed, where and by which rules."""
+    """What is to be timed, where and by which rules.
+
+    `also` is what else the agent's job says: another `mode` than timing, and what that one needs.
+    """
 
     files: tuple[Path, ...]
     anchors: tuple[Path, ...]
@@ -27,7 +29,7 @@ class Asked:
     workload: Workload
     protocol: Protocol
     seed: int
-    host: Host = field(default_factory=Local)
+    also: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -112,23 +114,31 @@ def spawn(asked: Asked, alive: list[int], seed: int) -> Session:
     """Runs the agent once, under the lease, and listens to it until it ends."""
     rules = asked.protocol
     networks = len(alive) + len(asked.anchors)
-    seconds = 30 + networks * (rules.seconds + rules.warm_cap_s + 4 * rules.call_cap_s)
-    job = {
+    runtime, kind = asked.device.engine, asked.device.kind
+    load_s = max(runtime.load_s, rules.call_cap_s)
+    each = rules.seconds + rules.warm_cap_s + 3 * rules.call_cap_s + load_s
+    seconds = 30 + networks * each
+    job: dict[str, Any] = {
         "files": [str(asked.files[i]) for i in alive],
         "anchors": [str(path) for path in asked.anchors],
         "batch": asked.workload.batch,
         "resolution": asked.workload.resolution,
-        "runtime": asked.device.runtime,
+        "runtime": runtime.name,
+        "options": list(runtime.options),
+        "kind": kind,
+        "load_s": load_s,
         "threads": asked.device.threads,
         "seed": seed,
         "protocol": dataclasses.asdict(rules),
         "seconds": seconds,
-        "memory": int(asked.host.memory_bytes() * rules.memory_share),
+        # CUDA maps far more than it uses: its own memory, and the host's beside it.
+        "memory_share": rules.memory_share if kind == "cpu" else None,
     }
+    job |= asked.also
     names: list[int | str] = [*alive, *(path.stem for path in asked.anchors)]
     session = Session(names)
     with asked.lease.measuring():
-        ended = asked.host.run(job, seconds + 10)
+        ended = asked.device.host.run(job, job["seconds"] + 10)
     for line in ended.out.splitlines():
         if line.startswith("{") and line.endswith("}"):
             session.hear(json.loads(line))

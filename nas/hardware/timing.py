@@ -14,7 +14,6 @@ import dataclasses
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
+from nas.hardware import runtimes
 from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import throttling
 from nas.hardware.anchors import write_anchors
@@ -56,11 +56,12 @@ def measure(
     of one call with `workload.batch` examples, in milliseconds; `record` holds quantiles, samples,
     versions and state of the host.
 
-    Raises: NasError if the device is not this host or its runtime is not `onnxruntime`.
+    Each file is one that the device's runtime takes (`nas.deploy.forms`); of another it says so.
+    Raises: NasError if the device is not attached or its runtime is not installed.
     """
     workload, protocol = workload or Workload(), protocol or Protocol()
     _refuse(device)
-    before = host_fingerprint()
+    before = host_fingerprint(device)
     reasons: dict[int, str] = {}
     for index, path in enumerate(files):
         if not path.is_file():
@@ -68,8 +69,9 @@ def measure(
     runs: list[Run] = []
     with tempfile.TemporaryDirectory(prefix="nas-anchors-") as folder:
         asked = Asked(
-            tuple(files), write_anchors(Path(folder)), device, lease, workload, protocol, seed
-        )
+            tuple(files), write_anchors(Path(folder), device.engine), device, lease, workload,
+            protocol, seed,
+        )  # fmt: skip
         for process in range(processes):
             alive = [i for i in range(len(files)) if i not in reasons]
             if not alive:
@@ -87,9 +89,10 @@ def measure(
         "workload": workload.name,
         "batch": workload.batch,
         "threads": device.threads,
-        "host": host_id(),
+        **_ran(device),
+        "host": host_id(device),
         "fingerprint": before,
-        "host_changed": host_fingerprint() != before,
+        "host_changed": host_fingerprint(device) != before,
     }
     return [
         reasons[i] if i in reasons else _measurement(i, runs, spread, common, protocol, basis)
@@ -101,7 +104,21 @@ def runtime_version(device: Device) -> str:
     """What a timing on this device is filed under: `onnxruntime 1.31.1, 1 thread`."""
     _refuse(device)
     plural = "" if device.threads == 1 else "s"
-    return f"onnxruntime {version('onnxruntime')}, {device.threads} thread{plural}"
+    options = "".join(f" {option}" for option in device.options)
+    version = device.host.versions(device.runtime)[device.runtime]
+    return f"{device.runtime} {version}{options}, {device.threads} thread{plural}"
+
+
+def _ran(device: Device) -> dict[str, Any]:
+    """What ran the files, as a record says it; `emulated` where the processor lacks the type."""
+    engine = device.engine
+    return {
+        "runtime": engine.name,
+        "options": list(engine.options),
+        "dtype": engine.precision,
+        "layout": engine.layout,
+        "emulated": runtimes.emulated(engine, device.kind) if device.address is None else None,
+    }
 
 
 def _refuse(device: Device) -> None:
@@ -110,12 +127,10 @@ def _refuse(device: Device) -> None:
             f"device {device.name!r} ({device.title}) is not attached to this host",
             "measure on --device cpu, or let its latency be predicted",
         )
-    if device.kind != "cpu" or device.runtime != "onnxruntime":
-        raise NasError(
-            f"device {device.name!r} runs {device.runtime} on {device.kind}, "
-            "which cannot be timed here",
-            "only onnxruntime on a processor can be timed: --device cpu",
-        )
+    if device.address is None:
+        runtimes.require(device.engine, device.kind)
+    else:
+        device.host.versions(device.runtime)  # says what is lacking there
 
 
 # --- statistics --------------------------------------------------------------------------------
@@ -163,7 +178,7 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
 
 
 def _history(lease: Lease, device: Device, rules: Protocol) -> AnchorHistory:
-    conditions = [host_id(), device.name, runtime_version(device), rules.version]
+    conditions = [host_id(device), device.name, runtime_version(device), rules.version]
     return AnchorHistory(lease.folder, digest(conditions)[:12])
 
 

@@ -1,11 +1,11 @@
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from nas.core.errors import NasError
-from nas.hardware import device as module
-from nas.hardware.device import Device, attached, host_fingerprint, host_id, load, parse
+from nas.hardware import ssh
+from nas.hardware.agent import fingerprint
+from nas.hardware.device import Device, attached, host_fingerprint, host_id, load, named, parse
 
 PROFILES = sorted((Path(__file__).parents[2] / "hardware_profiles").glob("*.toml"))
 NAMED = """a100 a100_40gb a100_80gb h100 h200 v100 t4 l4 a10g l40s rtx3090 rtx4090 rtx5090 b200
@@ -43,7 +43,9 @@ def test_figures_without_a_page_are_marked():
 
 def test_a_users_profile_is_short():
     device = parse('title = "Mine"\nkind = "cuda"\nnames = ["RTX 4070"]', "mine")
-    assert device == Device("mine", "Mine", "cuda", "torch", names=("RTX 4070",))
+    assert device == Device(
+        "mine", "Mine", "cuda", "torch", names=("RTX 4070",), options=("compiled",)
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,32 +82,55 @@ def test_an_unreadable_file_is_the_users_matter(tmp_path):
 
 
 def test_the_cpu_is_this_host_and_an_absent_gpu_is_not(monkeypatch):
-    monkeypatch.setattr(module, "accelerators", lambda: ())
+    monkeypatch.setattr(fingerprint, "accelerators", lambda: ())
     assert attached(parse('kind = "cpu"', "cpu"))
     assert not attached(parse('kind = "cpu"\nnames = ["Cray-1"]', "cray"))
     assert not attached(parse('kind = "cuda"\nnames = ["Tesla T4"]', "t4"))
 
 
 def test_a_gpu_is_known_by_the_name_its_driver_gives(monkeypatch):
-    monkeypatch.setattr(module, "accelerators", lambda: (("NVIDIA H100 80GB HBM3", "570.1"),))
+    monkeypatch.setattr(fingerprint, "accelerators", lambda: (("NVIDIA H100 80GB HBM3", "570.1"),))
     h100, h200 = (load(PROFILES[0].with_name(f"{n}.toml")) for n in ("h100", "h200"))
     assert attached(h100) and not attached(h200)
     assert host_fingerprint()["driver"] == "570.1"
 
 
-def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
-    answer = "NVIDIA L4, 550.54\nNVIDIA L4, 550.54\n"
-    monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(
-        module.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, answer, "")
-    )
-    found = module.accelerators.__wrapped__()
-    assert found == (("NVIDIA L4", "550.54"), ("NVIDIA L4", "550.54"))
-
-
 def test_a_host_keeps_its_id_when_its_system_is_updated(monkeypatch):
     before = host_id()
-    monkeypatch.setattr(module.platform, "release", lambda: "99.0")
+    monkeypatch.setattr(fingerprint.platform, "release", lambda: "99.0")
     assert host_id() == before
-    monkeypatch.setattr(module.os, "cpu_count", lambda: 999)
+    monkeypatch.setattr(fingerprint.os, "cpu_count", lambda: 999)
     assert host_id() != before
+
+
+class Elsewhere:
+    """A host that is only described."""
+
+    def __init__(self, processor, accelerators=()):
+        self._said = {"processor": processor, "accelerators": list(accelerators)}
+
+    def fingerprint(self):
+        return self._said
+
+
+def test_a_device_elsewhere_is_asked_for_there_and_never_predicted_instead(monkeypatch):
+    there = Elsewhere("Raspberry Pi 5 Model B Rev 1.0")
+    monkeypatch.setattr(ssh, "connect", lambda address: there)
+    assert attached(named("ssh://pi@kitchen")) and attached(named("ssh://pi@kitchen/cpu"))
+    assert host_id(named("ssh://pi@kitchen")) != host_id()
+    with pytest.raises(NasError, match="no h100 at kitchen: it has Raspberry Pi 5") as error:
+        attached(named("ssh://pi@kitchen/h100"))
+    assert "--device ssh://pi@kitchen/cpu" in error.value.hint
+    gpu = Elsewhere("Xeon", ["NVIDIA H100 80GB HBM3"])
+    monkeypatch.setattr(ssh, "connect", lambda address: gpu)
+    assert attached(named("ssh://kitchen/h100"))
+
+
+def test_a_device_elsewhere_goes_by_its_profile_there():
+    device = named("ssh://pi@kitchen:2222")
+    assert (device.name, device.profile) == ("ssh://pi@kitchen:2222/cpu", "cpu")
+    assert device.title.endswith(", at kitchen")
+    with pytest.raises(NasError, match="no device named 'pi6'"):
+        named("ssh://kitchen/pi6")
+    with pytest.raises(NasError, match="'address'"):
+        parse('kind = "cpu"\naddress = "ssh://kitchen"', "mine")

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from .fingerprint import memory_bytes
 from .nvml import Gpu, first_gpu
 
 GROUPS = Path("/sys/fs/cgroup")
@@ -105,9 +106,13 @@ def throttling(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     return found + [f"GPU: {reason}" for reason in later.get("throttled") or []]
 
 
-def restrain(seconds: float, memory: int | None) -> None:
-    """Limits of the whole process: it dies by itself, with its parent, and within its memory."""
+def restrain(seconds: float, share: float | None) -> None:
+    """Limits of the whole process: it dies by itself, with its parent, and within its memory.
+
+    `share` is of the machine's memory.
+    """
     signal.alarm(int(seconds) + 1)
+    memory = int(memory_bytes() * (share or 0))
     if memory:
         import resource
 

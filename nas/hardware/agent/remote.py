@@ -172,7 +172,8 @@ class Kept:
 
     def path(self, file: dict[str, Any]) -> Path:
         """Where the file is, or would be."""
-        return self._folder / (file["sha256"] + file["suffix"])
+        name: str = file["sha256"] + file["suffix"]
+        return self._folder / name
 
     def holds(self, file: dict[str, Any]) -> bool:
         """Whether the file is here; it is then counted as used now."""

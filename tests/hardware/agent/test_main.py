@@ -30,7 +30,7 @@ def job(files, anchors=(), **changes):
         "seed": 0,
         "protocol": RULES | changes,
         "seconds": 60,
-        "memory": None,
+        "memory_share": None,
     }
 
 
