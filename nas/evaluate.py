@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.catalog import DEVICES, find, load_objective, load_space
+from nas.catalog import load_objective, load_space
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Build, Job, Measure, Outcome, Train, job_from_json
@@ -29,14 +29,14 @@ from nas.core.objective import BUILTIN, STATIC
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.task import Task
-from nas.deploy.export import export, reweight
+from nas.deploy import forms
 from nas.deploy.parity import check, validation_inputs
 from nas.hardware.counting import count
-from nas.hardware.device import attached, load
+from nas.hardware.device import Device, attached, engine_of, named
 from nas.hardware.lease import Lease
 from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.predict import predict
-from nas.hardware.runtimes.onnxruntime import outputs
+from nas.hardware.ssh import Unreachable, remote
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
 from nas.training.proxies import proxies
@@ -88,8 +88,14 @@ class Place:
 
     @property
     def lease(self) -> Lease:
-        """Keeps training and timing apart on this host."""
-        return Lease(self.locks, self.spec.device)
+        """Keeps training and timing apart on this host; other hosts keep leases of their own."""
+        here = (d for d in self.spec.devices if not remote(d))
+        return Lease(self.locks, next(here, self.spec.device))
+
+    def device(self, name: str | None = None) -> Device:
+        """One of the study's devices, its own by default, under the runtime the study names."""
+        name = name or self.spec.device
+        return named(name).under(self.spec.runtime_on(name))
 
     def scratch(self, name: str) -> Path:
         """A path for a file under way."""
@@ -103,7 +109,7 @@ def perform(place: Place, job: Mapping[str, Any], report: Report) -> dict[str, A
         outcome = _work(place, job_from_json(job), report)
     except Exception as error:
         root = error.__cause__ or error
-        fatal = isinstance(root, OSError) and root.errno in FATAL
+        fatal = isinstance(root, Unreachable) or (isinstance(root, OSError) and root.errno in FATAL)
         outcome = Outcome(halt=_reason(error)) if fatal else Outcome(error=_reason(error))
     return replace(outcome, seconds=time.perf_counter() - started).to_json()
 
@@ -123,8 +129,7 @@ def build(place: Place, job: Build) -> Outcome:
     module = module_of(place, job.architecture, place.spec.seed)
     shape = place.spec.task.input
     deployed, _ = fold(module, shape)
-    path = place.scratch(f"{job.trial}.onnx")
-    exported = export(deployed, shape, path)
+    written = forms.write(deployed, shape, place.scratch(str(job.trial)), place.device())
     counts = count(deployed, shape)
     costs: dict[str, float] = {
         "params": counts.params,
@@ -132,14 +137,14 @@ def build(place: Place, job: Build) -> Outcome:
         "activations": counts.activations,
         "trainable_params": sum(p.numel() for p in module.parameters() if p.requires_grad),
         "peak_memory_mb": peak_activation_bytes(deployed, shape) / 1e6,
-        "size_mb": exported.bytes / 1e6,
+        "size_mb": written.bytes / 1e6,
     }
-    candidate = Candidate(job.architecture.choices, place.task, module, path)
+    candidate = Candidate(job.architecture.choices, place.task, module, written.path)
     costs |= _own_objectives(place, candidate, trained=False)
     return Outcome(
         {
-            "build": exported.build,
-            "file": place.artifacts.put(path),
+            "build": written.build,
+            "file": place.artifacts.put(written.path),
             "costs": costs,
             "uncounted": sorted(counts.uncounted),
             **_proxies(place, module),
@@ -160,13 +165,12 @@ def time_files(place: Place, job: Measure) -> Outcome:
 
     Latencies on a device that is not here are predicted, and say so.
     """
-    device = load(find(DEVICES, job.device))
+    device = place.device(job.device)
     files = [place.artifacts.path(f) for f in job.files]
     if attached(device):
         basis = "trained file" if job.form == "trained" else "untrained form"
-        found = measure(
-            files, device, place.lease, job.workload, processes=job.processes, basis=basis
-        )
+        lease = Lease(place.locks, device.name) if device.address else place.lease
+        found = measure(files, device, lease, job.workload, processes=job.processes, basis=basis)
     else:
         found = [predict(file, device, job.workload) for file in files]
     values = {
@@ -210,12 +214,15 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
 
 def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     """Exports the trained candidate and scores the file in its runtime."""
-    deployed, _ = fold(trained, place.spec.task.input)
-    path = place.scratch(f"{job.trial}-{job.repeat}.onnx")
-    exported = reweight(place.artifacts.path(job.file), deployed, path)
-    if exported.build != job.build:
+    shape, device = place.spec.task.input, place.device()
+    deployed, _ = fold(trained, shape)
+    stem = place.scratch(f"{job.trial}-{job.repeat}")
+    written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
+    if written.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
-    parity = check(deployed, path, validation_inputs(place.task, COMPARED))
+    run, precision = forms.open_file(written.path, device), engine_of(device).precision
+    examples = validation_inputs(place.task, COMPARED)
+    parity = check(deployed, written.path, examples, precision, run)
     if not parity.passed:
         return Outcome(
             error=f"the exported file differs from the trained network by {parity.relative:.2g} "
@@ -223,14 +230,14 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
         )
 
     def predict(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(outputs(path, inputs.contiguous().numpy()))
+        return torch.from_numpy(run(inputs.contiguous().numpy()))
 
     found = score(predict, place.task, step=_step(place))
-    candidate = Candidate(job.architecture.choices, place.task, trained, path)
+    candidate = Candidate(job.architecture.choices, place.task, trained, written.path)
     costs = _own_objectives(place, candidate, trained=True)
     return Outcome(
         {
-            "file": place.artifacts.put(path),
+            "file": place.artifacts.put(written.path),
             "score": found["search"].to_json(),
             "confirm": found["confirm"].to_json(),
             "costs": costs,
@@ -267,7 +274,7 @@ def _finite(name: str, value: float) -> float:
 
 def _step(place: Place) -> Step:
     """Wraps a training step: it says that the worker lives and waits for measurements."""
-    lease = place.lease if place.spec.measures else None
+    lease = None if all(map(remote, place.spec.devices)) else place.lease
 
     @contextmanager
     def step() -> Iterator[None]:

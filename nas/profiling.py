@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import nn
 
+from nas.catalog import import_object
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
-from nas.deploy.export import export
+from nas.deploy import forms
 from nas.hardware.counting import Counts, count
-from nas.hardware.device import Device, attached
+from nas.hardware.device import Device, attached, engine_of
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.predict import predict
 from nas.hardware.timing import measure
-from nas.training.tasks import import_object
 from nas.transforms.fold import fold
 
 
@@ -110,13 +110,13 @@ def _timed(
 ) -> dict[str, Any]:
     """Exports and times the deployed form."""
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "network.onnx"
-        exported = export(deployed, shape, path)
-        timing = _latency(path, device, Workload(batch))
+        written = forms.write(deployed, shape, Path(folder) / "network", device)
+        timing = _latency(written.path, device, Workload(batch))
     if isinstance(timing, str):
         raise NasError(f"{device.name} could not time this network: {timing}", "type --static")
     return {
-        "size_mb": exported.bytes / 1e6,
-        "size_basis": f"ONNX file, opset {exported.opset}",
+        "size_mb": written.bytes / 1e6,
+        "size_basis": written.about,
+        "runtime": str(engine_of(device)),
         "latency_ms": timing.to_json(),
     }

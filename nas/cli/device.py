@@ -10,6 +10,7 @@ from nas.cli.screen import Screen, shared
 @click.command()
 @click.argument("target")
 @click.option("--device", required=True, metavar="D", help="Where it runs; see: nas devices")
+@click.option("--runtime", metavar="R", help="What runs it there, such as torch:compiled.")
 @click.option(
     "--resolution",
     type=click.IntRange(min=1),
@@ -31,6 +32,7 @@ def profile(
     screen: Screen,
     target: str,
     device: str,
+    runtime: str | None,
     resolution: int | None,
     batch: int,
     by_layer: bool,
@@ -48,6 +50,7 @@ def profile(
     found = api.profile(
         target,
         device,
+        runtime=runtime,
         resolution=resolution,
         batch=batch,
         by_layer=by_layer,

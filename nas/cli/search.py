@@ -28,6 +28,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     metavar="D",
     help="What it must run on; see: nas devices",
 )
+@click.option("--runtime", metavar="R", help="What runs it there, such as torch:compiled.")
 @click.option(
     "--data",
     default="digits",

@@ -17,7 +17,7 @@ from torch import nn
 from nas.core.architecture import digest
 from nas.deploy.export import Exported, export, reweight
 from nas.hardware import runtimes
-from nas.hardware.device import Device, attached
+from nas.hardware.device import Device, attached, engine_of
 from nas.hardware.runtimes import Opened, Runtime
 
 ONNX = Runtime("onnxruntime")
@@ -38,11 +38,6 @@ class Deployed:
     bytes: int
     about: str
     modules: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-
-def engine_of(device: Device) -> Runtime:
-    """What the device's file is for: its runtime, or where it is not attached, the predictions."""
-    return device.engine if attached(device) else ONNX
 
 
 def write(module: nn.Module, shape: tuple[int, ...], stem: Path, device: Device) -> Deployed:

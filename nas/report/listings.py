@@ -42,8 +42,19 @@ def devices_table(rows: Sequence[Row]) -> RenderableType:
         {"device": r["name"], "latency": _latency(r), "runtime": r["runtime"], "what": r["title"]}
         for r in rows
     ]
-    notes = [Text(r["shadows"], style="dim") for r in rows if r.get("shadows")]
-    return Group(listing(shown, "no device profile found"), *notes)
+    notes = [r["shadows"] for r in rows if r.get("shadows")] + _runtimes(rows)
+    dim = [Text(note, style="dim") for note in notes]
+    return Group(listing(shown, "no device profile found"), *dim)
+
+
+def _runtimes(rows: Sequence[Row]) -> list[str]:
+    """Which runtimes are installed, and what adds the others to the devices that are here."""
+    every = {name: version for r in rows for name, version in r.get("runtimes", {}).items()}
+    wanted = {name for r in rows if r["attached"] for name in r.get("runtimes", {})}
+    here = [f"{name} {version}" for name, version in sorted(every.items()) if version]
+    missing = sorted(name for name in wanted if not every[name])
+    notes = [f"runtimes here: {', '.join(here)}"] if here else []
+    return notes + [f"not here: {name} (pip install {name})" for name in missing]
 
 
 def _latency(row: Row) -> str:
@@ -87,6 +98,10 @@ def profile_table(target: str, found: Row) -> RenderableType:
     rows.append(("peak memory", f"{plain(found['peak_memory_mb'])} MB"))
     size = f"{plain(found['size_mb'])} MB"
     rows.append(("size", f"{size}  {found['size_basis']}" if "size_basis" in found else size))
+    if "runtime" in found:
+        slow = found["latency_ms"]["record"].get("emulated")
+        how = "  emulated: this processor has no instructions for it" if slow else ""
+        rows.append(("runtime", found["runtime"] + how))
     if "latency_ms" in found:
         timing = Measurement.from_json(found["latency_ms"])
         rows.append(("latency", f"{interval(timing)}  {origin(timing)}"))

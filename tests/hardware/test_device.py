@@ -57,7 +57,7 @@ def test_a_users_profile_is_short():
         ('kind = "cpu"\nthread = 2', "no key named 'thread'", "did you mean 'threads'"),
         ('kind = "cpu"\nthreads = 0', "threads = 0", "at least 1"),
         ('kind = "cpu"\nthreads = true', "threads = True", "whole number"),
-        ('kind = "cpu"\nruntime = "onnx"', "runtime = 'onnx'", "onnxruntime"),
+        ('kind = "cpu"\nruntime = "onnx"', "no runtime named 'onnx'", "onnxruntime"),
         ('kind = "cuda"\nnames = "Tesla T4"', "names = 'Tesla T4'", "list"),
         ('kind = "cuda"\n[facts]\nl2_mb = 40', "facts.l2_mb does not say", "source ="),
         ('kind = "cuda"\n[facts]\nl2_mb = { value = -1, source = "x" }', "above 0", "value ="),

@@ -30,7 +30,7 @@ def test_what_a_runtime_takes_and_computes_in():
         ("torhc", "cpu", "no runtime named 'torhc'", "did you mean 'torch'"),
         ("torch:compile", "cpu", "no option of torch named 'compile'", "'compiled'"),
         ("torch:", "cpu", "no option of torch named ''", "known: bf16"),
-        ("onnxruntime:bf16", "cpu", "onnxruntime has no options", "--runtime onnxruntime"),
+        ("onnxruntime:bf16", "cpu", "onnxruntime has no options", "type onnxruntime"),
         ("torch:compiled+graphs", "cpu", "graphs records launches of a GPU", "type torch:compiled"),
         ("torch:fp16", "cpu", "float16, which processors only store", "type torch"),
         ("torch:tf32", "cpu", "NVIDIA's tensor cores", "type torch"),

@@ -13,7 +13,7 @@ import pytest
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.hardware import timing
+from nas.hardware import runtimes, timing
 from nas.hardware.device import parse
 from nas.hardware.history import AnchorHistory
 from nas.hardware.protocol import Protocol
@@ -143,13 +143,19 @@ def test_a_device_that_is_not_here_is_refused(lease, files):
     absent = parse('kind = "cuda"\nnames = ["Cray"]', "cray")
     with pytest.raises(NasError, match="not attached"):
         measure([files["small"]], absent, lease, basis="x")
+
+
+def test_a_runtime_that_is_not_installed_is_refused(lease, files, monkeypatch):
+    monkeypatch.setattr(runtimes, "version", lambda name: None)
     other = parse('kind = "cpu"\nruntime = "openvino"', "cpu")
-    with pytest.raises(NasError, match="cannot be timed here"):
+    with pytest.raises(NasError, match="openvino is not installed here"):
         measure([files["small"]], other, lease, basis="x")
 
 
-def test_runtime_version_names_the_threads():
+def test_runtime_version_names_options_and_threads():
     assert runtime_version(parse('kind = "cpu"\nthreads = 2', "cpu")).endswith(", 2 threads")
+    found = runtime_version(parse('kind = "cpu"\nruntime = "torch:bf16+channels_last"', "cpu"))
+    assert found.startswith("torch 2.") and found.endswith(" channels_last bf16, 1 thread")
     assert Protocol().version == PROTOCOL
 
 

@@ -93,7 +93,7 @@ def parse(text: str, kind: str) -> Runtime:
         if option not in OPTIONS[name]:
             takes = OPTIONS[name]
             error = unknown(f"option of {name}", option, takes)
-            raise error if takes else NasError(f"{name} has no options", f"type --runtime {name}")
+            raise error if takes else NasError(f"{name} has no options", f"type {name}")
     found = Runtime(name, tuple(o for o in OPTIONS[name] if o in asked))
     if kind not in KINDS[name]:
         there = " or ".join(n for n, kinds in KINDS.items() if kind in kinds)
