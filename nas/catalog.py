@@ -90,6 +90,23 @@ def load_space(name: str, network: str | None = None) -> SearchSpace:
     return join(found, [load_axis(n) for n in rest])
 
 
+def spaces() -> list[str]:
+    """Names of the files that define a network space; one that cannot be read is among them."""
+    return [name for name in names(SPACES) if not _is_axis(name)]
+
+
+def axes() -> list[str]:
+    """Names of the files that define an axis."""
+    return [name for name in names(SPACES) if _is_axis(name)]
+
+
+def _is_axis(name: str) -> bool:
+    try:
+        return isinstance(_defined(name), Axis)
+    except NasError:
+        return False
+
+
 def load_axis(name: str) -> Axis:
     """The axis of that name. Raises: NasError where no file has it or it is no axis."""
     found = _defined(name)
@@ -101,12 +118,15 @@ def load_axis(name: str) -> Axis:
 
 
 def of_network(text: str) -> SearchSpace:
-    """One network of the user's as a space without decisions, `PKG.MOD:FN` of the task."""
+    """One network of the user's, `PKG.MOD:FN` of the task, as a space without decisions.
+
+    Its preset `untouched` is the network itself, whatever axes are joined to it.
+    """
 
     def build(choices: Choices, task: Task | TaskSpec) -> Any:
         return import_object(text, "network")(task)
 
-    return SearchSpace(text, [], build)
+    return SearchSpace(text, [], build, presets={"untouched": {}})
 
 
 def _defined(name: str) -> SearchSpace | Axis:

@@ -6,6 +6,7 @@ import pytest
 
 from nas import catalog
 from nas.core.errors import NasError
+from nas.core.task import TaskSpec
 
 SPACE = """
 '''A bird space.'''
@@ -92,3 +93,53 @@ def test_an_objective_is_found_by_file_and_name(folder: Path) -> None:
     assert callable(function)
     with pytest.raises(NasError, match="did you mean 'width'"):
         catalog.load_objective("birdnet:widht")
+
+
+AXIS = """
+from nas import Axis, Choice
+
+axis = Axis("{name}", [Choice("level", ["none", "some"])], lambda choices, task: dict(choices))
+"""
+
+
+def test_a_space_and_axes_are_joined_by_name(folder: Path) -> None:
+    write(folder, "birdnet")
+    write(folder, "squeeze", AXIS)
+    assert "squeeze" in catalog.axes() and "squeeze" not in catalog.spaces()
+    assert "birdnet" in catalog.spaces() and "birdnet" not in catalog.axes()
+    joint = catalog.load_space("birdnet+squeeze").at(TaskSpec("t", (3, 8, 8), 2))
+    assert (joint.name, joint.size) == ("birdnet+squeeze", 4)
+    choices = joint.architecture({"width": 1, "squeeze.level": "some"}).choices
+    assert joint.transforms(choices, TaskSpec("t", (3, 8, 8), 2)) == [{"level": "some"}]
+
+
+def test_a_network_of_ones_own_stands_in_for_a_space(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(folder, "squeeze", AXIS)
+    (folder.parent / "my_net.py").write_text("def net(task):\n    return ('net', task.outputs)\n")
+    monkeypatch.syspath_prepend(folder.parent)
+    task = TaskSpec("t", (3, 8, 8), 2)
+    joint = catalog.load_space("squeeze", network="my_net:net").at(task)
+    assert (joint.name, joint.size) == ("my_net:net+squeeze", 2)
+    assert joint.build(joint.preset("untouched").choices, task) == ("net", 2)
+    assert dict(joint.preset("untouched").choices) == {"squeeze.level": "none"}
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "said"),
+    [
+        ("squeeze", None, "'squeeze' is an axis"),
+        ("birdnet+largekernel", None, "'largekernel' is a space of networks"),
+        ("birdnet", "my_net:net", "'birdnet' is a space of networks"),
+        ("birdnet+squeez", None, "no space named 'squeez'"),
+        ("birdnet+squeeze+squeeze", None, "axis 'squeeze' is named twice"),
+    ],
+)
+def test_what_cannot_be_joined_says_why(
+    folder: Path, name: str, network: str | None, said: str
+) -> None:
+    write(folder, "birdnet")
+    write(folder, "squeeze", AXIS)
+    with pytest.raises(NasError, match=said):
+        catalog.load_space(name, network)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from nas.catalog import SPACES, load_space, names
+from nas.catalog import load_space, spaces
 from nas.core.architecture import Architecture
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
@@ -20,7 +20,7 @@ TASK = TaskSpec("digits", (3, 32, 32), 10)
 SAMPLES = 3
 
 
-@pytest.fixture(params=names(SPACES))
+@pytest.fixture(params=spaces())
 def space(request: pytest.FixtureRequest) -> SearchSpace:
     return load_space(request.param).at(TASK)
 
