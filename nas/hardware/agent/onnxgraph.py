@@ -10,7 +10,7 @@ GRAPH, NODE = 7, 1  # of a model; of a graph
 INPUT, OUTPUT, NAME, OPERATOR = 1, 2, 3, 4  # of a node
 
 
-@dataclass
+@dataclass(frozen=True)
 class Node:
     """An operator: its name, its kind, the values it reads and writes."""
 
@@ -29,18 +29,11 @@ def nodes(path: Path) -> list[Node]:
 
 
 def _node(data: memoryview) -> Node:
-    node = Node()
+    texts: dict[int, list[str]] = {INPUT: [], OUTPUT: [], NAME: [""], OPERATOR: [""]}
     for number, value in fields(data):
-        text = bytes(value).decode() if number <= OPERATOR else ""
-        if number == INPUT:
-            node.inputs.append(text)
-        elif number == OUTPUT:
-            node.outputs.append(text)
-        elif number == NAME:
-            node.name = text
-        elif number == OPERATOR:
-            node.op = text
-    return node
+        if number in texts:
+            texts[number].append(bytes(value).decode())
+    return Node(texts[NAME][-1], texts[OPERATOR][-1], texts[INPUT], texts[OUTPUT])
 
 
 def fields(data: memoryview, wanted: int | None = None) -> Iterator[tuple[int, memoryview]]:

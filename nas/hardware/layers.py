@@ -1,0 +1,271 @@
+"""What each layer of a network costs: its share of the measured latency, and its counts.
+
+A profiler slows every kernel down by about the same time, which a sum over many short kernels shows
+(0.17 ms of kernels in a call of 0.09 ms). That time is taken off before the rest is scaled to the
+latency that was measured without it; scaled alone, the one long kernel of that call came out at
+34 microseconds where it takes 65, with this correction at 65.
+
+The runtime fuses and renames operators, so a kernel of its profile is traced back to the operators
+of the file that it does the work of, and those to the modules that they were exported from. A
+kernel that does the work of several modules is counted with the one that multiplies most; the
+others are named beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nas.core.job import Workload
+from nas.hardware.agent.onnxgraph import Node, nodes
+from nas.hardware.counting import Counts
+from nas.hardware.device import Device
+from nas.hardware.lease import Lease
+from nas.hardware.probe import probe
+
+TOLERANCE = 0.001  # the rows add up to the whole within this share of it
+ITSELF, RUNTIME = "(itself)", "(runtime)"  # what the root computes; time of no operator of the file
+_TO_BLOCKED, _FROM_BLOCKED = "ReorderInput", "ReorderOutput"  # onnxruntime's changes of layout
+_KEYS = ("params", "macs", "activations")
+
+
+@dataclass(frozen=True)
+class Kernel(Node):
+    """A node of the runtime's own graph, with what it takes."""
+
+    microseconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The kernels of a file in a runtime, with times by its own profiler.
+
+    `call_us` is a whole call under the profiler, which slows it down; `other_us` is time of no
+    kernel in the list; the times rest on `calls` calls.
+    """
+
+    kernels: tuple[Kernel, ...]
+    calls: int
+    call_us: float
+    other_us: float
+
+    @property
+    def microseconds(self) -> float:
+        """The sum of all times."""
+        return sum(k.microseconds for k in self.kernels) + self.other_us
+
+    def overhead(self, latency_us: float) -> float:
+        """Microseconds that the profiler adds to each kernel, by what the sum is too long.
+
+        No more than nine tenths of the shortest kernel, and nothing where the sum is not too long.
+
+        >>> kernels = tuple(Kernel(microseconds=us) for us in (3.0, 4.0, 80.0))
+        >>> Profile(kernels, calls=1, call_us=90.0, other_us=0.0).overhead(81.0)
+        2.0
+        """
+        times = [k.microseconds for k in self.kernels if k.microseconds]
+        share = (self.microseconds - latency_us) / max(1, len(times))
+        return max(0.0, min(share, 0.9 * min(times, default=0.0)))
+
+
+@dataclass
+class Row:
+    """A layer: its own counts without those of the modules inside, its time, what it took in."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_KEYS, 0))
+    microseconds: float = 0.0
+    kernels: int = 0
+    fused: list[str] = field(default_factory=list)
+
+
+def profiled(path: Path, device: Device, lease: Lease, workload: Workload) -> Profile | str:
+    """The kernels of a file on a device, or why its runtime tells none; the device is held."""
+    session = probe(path, device, lease, workload, mode="layers")
+    if isinstance(session, str):
+        return session
+    found = session.results[0]
+    kernels = tuple(Kernel(n, op, i, o, us) for n, op, i, o, us in found["kernels"])
+    return Profile(kernels, found["calls"], found["call_us"], found["other_us"])
+
+
+def counted(counts: Counts) -> dict[str, Any]:
+    """`layers`: the own `params`, `macs` and `activations` of each module that has any.
+
+    They add up exactly to the first row, `""`, which is the whole.
+    """
+    rows = {name: row.counts for name, row in _own(counts).items() if any(row.counts.values())}
+    return {"layers": {"": _whole(counts), **rows}}
+
+
+def timed(
+    counts: Counts, path: Path, modules: Mapping[str, str], profile: Profile, latency_ms: float
+) -> dict[str, Any]:
+    """`layers` as `counted` gives them, with their part of the latency, and `by_layer`.
+
+    Each row has `latency_ms`, which add up to the measured one within `TOLERANCE`, its `share`,
+    how many `kernels` it became, and the modules `fused` into it. `by_layer` says how the profile
+    was turned into those: `ratio` is its sum over the measured latency, `overhead_us` what was
+    taken off each kernel, `scale` what the rest was multiplied by.
+
+    Args:
+        counts: of the module that was exported to `path`.
+        modules: operator of the file -> path of the module it came from.
+        latency_ms: measured without the profiler.
+    """
+    rows = _own(counts)
+    overhead = profile.overhead(1e3 * latency_ms)
+    _add_times(rows, profile, origins(nodes(path), profile.kernels), modules, overhead)
+    total = sum(row.microseconds for row in rows.values())
+    shown = {
+        name: {
+            **row.counts,
+            "latency_ms": latency_ms * row.microseconds / total,
+            "share": row.microseconds / total,
+            "kernels": row.kernels,
+            "fused": row.fused,
+        }
+        for name, row in rows.items()
+        if row.kernels or row.microseconds or any(row.counts.values())
+    }
+    return {
+        "layers": {"": {**_whole(counts), "latency_ms": latency_ms, "share": 1.0}, **shown},
+        "by_layer": {
+            "latency_ms": latency_ms,
+            "profiled_ms": profile.microseconds / 1e3,
+            "profiled_call_ms": profile.call_us / 1e3,
+            "ratio": profile.microseconds / 1e3 / latency_ms,
+            "overhead_us": overhead,
+            "scale": latency_ms / (total / 1e3),
+            "calls": profile.calls,
+            "tolerance": TOLERANCE,
+        },
+    }
+
+
+def _whole(counts: Counts) -> dict[str, int]:
+    return {key: getattr(counts, key) for key in _KEYS}
+
+
+def _own(counts: Counts) -> dict[str, Row]:
+    """A row for each module, with its counts less those of the modules directly inside."""
+    rows: dict[str, Row] = {}
+    for name, inclusive in counts.by_module.items():
+        row = rows.setdefault(name or ITSELF, Row())
+        for key in _KEYS:
+            row.counts[key] += inclusive[key]
+            if name:
+                outer = rows.setdefault(name.rpartition(".")[0] or ITSELF, Row())
+                outer.counts[key] -= inclusive[key]
+    return rows
+
+
+def _add_times(
+    rows: dict[str, Row],
+    profile: Profile,
+    found: Sequence[Sequence[str]],
+    modules: Mapping[str, str],
+    overhead: float,
+) -> None:
+    """Gives each kernel's time to the row of the module that multiplies most in it."""
+    for kernel, names in zip(profile.kernels, found, strict=True):
+        parts = list(dict.fromkeys(modules.get(name, "") or ITSELF for name in names)) or [RUNTIME]
+        main = max(parts, key=lambda p: rows[p].counts["macs"] if p in rows else 0)
+        row = rows.setdefault(main, Row())
+        row.microseconds += max(0.0, kernel.microseconds - overhead)
+        row.kernels += 1
+        row.fused += [p for p in parts if p != main and p not in row.fused]
+    if profile.other_us:
+        rows.setdefault(RUNTIME, Row()).microseconds += profile.other_us
+    # What lies in a module without a kernel of its own belongs to the one that took it in.
+    for row in list(rows.values()):
+        for name in row.fused:
+            inner = rows.get(name)
+            if inner is not None and not inner.kernels:
+                for key in _KEYS:
+                    row.counts[key] += inner.counts[key]
+                    inner.counts[key] = 0
+
+
+# --- from the runtime's graph back to the file's --------------------------------------------------
+
+
+def origins(file: Sequence[Node], kernels: Sequence[Kernel]) -> list[list[str]]:
+    """For each kernel, the names of the file's operators that it does the work of.
+
+    Names and values that survived tell most of it. Of what lies between, an operator belongs to
+    the kernel that reads it where that one is a fused pattern still lacking its main operator,
+    else to the kernel that made the last of its inputs. A change of layout goes with the
+    kernel that needed it.
+    """
+    owner = _known(file, kernels)
+    _before_patterns(file, kernels, owner)
+    _after_makers(file, owner)
+    found: list[list[str]] = [[] for _ in kernels]
+    for node in file:
+        if node.name in owner:
+            found[owner[node.name]].append(node.name)
+    wrote = {name: place for place, k in enumerate(kernels) for name in k.outputs}
+    for place in reversed(range(len(kernels))):
+        kernel = kernels[place]
+        if not found[place] and kernel.op != _FROM_BLOCKED:
+            readers = (i for i, k in enumerate(kernels) if set(kernel.outputs) & set(k.inputs))
+            found[place] = list(found[next(readers, place)])
+    for place, kernel in enumerate(kernels):
+        if not found[place]:
+            makers = [wrote[name] for name in kernel.inputs if name in wrote]
+            found[place] = list(found[max(makers, default=place)])
+    return found
+
+
+def _known(file: Sequence[Node], kernels: Sequence[Kernel]) -> dict[str, int]:
+    """Operator -> the kernel that has its name, or writes its value."""
+    maker = {name: node.name for node in file for name in node.outputs}
+    named = {node.name for node in file}
+    wrote = {name: place for place, k in enumerate(kernels) for name in k.outputs}
+    owner: dict[str, int] = {}
+    for place, kernel in enumerate(kernels):
+        target = place
+        if kernel.op == _FROM_BLOCKED:
+            target = wrote.get(kernel.inputs[0], place)
+        # Convolutions in blocked layout are named after the value that they write.
+        label = kernel.name.removesuffix("_nchwc")
+        for name in (kernel.name, label, maker.get(label), *map(maker.get, kernel.outputs)):
+            if name in named and name is not None:
+                owner.setdefault(name, target)
+    return owner
+
+
+def _before_patterns(
+    file: Sequence[Node], kernels: Sequence[Kernel], owner: dict[str, int]
+) -> None:
+    """Gives operators to the one kernel that reads them, while it lacks what it is named for."""
+    readers: dict[str, list[str]] = {}
+    for node in file:
+        for name in node.inputs:
+            readers.setdefault(name, []).append(node.name)
+    held: list[set[str]] = [set() for _ in kernels]
+    for node in file:
+        if node.name in owner:
+            held[owner[node.name]].add(node.op)
+    for node in reversed(file):
+        if node.name in owner:
+            continue
+        after = {owner.get(reader) for name in node.outputs for reader in readers.get(name, [])}
+        (place,) = after if len(after) == 1 else (None,)
+        if place is not None and kernels[place].op.removeprefix("Fused") not in held[place]:
+            owner[node.name] = place
+            held[place].add(node.op)
+
+
+def _after_makers(file: Sequence[Node], owner: dict[str, int]) -> None:
+    """Gives what is left to the kernel that made the last of its inputs."""
+    made: dict[str, int] = {}
+    for node in file:
+        if node.name not in owner:
+            before = [made[name] for name in node.inputs if name in made]
+            if not before:
+                continue  # computed from constants, when the file was loaded
+            owner[node.name] = max(before)
+        made |= dict.fromkeys(node.outputs, owner[node.name])
