@@ -7,11 +7,13 @@ weights of another training of the same architecture in milliseconds.
 
 from __future__ import annotations
 
+import ast
 import logging
+import posixpath
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import onnx
@@ -37,12 +39,15 @@ class Exported:
     """An ONNX file: the digest of its graph, its size, its opset.
 
     `fallback` says why `reweight` exported anew; None where it did not, and after `export`.
+    `modules` says which module, by its dotted path, each operator of the file came from; after
+    `export` alone, since the file does not hold it.
     """
 
     build: str
     bytes: int
     opset: int
     fallback: str | None = None
+    modules: Mapping[str, str] = field(default_factory=dict, compare=False)
 
 
 def export(module: nn.Module, input_shape: tuple[int, ...], path: Path) -> Exported:
@@ -60,11 +65,12 @@ def export(module: nn.Module, input_shape: tuple[int, ...], path: Path) -> Expor
     size = sum(t.numel() * t.element_size() for t in module.state_dict().values())
     if size > _MOST_BYTES:
         raise NasError(f"{size:,} bytes of weights do not fit one ONNX file", "search smaller nets")
-    proto = _proto(module, input_shape)
-    return _write(proto, path, None)
+    proto, modules = _proto(module, input_shape)
+    return replace(_write(proto, path, None), modules=modules)
 
 
-def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
+def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto, dict[str, str]]:
+    """The graph, and the module that each of its operators came from."""
     device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
     # Two examples, because torch.export takes an axis of size one for a constant.
     example = torch.zeros((2, *input_shape), device=device)
@@ -96,11 +102,34 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> ModelProto:
             value.const_value = values[str(value.name)]
             graph.initializers.add(value)
         proto: ModelProto = program.model_proto
+    modules = _origins(proto)
     _strip(proto)
     held = {tensor.name for tensor in proto.graph.initializer} & set(weights)
     notes = {WEIGHTS: held, UNUSED: set(module.state_dict()) - held}
     onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
-    return proto
+    return proto, modules
+
+
+_SCOPES = "pkg.torch.onnx.name_scopes"  # of an operator: a list of paths as text, itself last
+
+
+def _origins(proto: ModelProto) -> dict[str, str]:
+    """The module of every operator; one that clean-up made is its readers' innermost common one."""
+    found: dict[str, str] = {}
+    readers: dict[str, list[str]] = {}
+    for node in reversed(proto.graph.node):
+        notes = {p.key: p.value for p in node.metadata_props}
+        if _SCOPES in notes:
+            scopes: list[str] = ["", *ast.literal_eval(notes[_SCOPES])]
+            path = scopes[-2]
+            found[node.name] = "" if path.startswith("_empty_nn_module_stack") else path
+        else:
+            after = [path for name in node.output for path in readers.get(name, [])]
+            paths = ["/" + path.replace(".", "/") for path in after]
+            found[node.name] = posixpath.commonpath(paths or "/")[1:].replace("/", ".")
+        for name in node.input:
+            readers.setdefault(name, []).append(found[node.name])
+    return dict(reversed(found.items()))
 
 
 @contextmanager
@@ -181,7 +210,7 @@ def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
     reason = _mismatch(proto, state)
     if reason is not None:
         sizes = proto.graph.input[0].type.tensor_type.shape.dim[1:]
-        fresh = _proto(module, tuple(d.dim_value for d in sizes))
+        fresh, _ = _proto(module, tuple(d.dim_value for d in sizes))
         return _write(fresh, path, reason)
     for tensor in proto.graph.initializer:
         if tensor.name in state:
