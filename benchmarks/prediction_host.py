@@ -130,7 +130,7 @@ def host(folder: Path, int8: bool = False) -> tuple[list[Score], dict[str, Any]]
 
 def _measured(paths: Sequence[Path], nets: Sequence[Lowered], device: Device) -> dict[str, Any]:
     """Latencies of networks and of every distinct kernel, under the lease of the device."""
-    lease = Lease(default_folder(), device.name)
+    lease = Lease(default_folder(), device.seat)
     times, failed = time_kernels(distinct(nets), device, lease)
     found: dict[str, Any] = {}
     repeats = []

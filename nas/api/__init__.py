@@ -10,22 +10,27 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from nas.api.analysis import correlations, importance
     from nas.api.calibrating import calibrate
     from nas.api.listing import devices, profile, spaces
     from nas.api.replaying import replay
+    from nas.api.retargeting import retarget
     from nas.api.searching import search
     from nas.api.ship import export, load
     from nas.api.study import front, pick, show, studies
 
 __all__ = [
-    "calibrate", "devices", "export", "front", "load", "pick", "profile", "replay", "search",
-    "show", "spaces", "studies",
+    "calibrate", "correlations", "devices", "export", "front", "importance", "load", "pick",
+    "profile", "replay",
+    "retarget", "search", "show", "spaces", "studies",
 ]  # fmt: skip
 
 _HOMES = {
     "calibrate": "calibrating",
     "replay": "replaying",
+    "retarget": "retargeting",
     "search": "searching",
+    **dict.fromkeys(("correlations", "importance"), "analysis"),
     **dict.fromkeys(("front", "pick", "show", "studies"), "study"),
     **dict.fromkeys(("devices", "profile", "spaces"), "listing"),
     **dict.fromkeys(("export", "load"), "ship"),

@@ -122,7 +122,7 @@ def _from_csv(device: Device, path: Path) -> Calibration:
 
 def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration:
     """Times kernels of sampled networks, then whole ones, on this host under the lease."""
-    lease = Lease(default_folder(), device.name)
+    lease = Lease(default_folder(), device.seat)
     where = f"at {device.address.host}" if device.address else "on this host"
     source = f"{runtime_version(device)} {where}, {date.today().isoformat()}"
     calibration = Calibration(

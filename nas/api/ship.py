@@ -6,16 +6,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from nas.api.files import file_of, restored
 from nas.api.places import artifacts_of, storage_url
 from nas.api.study import chosen
-from nas.catalog import DEVICES, find
 from nas.core.errors import NasError, unknown
 from nas.core.front import score_measurement, seed_deviation
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
-from nas.hardware import device as devices
+from nas.hardware.device import attached
 from nas.hardware.lease import Lease, default_folder
 from nas.store.store import Store
 
@@ -49,8 +49,8 @@ def export(
 
     place, trials = _opened(study, storage)
     found = _complete(study, trials, trial)
-    file = place.artifacts.path(found.trained[0].file)
-    deployed, _ = fold(_restored(place, found), place.spec.task.input)
+    file, _ = file_of(place.spec, place.artifacts, found, place.device())
+    deployed, _ = fold(restored(place, found), place.spec.task.input)
     parity = check(deployed, file, place.task)
     timing = _timed(place, found, file)
     # of this file alone: other seeds' trainings of the trial are only in the interval
@@ -103,7 +103,7 @@ def load(
     if form not in ("training", "deployed"):
         raise unknown("form", form, ("training", "deployed"))
     place, trials = _opened(study, storage)
-    module = _restored(place, _complete(study, trials, trial))
+    module = restored(place, _complete(study, trials, trial))
     return module if form == "training" else fold(module, place.spec.task.input)[0]
 
 
@@ -127,30 +127,14 @@ def _complete(study: str, trials: list[Trial], number: int) -> Trial:
     return trial
 
 
-def _restored(place: Place, trial: Trial) -> nn.Module:
-    """The trial's module with the weights of its own, first training."""
-    from nas.evaluate import module_of
-    from nas.training.checkpoint import restore
-
-    last = max((r for r in trial.rungs if not r.repeat), key=lambda r: r.rung)
-    if not place.artifacts.holds(last.checkpoint) or last.checkpoint is None:
-        raise NasError(
-            f"the weights of trial {trial.number} are not in {place.artifacts.folder}",
-            "run the search again without --fresh: it trains only what is missing",
-        )
-    module = module_of(place, trial.architecture, place.spec.seed)
-    restore(place.artifacts.path(last.checkpoint), module)
-    return module.eval()
-
-
 def _timed(place: Place, trial: Trial, file: Path) -> Measurement | None:
     """The latency of the file that ships: measured now, or what the search measured of it."""
     spec: StudySpec = place.spec
-    device = devices.load(find(DEVICES, spec.device))
-    if devices.attached(device):
+    device = place.device()
+    if attached(device):
         from nas.hardware.timing import measure
 
-        lease = Lease(default_folder(), device.name)
+        lease = Lease(default_folder(), device.seat)
         [timing] = measure(
             [file], device, lease, Workload(), processes=PROCESSES, basis="trained file"
         )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas.api.places import storage_url
 from nas.core.errors import NasError
 from nas.core.front import Front, front_of
-from nas.core.objective import Constraint
-from nas.core.trial import Trial
+from nas.core.objective import BUILTIN, TIMED, Constraint
+from nas.core.study import StudySpec
+from nas.core.trial import Trial, devices_of
 from nas.report import pick as picking
 from nas.report.documents import study_document, trial_document
 from nas.store.store import Store
@@ -21,14 +23,9 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
     Raises:
         NasError: for an unknown study, or a device the study has no numbers for.
     """
-    with Store(storage_url(storage), read_only=True) as store:
-        spec = store.spec(study)
-        if device not in (None, spec.device):
-            raise NasError(
-                f"study {study!r} has no numbers for device {device!r}",
-                f"it was searched on {spec.device!r}: type --device {spec.device}",
-            )
-        return front_of(spec, store.trials(study))
+    spec, trials = _read(study, storage)
+    _has_numbers(spec, trials, device)
+    return front_of(spec, trials, device)
 
 
 def pick(
@@ -36,21 +33,56 @@ def pick(
     constraints: Sequence[str] = (),
     prefer: str | None = None,
     confidence: float | None = None,
+    device: str | None = None,
     storage: str | None = None,
 ) -> picking.Pick:
-    """One point of a study's front, and why."""
+    """One point of a study's front on a device, the study's own by default, and why.
+
+    A constraint on another device (`latency_ms@a100<=2`) makes its number one more objective, so
+    that no point is missed that only that limit calls for.
+    """
+    spec, trials = _read(study, storage)
+    _has_numbers(spec, trials, device)
     limits = [Constraint.parse(c) for c in constraints]
-    return picking.pick(front(study, storage=storage), limits, prefer, confidence)
+    others = {}
+    for limit in limits:
+        if limit.device not in (None, device or spec.device) and limit.name in TIMED:
+            _has_numbers(spec, trials, limit.device)
+            name = f"{limit.name}@{limit.device}"
+            others[name] = replace(BUILTIN[limit.name], name=name)
+    spec = replace(spec, objectives=(*spec.objectives, *others.values()))
+    return picking.pick(front_of(spec, trials, device), limits, prefer, confidence)
 
 
-def show(study: str, trial: int | None = None, storage: str | None = None) -> dict[str, Any]:
-    """A study, or one trial of it, with all that is recorded."""
-    with Store(storage_url(storage), read_only=True) as store:
-        spec = store.spec(study)
-        trials = store.trials(study)
+def show(
+    study: str,
+    trial: int | None = None,
+    device: str | None = None,
+    storage: str | None = None,
+) -> dict[str, Any]:
+    """A study, or one trial of it, with all that is recorded; its numbers on a device."""
+    spec, trials = _read(study, storage)
+    _has_numbers(spec, trials, device)
+    spec = replace(spec, device=device or spec.device)
     if trial is None:
         return study_document(spec, trials)
     return trial_document(spec, trials, chosen(study, trials, trial).number)
+
+
+def _read(study: str, storage: str | None) -> tuple[StudySpec, list[Trial]]:
+    with Store(storage_url(storage), read_only=True) as store:
+        return store.spec(study), store.trials(study)
+
+
+def _has_numbers(spec: StudySpec, trials: Sequence[Trial], device: str | None) -> None:
+    """Raises NasError where the study has no latencies of the device."""
+    known = {spec.device, *devices_of(trials)}
+    if device is not None and device not in known:
+        raise NasError(
+            f"study {spec.name!r} has no numbers for device {device!r}, "
+            f"only for {', '.join(sorted(known))}",
+            f"nas retarget {spec.name} --device {device}",
+        )
 
 
 def chosen(study: str, trials: Sequence[Trial], number: int) -> Trial:

@@ -54,7 +54,7 @@ def commands(context: click.Context) -> None:
 
 
 for _command in (
-    search.search, study.front, study.pick, study.show, study.export,
+    search.search, study.front, study.pick, study.show, study.retarget, study.export,
     device.profile, device.spaces, device.devices, study.studies, tables.replay, tables.calibrate,
 ):  # fmt: skip
     commands.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands that look at a study or ship a point of it: front, pick, show, export, studies."""
+"""Commands that look at a study or ship a point of it: front, pick, show, retarget, export, ..."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def front(
         raise NasError("a front is printed either as --json or as --csv", "leave one of them out")
     found = api.front(study, device=device, storage=storage)
     if plot is not None:
-        _draw(found, plot, storage)
+        _draw(found, plot, device, storage)
         screen.remark(f"drawn: {plot}")
     if as_csv:
         screen.text(front_csv(found))
     else:
         screen.answer(front_document(found), lambda width: front_table(found, width))
-    screen.next(["pick" if found.members else "show", study])
+    screen.next(["pick" if found.members else "show", study, *_of(device)])
 
 
 @click.command()
@@ -75,6 +75,7 @@ def front(
     metavar="P",
     help="Probability with which a repeat must keep the constraints.",
 )
+@click.option("--device", metavar="D", help="The numbers of this device.  [default: the study's]")
 @shared
 def pick(
     screen: Screen,
@@ -82,14 +83,23 @@ def pick(
     constraints: tuple[str, ...],
     prefer: str | None,
     confidence: float | None,
+    device: str | None,
     storage: str | None,
 ) -> None:
-    """Pick one point of a front, and say why."""
+    """Pick one point of a front, and say why.
+
+    A constraint may name another device that the study has numbers for: 'latency_ms@a100<=2'.
+    """
     from nas import api
     from nas.report.tables import pick_table
 
     found = api.pick(
-        study, constraints=constraints, prefer=prefer, confidence=confidence, storage=storage
+        study,
+        constraints=constraints,
+        prefer=prefer,
+        confidence=confidence,
+        device=device,
+        storage=storage,
     )
     screen.answer(found.to_json(), lambda width: pick_table(found))
     screen.next(["export", study, str(found.member.trial), "--output", "out/"])
@@ -98,19 +108,52 @@ def pick(
 @click.command()
 @click.argument("study")
 @click.argument("trial", type=int, required=False)
+@click.option("--device", metavar="D", help="The numbers of this device.  [default: the study's]")
+@click.option("--importance", is_flag=True, help="Which decisions decide reaching the front.")
+@click.option("--proxies", is_flag=True, help="What proxies and short trainings tell early.")
 @shared
-def show(screen: Screen, study: str, trial: int | None, storage: str | None) -> None:
-    """Show all of a study, or all of one trial."""
+def show(  # noqa: PLR0913 - one for each option
+    screen: Screen, study: str, trial: int | None, device: str | None, importance: bool,
+    proxies: bool, storage: str | None,
+) -> None:  # fmt: skip
+    """Show all of a study, all of one trial, or what the study says of its space."""
     from nas import api
     from nas.report.tables import study_table, trial_table
 
-    found = api.show(study, trial, storage=storage)
+    if importance or proxies:
+        _whole(study, trial, device, importance, proxies)
+        _told(screen, study, importance, storage)
+        return
+    found = api.show(study, trial, device=device, storage=storage)
     table = study_table if trial is None else trial_table
     screen.answer(found, lambda width: table(found))
     if trial is None and found["front"]:
-        screen.next(["front", study])
+        screen.next(["front", study, *_of(device)])
     elif trial is not None and found["state"] == "complete":
         screen.next(["export", study, str(trial), "--output", "out/"])
+
+
+def _whole(
+    study: str, trial: int | None, device: str | None, importance: bool, proxies: bool
+) -> None:
+    """Raises NasError where a part of a study is asked what only all of it can say."""
+    flag = "--importance" if importance else "--proxies"
+    if importance and proxies:
+        raise NasError("--importance and --proxies are two tables", "leave one of them out")
+    given = str(trial) if trial is not None else f"--device {device}"
+    if trial is not None or device is not None:
+        raise NasError(f"{flag} is of a whole study, not of {given}", f"nas show {study} {flag}")
+
+
+def _told(screen: Screen, study: str, importance: bool, storage: str | None) -> None:
+    """What a study says of its space: its decisions' importance, or what tells early."""
+    from nas import api
+    from nas.report.listings import correlations_table, importance_table
+
+    ask = api.importance if importance else api.correlations
+    table = importance_table if importance else correlations_table
+    found = ask(study, storage=storage)
+    screen.answer(found, lambda width: table(found))
 
 
 @click.command()
@@ -144,6 +187,51 @@ def export(
 
 
 @click.command()
+@click.argument("study")
+@click.option("--device", required=True, metavar="D", help="Where to; see: nas devices")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Only N candidates, those likeliest on a front first.  [default: all]",
+)
+@click.option("--fresh", is_flag=True, help="Time again what was timed there before.")
+@click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
+@shared
+def retarget(
+    screen: Screen,
+    study: str,
+    device: str,
+    limit: int | None,
+    fresh: bool,
+    take_over: bool,
+    storage: str | None,
+) -> None:
+    """Measure a study's candidates on another device, without training.
+
+    Where the device is not attached they are predicted. What is timed is kept at once: the same
+    command goes on where an interrupted one ended.
+    """
+    from nas import api
+    from nas.report.documents import retarget_document
+    from nas.report.progress import Steps
+    from nas.report.tables import retarget_table
+
+    with Steps(screen.console(stderr=True), screen.quiet) as watch:
+        found = api.retarget(
+            study,
+            device,
+            limit=limit,
+            fresh=fresh,
+            take_over=take_over,
+            storage=storage,
+            watch=watch,
+        )
+    screen.answer(retarget_document(found), lambda width: retarget_table(found, width))
+    screen.next(["pick" if found.front.members else "show", study, "--device", found.front.device])
+
+
+@click.command()
 @shared
 def studies(screen: Screen, storage: str | None) -> None:
     """List the studies of the database."""
@@ -158,10 +246,15 @@ def studies(screen: Screen, storage: str | None) -> None:
         screen.next(["search", "--space", "largekernel", "--device", "cpu", "--data", "digits"])
 
 
-def _draw(found: Front, path: Path, storage: str | None) -> None:
+def _of(device: str | None) -> list[str]:
+    """The option that names the device again in a command proposed."""
+    return ["--device", device] if device else []
+
+
+def _draw(found: Front, path: Path, device: str | None, storage: str | None) -> None:
     from nas import api
     from nas.report.documents import dominated
     from nas.report.plots import draw
 
-    others = dominated(found, api.show(found.study, storage=storage))
+    others = dominated(found, api.show(found.study, device=device, storage=storage))
     draw(found, others, path, f"nas {__version__}  ·  {date.today()}")

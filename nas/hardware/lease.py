@@ -11,7 +11,7 @@ default_folder = lease.default_folder
 
 
 class Lease(lease.Lease):
-    """The right to use a device of this host, by name. Raises: NasError without usable locks."""
+    """The right to use `cpu` or `cuda` of this host. Raises: NasError without usable locks."""
 
     def _open(self, name: str) -> int:
         try:

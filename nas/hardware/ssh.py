@@ -144,7 +144,6 @@ class Ssh:
                 for name, path in files.items()
             ],
             "job": {**job, **parts},
-            "device": self.address.profile,
             "seconds": seconds,
         }
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from nas.core.front import Front, counts, front_of, measure, seed_deviation
 from nas.core.measurement import Measurement
+from nas.core.retarget import Retarget
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 
@@ -21,6 +22,11 @@ def front_document(front: Front) -> Document:
     for row, member in zip(document["front"], front.members, strict=True):
         row["measurements"] = {n: brief(m) for n, m in member.measurements.items()}
     return document
+
+
+def retarget_document(found: Retarget) -> Document:
+    """The document of the front on the new device, and under `retarget` what changed there."""
+    return {**front_document(found.front), "retarget": found.to_json()}
 
 
 def brief(measurement: Measurement) -> Document:

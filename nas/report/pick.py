@@ -125,12 +125,13 @@ def _check(front: Front, constraints: Sequence[Constraint], confidence: float | 
         )
     names = [o.name for o in front.objectives]
     for constraint in constraints:
-        if constraint.name not in names:
+        elsewhere = f"{constraint.name}@{constraint.device}" in names
+        if constraint.name not in names and not elsewhere:
             raise unknown(f"objective of {front.study!r}", constraint.name, names)
-        if constraint.device not in (None, front.device):
+        if constraint.device not in (None, front.device) and not elsewhere:
             raise NasError(
                 f"{constraint} speaks of {constraint.device!r}, this front is of {front.device!r}",
-                f"leave out the device, or see: nas front {front.study} "
+                f"leave out @{constraint.device}, or see: nas front {front.study} "
                 f"--device {constraint.device}",
             )
         if constraint.batches != (1,) or constraint.resolution is not None:
@@ -164,9 +165,15 @@ def _ranked(front: Front, wanted: str) -> list[Member]:
     return [front.members[i] for i in order]
 
 
+def _limited(member: Member, constraint: Constraint) -> Measurement:
+    """The measurement a constraint speaks of: on the device it names, else on the front's."""
+    there = member.measurements.get(f"{constraint.name}@{constraint.device}")
+    return there or member.measurements[constraint.name]
+
+
 def _read(member: Member, constraint: Constraint, confidence: float | None) -> float:
     """The number that the constraint limits. Raises: NasError where its quantile is not kept."""
-    measurement = member.measurements[constraint.name]
+    measurement = _limited(member, constraint)
     if constraint.quantile is None:
         return bound(measurement, constraint.sense, confidence)
     kept = measurement.record.get(f"{constraint.quantile}_ms")
@@ -199,7 +206,7 @@ def _impossible(
         violation = constraint.violation(value)
         relaxed.append(str(constraint))
         if violation > 0:
-            unit = nearest.measurements[constraint.name].unit
+            unit = _limited(nearest, constraint).unit
             side = "above" if constraint.sense == "<=" else "below"
             gap = with_unit(plain(abs(value - constraint.limit)), unit)
             share = f"{100 * violation:.0f}" if violation >= 0.1 else f"{100 * violation:.2g}"
@@ -213,7 +220,7 @@ def _impossible(
     return NasError(
         f"no point of {front.study!r} keeps {asked}{sure}: "
         f"the nearest, trial {nearest.trial}, is {', '.join(over)}",
-        f"relax it: nas pick {front.study} {options}{kept}",
+        f"relax it: nas pick {front.study} --device {front.device} {options}{kept}",
     )
 
 

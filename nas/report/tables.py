@@ -13,6 +13,7 @@ from rich.text import Text
 from nas.core.front import Front, Member
 from nas.core.measurement import Measurement
 from nas.core.membership import verdict
+from nas.core.retarget import Retarget
 from nas.report.networks import describe, grouped, telling, word
 from nas.report.numbers import compact, interval, percent, plain, with_unit
 from nas.report.pick import Pick
@@ -35,6 +36,24 @@ def front_table(front: Front, width: int = WIDTH) -> RenderableType:
     if not front.members:
         return Group(head, Text("no point on the front"))
     return Group(head, Text(), *front_rows(front, width), *_legend(front))
+
+
+def retarget_table(found: Retarget, width: int = WIDTH) -> RenderableType:
+    """The front on the new device, how the order changed, who came and who went."""
+    tau, front = found.tau, found.front
+    order = "not known"
+    if tau.value is not None:
+        order = f"Kendall tau {tau.value:.2f} [{tau.low:.2f}, {tau.high:.2f}] of {tau.n} networks"
+    numbers = [(found.measured, "measured"), (found.predicted, "predicted"),
+               (found.missing, "without a number")]  # fmt: skip
+    rows = [
+        (f"from {found.origin}", order),
+        ("joined", ", ".join(map(str, found.joined)) or "nobody"),
+        ("left", ", ".join(map(str, found.left)) or "nobody"),
+        ("candidates", ", ".join(f"{n} {word}" for n, word in numbers if n)),
+        *((f"trial {n}", f"failed: {' '.join(why.split())}") for n, why in found.failed.items()),
+    ]
+    return Group(front_table(front, width), Text(), pair_table(rows))
 
 
 def front_rows(front: Front, width: int = WIDTH, most: int | None = None) -> list[Text]:
@@ -89,14 +108,19 @@ def pair_table(rows: Sequence[tuple[str, str]]) -> RenderableType:
     return table
 
 
-def listing(rows: Sequence[Mapping[str, Any]], empty: str) -> RenderableType:
-    """Rows with the same keys as a table, the keys as its head; `empty` where there are none."""
+def listing(
+    rows: Sequence[Mapping[str, Any]], empty: str, right: Sequence[str] = ()
+) -> RenderableType:
+    """Rows with the same keys as a table, the keys as its head; `empty` where there are none.
+
+    Numbers stand at the right, and what else the names in `right` say.
+    """
     if not rows:
         return Text(empty)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     names = list(dict.fromkeys(name for row in rows for name in row))
     for place, name in enumerate(names):
-        numbers = all(isinstance(r.get(name), int | float | None) for r in rows)
+        numbers = name in right or all(isinstance(r.get(name), int | float | None) for r in rows)
         table.add_column(name, justify="right" if numbers else "left", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(cell(row.get(name))) for name in names))

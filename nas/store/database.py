@@ -37,17 +37,18 @@ class Database:
     Args:
         url: `sqlite:///PATH` or `postgresql+psycopg://...`.
         read_only: open for reading only.
+        make: whether a writer makes a database that is not there.
 
     Raises: NasError for whatever keeps it from being opened.
     """
 
-    def __init__(self, url: str, read_only: bool = False) -> None:
+    def __init__(self, url: str, read_only: bool = False, make: bool = True) -> None:
         parsed = _parse(url)
         self.read_only = read_only
         self.path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
         self.place = str(self.path or parsed.render_as_string(hide_password=True))
         if self.path is not None:
-            _prepare(self.path, read_only)
+            _prepare(self.path, read_only, make and not read_only)
         self._engine = _engine(parsed, self.path, read_only)
         try:
             self._check() if read_only else self._bring_up_to_date()
@@ -120,13 +121,13 @@ def _parse(url: str) -> URL:
     return parsed
 
 
-def _prepare(path: Path, read_only: bool) -> None:
+def _prepare(path: Path, read_only: bool, make: bool) -> None:
     """What must be so before SQLite is asked: the file for a reader, the folder for a writer."""
     if path.is_dir():
         raise NasError(f"{path} is a folder, not a database", OTHER)
+    if not make and not path.exists():
+        raise NasError(f"no study database at {path}", f"{MAKE_ONE}, or {OTHER}")
     if read_only:
-        if not path.exists():
-            raise NasError(f"no study database at {path}", f"{MAKE_ONE}, or {OTHER}")
         return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ class Store:
     Args:
         url: `sqlite:///PATH` or `postgresql+psycopg://...`.
         read_only: change nothing, and fail where there is nothing to read.
+        make: whether a writer makes a database that is not there, or fails.
 
     Raises: NasError, here and in every method, for what is outside the program's hands: a missing,
     foreign, damaged, locked or full database, a study that is unknown or written by another.
@@ -45,8 +46,8 @@ class Store:
     []
     """
 
-    def __init__(self, url: str, read_only: bool = False) -> None:
-        self._database = Database(url, read_only)
+    def __init__(self, url: str, read_only: bool = False, make: bool = True) -> None:
+        self._database = Database(url, read_only, make)
         self._put_trials = self._upsert(schema.Trial)
         self._put_evaluations = self._upsert(schema.Evaluation)
         self._put_timings = self._upsert(schema.Measurement)

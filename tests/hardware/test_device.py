@@ -134,3 +134,10 @@ def test_a_device_elsewhere_goes_by_its_profile_there():
         named("ssh://kitchen/pi6")
     with pytest.raises(NasError, match="'address'"):
         parse('kind = "cpu"\naddress = "ssh://kitchen"', "mine")
+
+
+def test_profiles_of_one_processor_have_one_seat():
+    two = parse('kind = "cpu"\nthreads = 2', "two_threads")
+    cpu, a100, t4 = map(named, ("cpu", "a100", "t4"))
+    assert two.seat == cpu.seat == "cpu" and a100.seat == t4.seat == "cuda"
+    assert named("ssh://kitchen").seat not in ("cpu", named("ssh://attic").seat)

@@ -148,13 +148,13 @@ EMPTY = Front("toy", "space", "cpu", CURVE.objectives, (), CURVE.trials, 0.0, (0
             CURVE, ["latency_ms<=0.08"], {},
             "no point of 'toy' keeps latency_ms<=0.08: the nearest, trial 0, "
             "is 0.02 ms (25 %) above latency_ms<=0.08",
-            "relax it: nas pick toy --constraint 'latency_ms<=0.1'",
+            "relax it: nas pick toy --device cpu --constraint 'latency_ms<=0.1'",
         ),
         (
             CURVE, ["accuracy>=99", "latency_ms<=4"], {"confidence": 0.9},
             "no point of 'toy' keeps accuracy>=99 and latency_ms<=4 with probability 0.9: "
             "the nearest, trial 3, is 3.558 % (3.6 %) below accuracy>=99",
-            "relax it: nas pick toy --constraint 'accuracy>=95.4' --constraint 'latency_ms<=4' "
+            "relax it: nas pick toy --device cpu --constraint 'accuracy>=95.4' --constraint 'latency_ms<=4' "
             "--confidence 0.9",
         ),
         (CURVE, ["size_mb<=1"], {}, "no objective of 'toy' named 'size_mb'",

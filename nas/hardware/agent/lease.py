@@ -59,7 +59,7 @@ def default_folder() -> Path:
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to use a device of this host, by name.
+    """The right to use a device of this host: `cpu` or `cuda`, whatever profiles call it.
 
     Locks are held by the process, so they work between processes and between threads that each
     enter by themselves; a thread that nests `training` in `measuring` waits for itself for ever.

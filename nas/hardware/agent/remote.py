@@ -89,7 +89,7 @@ def measure(request: dict[str, Any], source: BinaryIO, kept: Kept, agent: Path) 
     process = Measuring(agent)
     threading.Thread(target=process.end_with_the_caller, daemon=True).start()
     say("waiting")
-    with Lease(default_folder(), request["device"]).measuring():
+    with Lease(default_folder(), request["job"]["kind"]).measuring():
         say("leased")
         code, said = process.run(job, request["seconds"])
     say("ended", code=code, error=said, fingerprint=fingerprint())

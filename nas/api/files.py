@@ -1,0 +1,80 @@
+"""The file of a trial: what was stored, or what is made again from its choices and weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nas.core.errors import NasError
+from nas.core.study import StudySpec
+from nas.core.trial import Trial
+from nas.hardware.device import Device, attached
+from nas.hardware.lease import default_folder
+from nas.hardware.runtimes import Runtime
+from nas.store.artifacts import Artifacts
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from nas.deploy.forms import Deployed
+    from nas.evaluate import Place
+
+
+def file_of(
+    spec: StudySpec, artifacts: Artifacts, trial: Trial, device: Device
+) -> tuple[Path, str]:
+    """The file that a trial ships as on a device, and its build; the one place that knows.
+
+    It is of the trial's own first training where the study trains. A stored file is taken as it is,
+    without torch, where it is what the device's runtime takes. One that is not, or was removed, is
+    made again from the trial's choices and its checkpoint, in the first case of the same bytes.
+
+    Raises: NasError where the weights are gone too, or a changed space builds another network.
+    """
+    name = (trial.trained[0].file if trial.trained else trial.file) or ""
+    engine = device.engine if attached(device) else Runtime("onnxruntime")
+    plain = engine.suffix == ".onnx" and engine.precision == "float32"
+    same = Path(name).suffix == engine.suffix and (plain or device.name == spec.device)
+    if same and artifacts.holds(name):
+        return artifacts.path(name), trial.build or ""
+    made = _made_again(spec, artifacts, trial, device)
+    if same and made.build != trial.build:
+        raise NasError(
+            f"the choices of trial {trial.number} now build another network than was searched",
+            f"bring the space {spec.space!r} back to what it was",
+        )
+    return artifacts.path(artifacts.put(made.path)), made.build
+
+
+def restored(place: Place, trial: Trial) -> nn.Module:
+    """The trial's module with the weights of its own first training; untrained where it has none.
+
+    Raises: NasError where the stored weights are gone.
+    """
+    from nas.evaluate import module_of
+    from nas.training.checkpoint import restore
+
+    module = module_of(place, trial.architecture, place.spec.seed)
+    if trial.trained:
+        last = max((r for r in trial.rungs if not r.repeat), key=lambda r: r.rung, default=None)
+        if last is None or last.checkpoint is None or not place.artifacts.holds(last.checkpoint):
+            raise NasError(
+                f"the weights of trial {trial.number} are not in {place.artifacts.folder}",
+                "run the search again without --fresh: it trains only what is missing",
+            )
+        restore(place.artifacts.path(last.checkpoint), module)
+    return module.eval()
+
+
+def _made_again(spec: StudySpec, artifacts: Artifacts, trial: Trial, device: Device) -> Deployed:
+    """Writes the trial for a device as a search does: the untrained graph, then its weights."""
+    from nas.deploy import forms
+    from nas.evaluate import Place, module_of
+    from nas.transforms.fold import fold
+
+    place, shape = Place(spec, artifacts, default_folder()), spec.task.input
+    trained, _ = fold(restored(place, trial), shape)
+    untrained, _ = fold(module_of(place, trial.architecture, spec.seed), shape)
+    stem = place.scratch(f"again-{trial.number}")
+    first = forms.write(untrained, shape, stem, device)
+    return forms.rewrite(first.path, trained, shape, stem, device)

@@ -1,0 +1,269 @@
+"""`nas.retarget`: the stored candidates of a study on another device, without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+from nas.api.files import file_of
+from nas.api.places import artifacts_of, storage_url
+from nas.api.searching import bench
+from nas.core import ledger
+from nas.core.errors import NasError
+from nas.core.front import known_rows, seed_deviation, shippable, standings
+from nas.core.job import Workload
+from nas.core.measurement import Measurement
+from nas.core.retarget import Retarget, candidates, compare, searched, timed
+from nas.core.study import StudySpec
+from nas.core.trial import Event, Timing, Trial, measurement_name
+from nas.hardware.device import Device, named
+from nas.hardware.lease import Lease, default_folder
+from nas.session import Bench
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+
+BATCH = 12  # files timed in turn; a killed process loses no more
+NEAR = 0.02  # a lower probability of being on the front is not worth a measurement
+PROCESSES = 3
+WORK = Workload()
+
+
+class Watcher(Protocol):
+    """Whoever looks on while candidates are timed."""
+
+    def on(self, what: str, done: int, total: int) -> None:
+        """Called when `done` of `total` are stored."""
+        ...
+
+
+def retarget(
+    study: str,
+    device: str,
+    *,
+    limit: int | None = None,
+    fresh: bool = False,
+    take_over: bool = False,
+    storage: str | None = None,
+    watch: Watcher | None = None,
+) -> Retarget:
+    """Measures or predicts a study's trained candidates on a device, and works out its front there.
+
+    Where the device is attached the files are timed in batches, those likeliest on a front first,
+    and those that may be on this front once more, interleaved, in three fresh processes. What an
+    earlier call timed on the same host under the same runtime and protocol is not timed again.
+    Elsewhere they are predicted, again at every call, as a calibration may have come since; a
+    prediction never takes the place of a measurement. Each batch is stored before the next begins.
+
+    The study is claimed as a search claims it, since its history, trials and fronts change.
+
+    Args:
+        study: its name.
+        device: where to; the study's own is measured again.
+        limit: only so many candidates, in the order of `nas.core.retarget.candidates`.
+        fresh: times again what was timed before.
+        take_over: claims a study whose writer is thought dead.
+        watch: called when a batch is stored.
+
+    Raises:
+        NasError: for an unknown study or device, a study that another process writes, or one
+            without trained candidates.
+    """
+    target, url = named(device), storage_url(storage)
+    with Store(url, make=False) as store, _claimed(store, study, take_over) as epoch:
+        spec = store.spec(study)
+        target = target.under(spec.runtime_on(target.name))
+        record = Record(store, spec, epoch, target, artifacts_of(url), watch)
+        chosen = candidates(record.spec, record.trials)[:limit]
+        if not chosen:
+            raise NasError(
+                f"study {study!r} has no trained candidates", f"see why: nas show {study}"
+            )
+        where = bench(target)
+        if where is None:
+            failed = _predict(record, chosen)
+        else:
+            known = {} if fresh else timed(record.events, target.name, asdict(where))
+            failed = Timer(record, where, known).run(chosen)
+        before = searched(record.events)
+        found = compare(record.spec, before, record.trials, target.name, failed)
+        store.save_front(study, epoch, found.front)
+        return found
+
+
+@contextmanager
+def _claimed(store: Store, study: str, take_over: bool) -> Iterator[int]:
+    epoch = store.claim(study, take_over=take_over)
+    try:
+        yield epoch
+    finally:
+        store.release(study, epoch)
+
+
+@dataclass
+class Record:
+    """A claimed study to which the numbers of one device are added."""
+
+    store: Store
+    spec: StudySpec
+    epoch: int
+    device: Device
+    artifacts: Artifacts
+    watch: Watcher | None = None
+    events: list[Event] = field(init=False)
+    trials: list[Trial] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.events = self.store.events(self.spec.name)
+        self.trials = self.store.trials(self.spec.name)
+
+    @property
+    def form(self) -> str:
+        """What is timed: the file that ships, untrained where the study trains nothing."""
+        return "trained" if self.spec.trains else "untrained"
+
+    def known(self, trial: Trial) -> Measurement | None:
+        """What is known of the trial on the device."""
+        name = measurement_name("latency_ms", self.device.name, WORK.name, self.form)
+        return trial.measurements.get(name)
+
+    def file(self, trial: Trial) -> tuple[Path, str]:
+        """The trial's file for the device, and its build."""
+        return file_of(self.spec, self.artifacts, trial, self.device)
+
+    def note(
+        self,
+        found: Mapping[int, Measurement | str],
+        where: Bench | None = None,
+        builds: Mapping[int, str] | None = None,
+        processes: int = 1,
+    ) -> None:
+        """Stores what a batch brought in one transaction; a failure with its reason.
+
+        Args:
+            found: trial -> its number or why there is none.
+            where: under which conditions it was measured; None where it is predicted.
+            builds: trial -> build of the file that was timed.
+            processes: in how many.
+        """
+        common = {"job": "retarget", "device": self.device.name}
+        timing = {"form": self.form, "workload": WORK.name, "processes": processes,
+                  "bench": None if where is None else asdict(where)}  # fmt: skip
+        events, timings = [], []
+        for number, value in found.items():
+            if isinstance(value, str):
+                events.append(Event("reported", number, {**common, "error": value}))
+                continue
+            payload = {**common, **timing, "measurement": value.to_json()}
+            events.append(Event("reported", number, payload))
+            if where is not None and builds is not None:
+                build = builds[number]
+                timings.append(
+                    Timing(build, self.form, WORK.name, where.host, where.runtime, where.protocol,
+                           self.device.name, value)
+                )  # fmt: skip
+        for event in events:
+            self.trials[event.trial] = ledger.reported(self.trials[event.trial], event.payload)
+        changed = [self.trials[event.trial] for event in events]
+        self.store.commit(self.spec.name, self.epoch, events, changed, timings=timings)
+        self.events += events
+
+    def tell(self, what: str, done: int, total: int) -> None:
+        """Passes on how far the work has come."""
+        if self.watch is not None:
+            self.watch.on(what, done, total)
+
+
+def _predict(record: Record, chosen: Sequence[Trial]) -> dict[int, str]:
+    """Predicts the candidates that were never measured on the device; why some cannot be."""
+    from nas.hardware.predict import predict
+
+    failed: dict[int, str] = {}
+    known = {t.number: record.known(t) for t in chosen}
+    waiting = [t for t in chosen if (m := known[t.number]) is None or m.source == "predicted"]
+    what = f"predicting on {record.device.name}"
+    record.tell(what, 0, len(waiting))
+    for done, trial in enumerate(waiting, 1):
+        try:
+            file, _ = record.file(trial)
+            found: Measurement | str = predict(file, record.device, WORK)
+        except NasError as error:
+            found = failed[trial.number] = str(error)
+        if found != known[trial.number]:
+            record.note({trial.number: found})
+        record.tell(what, done, len(waiting))
+    return failed
+
+
+@dataclass
+class Timer:
+    """Times candidates on an attached device.
+
+    Args:
+        record: where the numbers go.
+        where: under which conditions they are taken.
+        known: trial -> in how many processes it was timed under these conditions.
+    """
+
+    record: Record
+    where: Bench
+    known: dict[int, int]
+    failed: dict[int, str] = field(default_factory=dict)
+
+    def run(self, chosen: Sequence[Trial]) -> dict[int, str]:
+        """Times what is not known, then the front in three processes; why some files fail."""
+        record, waiting = self.record, iter([t for t in chosen if t.number not in self.known])
+        total, done = len(chosen) - sum(t.number in self.known for t in chosen), 0
+        what = f"timing on {record.device.name}"
+        record.tell(what, 0, total)
+        while batch := list(islice(waiting, BATCH)):
+            self._time(batch, 1)
+            done += len(batch)
+            record.tell(what, done, total)
+        while near := self._near():
+            what = f"timing {len(near)} of the front again, {PROCESSES} processes"
+            record.tell(what, 0, len(near))
+            self._time(near, PROCESSES)
+            record.tell(what, len(near), len(near))
+        return self.failed
+
+    def _near(self) -> list[Trial]:
+        """Those who may be on the front there and were not yet timed in several processes."""
+        record = self.record
+        there = replace(record.spec, device=record.device.name)
+        here = [t for t in record.trials if t.number in self.known]
+        rows = shippable(known_rows(there, here, seed_deviation(record.trials)))
+        _, shares = standings(there, rows)
+        return [
+            t
+            for (t, _), share in zip(rows, shares, strict=True)
+            if share >= NEAR and self.known[t.number] < PROCESSES
+        ]
+
+    def _time(self, batch: Sequence[Trial], processes: int) -> None:
+        """Times a batch in turn, under the lease, and stores what came of it."""
+        from nas.hardware.timing import measure
+
+        record, found = self.record, dict[int, Measurement | str]()
+        files, builds = {}, {}
+        for trial in batch:
+            try:
+                files[trial.number], builds[trial.number] = record.file(trial)
+            except NasError as error:
+                found[trial.number] = str(error)
+        lease = Lease(default_folder(), record.device.seat)
+        basis = "trained file" if record.form == "trained" else "untrained form"
+        if files:
+            paths = list(files.values())
+            values = measure(paths, record.device, lease, WORK, processes, basis=basis)
+            found |= dict(zip(files, values, strict=True))
+        record.note(found, self.where, builds, processes)
+        for number, value in found.items():
+            if isinstance(value, str):
+                self.failed[number] = value
+                self.known.pop(number, None)
+            else:
+                self.known[number] = processes
