@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -78,9 +79,10 @@ def one(
     workers: int = 1,
     promotion: str = "none",
     costs: bool = True,
+    until: float = math.inf,
 ) -> Run:
-    """One run of `replay`."""
+    """One run of `replay`, ended where so much of the hypervolume is found."""
     oracle = Oracle(table) if costs and any(table.known) else None
     chosen = create(strategy, table.space, table.objectives, (), seed, costs=oracle)
-    run = Replay(table, chosen, seed, workers, promotion).run(trials)
+    run = Replay(table, chosen, seed, workers, promotion).run(trials, until)
     return replace(run, asks=oracle.asks if oracle else 0)

@@ -8,47 +8,52 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.core.architecture import Value
-from nas.core.errors import NasError
 
 Codes = npt.NDArray[np.int64]
 When = Mapping[str, Sequence[Value]] | None
 
 
+BLANK = ""  # the choice that a decision has where it is blank by no rule
+
+
 def conditions(
     names: Sequence[str], values: Sequence[Sequence[Value]], codes: Codes
-) -> tuple[list[int], list[When]]:
+) -> tuple[list[int], list[When], list[Sequence[Value]], Codes]:
     """The order in which decisions depend only on earlier ones, and the condition of each.
 
     A decision exists exactly where each of a few others, as few as do, has one of the values it
-    is filled in beside.
+    is filled in beside. Where no such rule tells its blank cells, being blank is one of its
+    choices.
 
     Args:
         names: the decisions. values: the choices of each.
         codes: `(rows, decisions)`, the index of each cell among the choices, -1 where blank.
 
-    Raises:
-        NasError: where blank cells follow no such rule.
+    Returns:
+        The order and, by decision as given, conditions, choices and codes.
 
     >>> codes = np.array([[0, 0], [0, 1], [1, -1]])
-    >>> conditions(["kernel", "dilation"], [[3, 7], [1, 2]], codes)
+    >>> conditions(["kernel", "dilation"], [[3, 7], [1, 2]], codes)[:2]
     ([0, 1], [None, {'kernel': [3]}])
     """
     order = [i for i in range(len(names)) if (codes[:, i] >= 0).all()]
     whens: list[When] = [None] * len(names)
+    choices, coded = list(values), codes.copy()
     waiting = [i for i in range(len(names)) if i not in order]
     while waiting:
-        found = next(((i, w) for i in waiting if (w := _condition(codes, i, order))), None)
+        found = next(((i, w) for i in waiting if (w := _condition(coded, i, order))), None)
         if found is None:
-            raise NasError(
-                f"decision {names[waiting[0]]!r} is blank in some rows, by no rule that the "
-                "other decisions tell",
-                'fill it in, or add "" to its choices',
-            )
-        decision, parents = found
-        whens[decision] = {names[p]: [values[p][v] for v in kept] for p, kept in parents.items()}
+            decision = waiting[0]
+            coded[coded[:, decision] < 0, decision] = len(choices[decision])
+            choices[decision] = [*choices[decision], BLANK]
+        else:
+            decision, parents = found
+            whens[decision] = {
+                names[p]: [choices[p][v] for v in kept] for p, kept in parents.items()
+            }
         order.append(decision)
         waiting.remove(decision)
-    return order, whens
+    return order, whens, choices, coded
 
 
 def _condition(codes: Codes, decision: int, earlier: Sequence[int]) -> dict[int, list[int]]:

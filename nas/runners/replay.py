@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -127,14 +128,20 @@ class Replay:
         self._epochs: list[tuple[float, float]] = []
         self._stopped = 0
 
-    def run(self, trials: int) -> Run:
-        """Searches until so many evaluations are done, or nothing new is proposed."""
+    def run(self, trials: int, until: float = math.inf) -> Run:
+        """Searches until so many evaluations are done, or nothing new is proposed.
+
+        Args:
+            trials: evaluations at most.
+            until: share of the hypervolume at which nothing more is started.
+        """
         now, repeats = 0.0, 0
         while True:
             while (
                 len(self._running) < self._workers
                 and self._used.sum() < trials
                 and repeats <= REPEATS
+                and self._share < until
             ):
                 repeats = 0 if self._start(now) else repeats + 1
             if not self._clock:
@@ -259,9 +266,12 @@ class Replay:
         self._happened("told", number, payload)
         for twin in self._running.pop(number).twins:
             self._copy(twin, number)
-        share = self._volume / self._table.volume if self._table.volume else 0.0
-        self._curve.append((len(self._curve) + 1, share))
-        self._epochs.append((now, share))
+        self._curve.append((len(self._curve) + 1, self._share))
+        self._epochs.append((now, self._share))
+
+    @property
+    def _share(self) -> float:
+        return self._volume / self._table.volume if self._table.volume else 0.0
 
     def _copy(self, number: int, first: int) -> None:
         payload = self._history.results[first].payload

@@ -171,7 +171,8 @@ def read(folder: str | Path) -> Table:
 
     A blank seed cell is not available; a row in which an objective is blank in every seed is left
     out, which only an incomplete table may have. A decision that is blank in some rows does not
-    exist there. Rows of the same architecture are averaged.
+    exist there; where the others do not tell in which, blank is one of its choices, and what has
+    no row is taken to the nearest one. Rows of the same architecture are averaged.
 
     Raises:
         NasError: for a folder that is not a table, with the line or cell that is wrong.
@@ -286,8 +287,10 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
         axis=1,
     )
     names = list(about["decisions"])
-    order, whens = conditions(names, list(about["decisions"].values()), codes)
-    decisions = [Choice(names[i], about["decisions"][names[i]], when=whens[i]) for i in order]
+    declared = list(about["decisions"].values())
+    order, whens, choices, codes = conditions(names, declared, codes)
+    decisions = [Choice(names[i], choices[i], when=whens[i]) for i in order]
+    guessed = any(len(c) > len(d) for c, d in zip(choices, declared, strict=True))
     codes = np.ascontiguousarray(codes[:, order])
     levels = [(float(e["epochs"]), e["columns"]) for e in about.get("fidelities", [])]
     values = [_numbers(o["columns"], columns, place) for o in about["objectives"]]
@@ -296,7 +299,7 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     merged = [_merged(v, inverse.reshape(-1), len(unique)) for v in (*values, *shorter)]
     kept = np.all([np.isfinite(v).any(axis=1) for v in merged[: len(values)]], axis=0)
     space = SearchSpace(about["name"], decisions, build=_builds_nothing)
-    complete = bool(about.get("complete", False))
+    complete = bool(about.get("complete", False)) and not guessed
     if complete and int(kept.sum()) != space.size:
         raise NasError(
             f"{place}: complete = true, but {int(kept.sum())} of {space.size:.0f} architectures "
@@ -341,16 +344,17 @@ def _column(name: str, columns: Columns, place: Path) -> Sequence[str]:
 def _coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> Codes:
     """The index of each cell among the choices, -1 for a blank one."""
     known = {_spelt(v): i for i, v in enumerate(values)}
+    none = {"", "nan"} - known.keys()  # pandas writes nan where a column of numbers is blank
     blank = known.get("", -1)
     found = np.empty(len(_column(name, columns, place)), dtype=np.int64)
     for line, cell in enumerate(columns[name], start=2):
         text = _spelt(cell)
-        if text and text not in known:
+        if text not in none and text not in known:
             raise NasError(
                 f"{place}: {name} is {cell!r} in line {line} of the data",
                 f"its choices are {list(values)}; add it or mend the cell",
             )
-        found[line - 2] = known[text] if text else blank
+        found[line - 2] = known.get(text, blank)
     return found
 
 

@@ -70,6 +70,29 @@ class Genes:
                 moved[rows, i] = self._step(decision, codes[rows, i], rng)
         return self._settle(np.where(moved == ABSENT, np.nan, moved), rng)
 
+    def neighbours(self, code: Array, rng: np.random.Generator) -> Array:
+        """All codes that differ from this one in one decision, each once; of a `Real` a few.
+
+        What the change switches on is drawn, what it does not allow is drawn anew.
+        """
+        rows = []
+        for i, decision in enumerate(self.decisions):
+            if code[i] == ABSENT:
+                continue
+            if isinstance(decision, Choice | Integer):
+                values = np.delete(np.arange(len(decision.values), dtype=np.float64), int(code[i]))
+            else:
+                values = self._step(decision, np.repeat(code[i], 4), rng)
+            changed = np.repeat(code[None, :], len(values), axis=0)
+            changed[:, i] = values
+            rows.append(changed)
+        if not rows:
+            return code[None, :][:0]
+        near = np.concatenate(rows)
+        near = np.unique(self._settle(np.where(near == ABSENT, np.nan, near), rng), axis=0)
+        found: Array = near[(near != code).any(axis=1)]
+        return found
+
     def mix(self, ones: Array, others: Array, rng: np.random.Generator) -> Array:
         """Children that take each decision from either parent, evenly."""
         children = np.where(rng.random(ones.shape) < 0.5, ones, others)

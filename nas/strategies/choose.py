@@ -8,7 +8,9 @@ from nas.core.errors import unknown
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.strategies.evolution import Evolution
+from nas.strategies.local import LocalSearch
 from nas.strategies.optuna import SHORT, OptunaStrategy, samplers
+from nas.strategies.predictor import PredictorSearch
 from nas.strategies.protocol import Strategy
 from nas.strategies.surrogate import Costs, Surrogate
 
@@ -17,7 +19,14 @@ _PREFIX = "optuna:"
 
 def names() -> list[str]:
     """Every name that `create` knows; Optuna's samplers by their own names too."""
-    return ["surrogate", "evolution", *SHORT, *(_PREFIX + n for n in samplers())]
+    return [
+        "surrogate",
+        "evolution",
+        "local",
+        "predictor",
+        *SHORT,
+        *(_PREFIX + n for n in samplers()),
+    ]
 
 
 def create(
@@ -31,8 +40,8 @@ def create(
     """The strategy of this name, before any history.
 
     Args:
-        name: `surrogate`, `evolution`, `random`, `nsga2`, `nsga3`, `tpe`, `gp`, `qmc`, or
-            `optuna:SamplerName`.
+        name: `surrogate`, `evolution`, `local`, `predictor`, `random`, `nsga2`, `nsga3`, `tpe`,
+            `gp`, `qmc`, or `optuna:SamplerName`.
         space: where to search, at the task (`SearchSpace.at`).
         objectives: what the `values` of results are named by.
         constraints: what their `violations` are named by, as text.
@@ -53,6 +62,10 @@ def create(
         return Surrogate(space, objectives, constraints, seed, costs)
     if name == "evolution":
         return Evolution(space, objectives, seed)
+    if name == "local":
+        return LocalSearch(space, objectives, constraints, seed)
+    if name == "predictor":
+        return PredictorSearch(space, objectives, constraints, seed)
     if name in SHORT:
         return OptunaStrategy(SHORT[name], space, objectives, constraints, seed)
     if name.startswith(_PREFIX):

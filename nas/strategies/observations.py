@@ -107,6 +107,26 @@ class Observations:
         ]
         return _data(rows, 1.0)
 
+    def points(self, first: int, feasible: bool = True) -> tuple[npt.NDArray[np.int64], Array]:
+        """Those of the first so many told trials whose every objective is known or guessed.
+
+        Args:
+            first: how many told trials.
+            feasible: only those that break no constraint, unless none does.
+
+        Returns:
+            The trials `(N,)` and their objectives, minimised, `(N, M)`.
+        """
+        columns = [
+            {int(t): float(v) for t, v in zip(data.trials, data.values, strict=True)}
+            for data in (self.objective(i, first) for i in range(len(self._objectives)))
+        ]
+        told = [t for t in self.told[:first] if all(t in c for c in columns)]
+        if feasible:
+            told = [t for t in told if self.violation(t) <= 0] or told
+        rows = np.array([[c[t] for c in columns] for t in told], dtype=np.float64)
+        return np.array(told, dtype=np.int64), rows.reshape(len(told), len(columns))
+
     def _proposed(self, event: Event) -> None:
         architecture = Architecture.from_json(event.payload["architecture"])
         if {d.name for d in self._genes.decisions} >= set(architecture.choices):

@@ -14,14 +14,15 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
 from nas.strategies.choose import create, names
 
-QUICK = ["evolution", "random", "nsga2", "nsga3", "qmc"]
+QUICK = ["evolution", "local", "random", "nsga2", "nsga3", "qmc"]
 ALL = [
     *QUICK,
+    "predictor",
     pytest.param("surrogate", marks=pytest.mark.slow),
     pytest.param("tpe", marks=pytest.mark.slow),
     pytest.param("gp", marks=pytest.mark.slow),
 ]
-TRIALS = {"surrogate": 30, "tpe": 60, "gp": 20}
+TRIALS = {"predictor": 60, "surrogate": 30, "tpe": 60, "gp": 20}
 
 SPACE = SearchSpace(
     "zoo",

@@ -124,14 +124,44 @@ def test_blank_decisions_become_conditions(folder):
 def test_conditions_on_conditions_come_in_an_order_that_works():
     # c exists beside b = 1, b beside a = 0; c is listed first.
     codes = np.array([[0, 0, 1], [1, 0, 1], [-1, 0, 0], [-1, 1, -1]])
-    order, whens = conditions(["c", "a", "b"], [[5, 6], [0, 1], [8, 9]], codes)
+    order, whens, _, _ = conditions(["c", "a", "b"], [[5, 6], [0, 1], [8, 9]], codes)
     assert order == [1, 2, 0]
     assert whens == [{"b": [9]}, None, {"a": [0]}]
 
 
-def test_blank_cells_without_a_rule_are_refused():
-    with pytest.raises(NasError, match="by no rule"):
-        conditions(["a", "b"], [[0, 1], [0, 1]], np.array([[0, 0], [0, -1], [1, 1]]))
+def test_blank_cells_without_a_rule_are_a_choice():
+    codes = np.array([[0, 0], [0, -1], [1, 1]])
+    order, whens, choices, coded = conditions(["a", "b"], [[0, 1], [0, 1]], codes)
+    assert (order, whens, choices[1]) == ([0, 1], [None, None], [0, 1, ""])
+    assert coded[:, 1].tolist() == [0, 2, 1]
+
+
+def test_a_table_with_such_cells_takes_the_nearest_row(folder):
+    put(folder, "table.csv", "3,s,", ",s,")
+    put(folder, "table.csv", "7,s,", ",m,")
+    table = read(folder)
+    assert not table.complete and len(table) == 4
+    blank = table.space.architecture({"width": "s", "kernel": ""})
+    assert table.architecture(table.row(blank)) == blank
+
+
+def test_parquet_with_blank_numbers_reads_the_same(folder):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    put(folder, "table.csv", "7,s,", ",s,")
+    expected = read(folder)
+    rows = [line.split(",") for line in (folder / "table.csv").read_text().splitlines()]
+    columns = dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
+    numbers = {
+        n: list(c) if n == "width" else [float(v) if v else float("nan") for v in c]
+        for n, c in columns.items()
+    }
+    parquet.write_table(arrow.table(numbers), folder / "table.parquet")
+    put(folder, "table.toml", '"table.csv"', '"table.parquet"')
+    found = read(folder)
+    assert found.space.listed == expected.space.listed
+    assert (found.codes == expected.codes).all()
+    np.testing.assert_array_equal(found.scored, expected.scored)
 
 
 @pytest.mark.parametrize(
