@@ -112,7 +112,7 @@ def pick(
 @click.option("--importance", is_flag=True, help="Which decisions decide reaching the front.")
 @click.option("--proxies", is_flag=True, help="What proxies and short trainings tell early.")
 @shared
-def show(  # noqa: PLR0913 - one for each option
+def show(
     screen: Screen, study: str, trial: int | None, device: str | None, importance: bool,
     proxies: bool, storage: str | None,
 ) -> None:  # fmt: skip
@@ -140,7 +140,7 @@ def _whole(
     flag = "--importance" if importance else "--proxies"
     if importance and proxies:
         raise NasError("--importance and --proxies are two tables", "leave one of them out")
-    given = str(trial) if trial is not None else f"--device {device}"
+    given = f"trial {trial}" if trial is not None else f"--device {device}"
     if trial is not None or device is not None:
         raise NasError(f"{flag} is of a whole study, not of {given}", f"nas show {study} {flag}")
 

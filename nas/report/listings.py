@@ -8,14 +8,75 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.padding import Padding
+from rich.table import Table
 from rich.text import Text
 
 from nas.core.measurement import Measurement
 from nas.report.networks import grouped
-from nas.report.numbers import interval, plain, with_unit
+from nas.report.numbers import interval, percent, plain, with_unit
 from nas.report.tables import cell, listing, origin, pair_table
 
 Row = Mapping[str, Any]
+BAR = 24  # columns of the longest bar
+LEAST = 0.01  # lower shares are only counted
+KINDS = ("size", "proxy", "rung")
+
+
+def importance_table(document: Row) -> RenderableType:
+    """Each decision that has any share in reaching the front, with a bar; then how many have none.
+
+    A decision that only some networks have says how many.
+    """
+    head = Text.assemble((document["study"], "bold"), f"  {document['networks']} networks")
+    rows = [r for r in document["rows"] if r["share"] >= LEAST]
+    if not rows:
+        return Group(head, Text("too few networks, or none better than another, to tell"))
+    most = max(r["share"] for r in rows)
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("decides", no_wrap=True)
+    table.add_column("share", justify="right")
+    table.add_column("")
+    for row in rows:
+        some = row["active"] < document["networks"]
+        bar = Text("█" * max(1, round(BAR * row["share"] / most)))
+        if some:
+            bar.append(f"  in {row['active']}", style="dim")
+        table.add_row(row["decision"], percent(row["share"]), bar)
+    rest = len(document["rows"]) - len(rows)
+    notes = ["how much the networks of the front differ from all, one decision at a time"]
+    notes += [f"{rest} more with less than {percent(LEAST)}"] if rest else []
+    return Group(head, Text(), table, Text(), *(Text(note, style="dim") for note in notes))
+
+
+def correlations_table(document: Row) -> RenderableType:
+    """Each size, proxy and rung: its rank correlation with the final score, raw and beyond size."""
+    head = Text.assemble((document["study"], "bold"),
+                         f"  {document['trained']} networks trained to the end")  # fmt: skip
+    if document["trained"] == 0:
+        return Group(head, Text("no network has a final score yet"))
+    rows = [
+        {
+            "tells": r["name"],
+            "kind": r["kind"],
+            "of": r["n"],
+            f"tau with {document['score']}": _tau(r),
+            "beyond size": _tau(r["beyond_size"]),
+        }
+        for r in sorted(document["rows"], key=lambda r: (KINDS.index(r["kind"]),))
+    ]
+    notes = (
+        "Kendall's tau: 1 the same order, 0 none; [low, high]: the true one, with 90 %",
+        "beyond size: after parameters and MACs are taken off both",
+    )
+    dim = [Text(note, style="dim") for note in notes]
+    return Group(head, Text(), listing(rows, "nothing recorded"), Text(), *dim)
+
+
+def _tau(found: Row | None) -> str:
+    """A correlation in a cell; a dash where too few networks have the value."""
+    if found is None or found["tau"] is None:
+        return "-"
+    return f"{found['tau']:+.2f} [{found['low']:+.2f}, {found['high']:+.2f}]"
 
 
 def spaces_table(rows: Sequence[Row]) -> RenderableType:

@@ -18,6 +18,7 @@ from nas.cli.main import run
 from nas.core.errors import NasError
 from nas.report import documents
 from nas.report import pick as picking
+from nas.report.correlations import correlations_document
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 ROOT = Path(__file__).parents[2]
@@ -69,6 +70,14 @@ def nas(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp
     return call
 
 
+IMPORTANCE = {
+    "study": "digits-1", "target": "front", "front": [4, 5], "networks": 36,
+    "rows": [{"decision": "stages.0.kernel", "share": 0.62, "active": 36},
+             {"decision": "stages.2.depth", "share": 0.376, "active": 20},
+             {"decision": "head.norm", "share": 0.004, "active": 36}],
+}  # fmt: skip
+
+
 def process(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs Python with these arguments beside the package."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", **options.pop("env", {})}
@@ -116,6 +125,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         "front": lambda name, **options: front,
         "pick": pick,
         "show": show,
+        "importance": lambda name, **options: IMPORTANCE,
+        "correlations": lambda name, **options: correlations_document(spec, trials),
         "export": lambda *given, **options: {"file": "out/network.onnx", "latency_ms": timing},
         "studies": lambda **options: [],
         "devices": lambda address=None: [

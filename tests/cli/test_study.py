@@ -18,8 +18,9 @@ Snapshot = Callable[[str, str], None]
 
 @pytest.mark.parametrize(
     "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
-                ("show", "digits-1", "4"), ("export", "digits-1", "4", "--output", "out"),
-                ("studies",)],
+                ("show", "digits-1", "4"), ("show", "digits-1", "--importance"),
+                ("show", "digits-1", "--proxies"),
+                ("export", "digits-1", "4", "--output", "out"), ("studies",)],
 )  # fmt: skip
 def test_what_people_see(
     command: tuple[str, ...], nas: Nas, asked: Asked, snapshot: Snapshot
@@ -28,19 +29,34 @@ def test_what_people_see(
     assert answer.code == 0
     assert max(map(len, answer.out.splitlines())) <= 80
     shown = "\n".join(line.rstrip() for line in answer.out.splitlines())
-    name = "_".join(w for w in command if not w.startswith("-"))
+    name = "_".join(w.removeprefix("--") for w in command if w != "--output")
     snapshot(f"table_{name}", f"{shown}\n-- stderr\n{answer.err}")
 
 
 @pytest.mark.parametrize(
     "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
-                ("show", "digits-1", "4"), ("export", "digits-1", "4", "--output", "out"),
-                ("studies",)],
+                ("show", "digits-1", "4"), ("show", "digits-1", "--importance"),
+                ("show", "digits-1", "--proxies"),
+                ("export", "digits-1", "4", "--output", "out"), ("studies",)],
 )  # fmt: skip
 def test_json_is_one_document(command: tuple[str, ...], nas: Nas, asked: Asked) -> None:
     answer = nas(*command, "--json", "--quiet")
     assert (answer.code, answer.err) == (0, "")
     json.loads(answer.out)
+
+
+@pytest.mark.parametrize(
+    ("command", "problem"),
+    [(("digits-1", "4", "--proxies"), "--proxies is of a whole study, not of trial 4"),
+     (("digits-1", "--importance", "--device", "cpu"),
+      "--importance is of a whole study, not of --device cpu"),
+     (("digits-1", "--importance", "--proxies"), "--importance and --proxies are two tables")],
+)  # fmt: skip
+def test_what_only_a_whole_study_can_say(
+    command: tuple[str, ...], problem: str, nas: Nas, asked: Asked
+) -> None:
+    answer = nas("show", *command)
+    assert answer.code == 2 and problem in answer.err and not asked.calls
 
 
 def test_front_passes_device_and_storage(nas: Nas, asked: Asked) -> None:
