@@ -1,8 +1,9 @@
-"""What one network costs: counts of the training and the deployed form, bytes, memory, latency."""
+"""What one network costs: counts of its two forms, bytes, latency, memory, energy, by layer."""
 
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,21 @@ from nas.catalog import import_object
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.core.measurement import Measurement
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.deploy import forms
+from nas.hardware import layers
 from nas.hardware.counting import Counts, count
 from nas.hardware.device import Device, attached, engine_of
+from nas.hardware.energy import energy, unreadable
+from nas.hardware.footprint import peak_memory
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.predict import predict
 from nas.hardware.timing import measure
 from nas.transforms.fold import fold
+
+UNTRAINED = "untrained form"
 
 
 def profile_architecture(
@@ -68,6 +73,7 @@ def _profile(
     shipped = count(published, shape)
     deployed, report = fold(module, shape)
     uncounted = {**trained.uncounted, **shipped.uncounted}
+    activations = peak_activation_bytes(deployed, shape) / 1e6
     found: dict[str, Any] = {
         "input": list(shape),
         "params": trained.params,
@@ -75,21 +81,27 @@ def _profile(
         "flops": 2 * trained.macs,
         "activations": trained.activations,
         "deploy": {"params": shipped.params, "macs": shipped.macs},
-        "peak_memory_mb": peak_activation_bytes(deployed, shape) / 1e6,
+        "peak_memory_mb": activations,
+        "peak_activations_mb": activations,
         "uncounted_ops": uncounted,
         "fold": {"touched": len(report.touched), "skipped": [list(s) for s in report.skipped]},
     }
     if trained.nonzero_params != trained.params:
         found["nonzero"] = {"params": trained.nonzero_params, "macs": trained.nonzero_macs}
-    if by_layer:
-        found["layers"] = _layers(shipped)
-    return found | (
-        _timed(deployed, shape, device, batch) if device is not None else _size(shipped)
-    )
-
-
-def _layers(counts: Counts) -> dict[str, Any]:
-    return {name: dict(row) for name, row in counts.by_module.items()}
+    if device is None:
+        rows = layers.counted(count(deployed, shape)) if by_layer else {}
+        return found | _size(shipped) | rows
+    with tempfile.TemporaryDirectory() as folder:
+        written = forms.write(deployed, shape, Path(folder) / "network", device)
+        found |= {
+            "size_mb": written.bytes / 1e6,
+            "size_basis": written.about,
+            "runtime": str(engine_of(device)),
+        }
+        found |= _costs(written.path, device, Workload(batch))
+        if by_layer:
+            found |= _layers(written, count(deployed, shape), device, Workload(batch), found)
+    return found
 
 
 def _size(counts: Counts) -> dict[str, Any]:
@@ -97,26 +109,46 @@ def _size(counts: Counts) -> dict[str, Any]:
     return {"size_mb": 4 * counts.params / 1e6, "size_basis": "weights in fp32, no file written"}
 
 
-def _latency(path: Path, device: Device, workload: Workload) -> Measurement | str:
-    """Measured where the device is here, predicted otherwise."""
+def _costs(path: Path, device: Device, workload: Workload) -> dict[str, Any]:
+    """What a file takes on the device: predicted where that is not here, else measured.
+
+    `not_measured` says of what there is no number, and why.
+    """
     if not attached(device):
-        return predict(path, device, workload)
-    lease = Lease(default_folder(), device.name)
-    return measure([path], device, lease, workload, 3, basis="untrained form")[0]
-
-
-def _timed(
-    deployed: nn.Module, shape: tuple[int, ...], device: Device, batch: int
-) -> dict[str, Any]:
-    """Exports and times the deployed form."""
-    with tempfile.TemporaryDirectory() as folder:
-        written = forms.write(deployed, shape, Path(folder) / "network", device)
-        timing = _latency(written.path, device, Workload(batch))
+        return {"latency_ms": predict(path, device, workload).to_json()}
+    lease = Lease(default_folder(), device.seat)
+    (timing,) = measure([path], device, lease, workload, 3, basis=UNTRAINED)
     if isinstance(timing, str):
         raise NasError(f"{device.name} could not time this network: {timing}", "type --static")
-    return {
-        "size_mb": written.bytes / 1e6,
-        "size_basis": written.about,
-        "runtime": str(engine_of(device)),
-        "latency_ms": timing.to_json(),
-    }
+    found: dict[str, Any] = {"latency_ms": timing.to_json()}
+    missing: dict[str, str] = {}
+    memory = peak_memory(path, device, lease, workload, basis=UNTRAINED)
+    if isinstance(memory, str):
+        missing["peak_memory_mb"] = memory
+    else:
+        found |= {"peak_memory_mb": memory.value, "peak_memory": memory.to_json()}
+    joules = unreadable(device) or energy(path, device, lease, workload, basis=UNTRAINED)
+    if isinstance(joules, str):
+        missing["energy_mj"] = joules
+    else:
+        found["energy_mj"] = joules.to_json()
+    return found | {"not_measured": missing}
+
+
+def _layers(
+    written: forms.Deployed,
+    counts: Counts,
+    device: Device,
+    workload: Workload,
+    found: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The breakdown of the timed form; of its counts alone where its layers cannot be timed."""
+    kernels: layers.Profile | str = f"{device.name} is not attached to this host"
+    if attached(device):
+        lease = Lease(default_folder(), device.seat)
+        kernels = layers.profiled(written.path, device, lease, workload)
+    if isinstance(kernels, str):
+        missing = {**found.get("not_measured", {}), "layers": kernels}
+        return {**layers.counted(counts), "not_measured": missing}
+    latency = found["latency_ms"]["value"]
+    return layers.timed(counts, written.path, written.modules, kernels, latency)

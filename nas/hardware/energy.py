@@ -83,7 +83,7 @@ def energy(
     }
     wide = half * 2**0.5  # a repeat and this one are both in doubt
     return Measurement(
-        "energy_mj", value, "mJ an image", max(0.0, value - wide), value + wide, se,
+        "energy_mj", value, "mJ", max(0.0, value - wide), value + wide, se,
         len(costs), "measured", basis, record,
     )  # fmt: skip
 

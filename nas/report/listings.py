@@ -156,7 +156,7 @@ def profile_table(target: str, found: Row) -> RenderableType:
     if "nonzero" in found:
         sparse = found["nonzero"]
         rows.append(("non-zero", f"{plain(sparse['params'])} params, {plain(sparse['macs'])} MACs"))
-    rows.append(("peak memory", f"{plain(found['peak_memory_mb'])} MB"))
+    rows.append(("peak memory", _memory(found)))
     size = f"{plain(found['size_mb'])} MB"
     rows.append(("size", f"{size}  {found['size_basis']}" if "size_basis" in found else size))
     if "runtime" in found:
@@ -166,12 +166,17 @@ def profile_table(target: str, found: Row) -> RenderableType:
     if "latency_ms" in found:
         timing = Measurement.from_json(found["latency_ms"])
         rows.append(("latency", f"{interval(timing)}  {origin(timing)}"))
+    if "energy_mj" in found:
+        energy = Measurement.from_json(found["energy_mj"])
+        counter = energy.record["counter"]
+        rows.append(("energy", f"{interval(energy)} an image  {origin(energy)}, {counter}"))
+    rows += [(f"no {name}", why) for name, why in found.get("not_measured", {}).items()]
     missing = found["uncounted_ops"]
     rows.append(("not counted", cell(missing) if missing else "nothing"))
     rows += list(grouped(found.get("choices", {})).items())
     parts: list[RenderableType] = [Text(target, style="bold"), pair_table(rows)]
     if "layers" in found:
-        parts += [Text(), _layers(found["layers"])]
+        parts += [Text(), _layers(found["layers"], found.get("by_layer"))]
     return Group(*parts)
 
 
@@ -225,6 +230,45 @@ def _both(trained: float, deployed: float) -> str:
     return f"{plain(trained)} in training, {plain(deployed)} deployed"
 
 
-def _layers(layers: Mapping[str, Row]) -> RenderableType:
-    rows = [{"layer": name or "(whole)", **counts} for name, counts in layers.items()]
-    return listing(rows, "no layers")
+def _memory(found: Row) -> str:
+    """Measured where it was, beyond what the runtime itself takes; else what was counted."""
+    if "peak_memory" not in found:
+        return f"{plain(found['peak_memory_mb'])} MB  of activations, counted"
+    memory = Measurement.from_json(found["peak_memory"])
+    beyond = f"beyond the runtime's {memory.record['runtime_mb']:.0f} MB"
+    return f"{interval(memory)}  {origin(memory)}, {beyond}"
+
+
+def _layers(layers: Mapping[str, Row], how: Row | None) -> RenderableType:
+    """A line for each layer; the whole first, then the slowest where they were timed."""
+    listed = sorted(layers.items(), key=lambda row: -row[1].get("share", 0.0))
+    rows = []
+    for name, row in sorted(listed, key=lambda row: row[0] != ""):
+        times = {"ms": f"{row['latency_ms']:.4f}", "%": f"{100 * row['share']:.1f}"} if how else {}
+        counts = {"params": row["params"], "MACs": row["macs"], "activations": row["activations"]}
+        shown = {"layer": name or "(whole)", **times, **{k: plain(v) for k, v in counts.items()}}
+        fused = ", ".join(_beside(name, other) for other in row.get("fused", []))
+        rows.append(shown | ({"fused": fused} if how else {}))
+    table = listing(rows, "no layers", right=("ms", "%", "params", "MACs", "activations"))
+    if how is None:
+        return table
+    note = (
+        f"Shares by the runtime's profiler over {how['calls']} calls, whose times add up to "
+        f"{how['ratio']:.2f} times the measured latency: {how['overhead_us']:.1f} microseconds "
+        f"taken off each kernel, the rest scaled by {how['scale']:.2f}."
+    )
+    return Group(table, Text(note, style="dim"))
+
+
+def _beside(layer: str, other: str) -> str:
+    """Another layer's name as seen from the block that a layer is in.
+
+    >>> _beside("stages.0.blocks.1.expand", "stages.0.blocks.1.activation")
+    'activation'
+    >>> _beside("stages.0.blocks.1.project", "stages.0.blocks.1")
+    'the block'
+    """
+    if layer.startswith(other + "."):
+        return "the block"
+    block = layer.rpartition(".")[0] + "."
+    return other.removeprefix(block) if layer.count(".") else other

@@ -40,7 +40,7 @@ def test_millijoules_an_image_with_their_interval_by_hand(tmp_path, cpu, lease, 
     said(monkeypatch, [idle, (9.0, 1.0, 100), idle, (10.0, 1.0, 100), idle, (11.0, 1.0, 100), idle])
     found = energy(tmp_path / "any", cpu, lease, Workload(10), basis="trained file")
     # 40, 50 and 60 mJ a call of ten images: a deviation of 1, a standard error of 3^-0.5
-    assert (found.objective, found.unit) == ("energy_mj", "mJ an image")
+    assert (found.objective, found.unit) == ("energy_mj", "mJ")
     assert found.value == pytest.approx(5.0)
     assert found.se == pytest.approx(3**-0.5)
     assert found.high - found.value == pytest.approx(2.91999 * 3**-0.5 * 2**0.5, rel=1e-4)

@@ -67,6 +67,9 @@ def test_studies_say_how_far_they_are(running: bool | None, complete: int, state
     assert "2026-11-21 08:30" in text
 
 
+COUNTS = {"params": 5, "macs": 7, "activations": 9}
+
+
 def test_a_profile_shows_both_forms_and_what_was_not_counted() -> None:
     timing = Measurement("latency_ms", 4.0, "ms", 3.5, 4.5, 0.2, 99, "measured", "untrained form")
     found = {
@@ -74,16 +77,51 @@ def test_a_profile_shows_both_forms_and_what_was_not_counted() -> None:
         "deploy": {"params": 28589128, "macs": 4400000000}, "peak_memory_mb": 12.5,
         "size_mb": 114.4, "size_basis": "ONNX file, opset 18", "uncounted_ops": {"aten::odd": 2},
         "nonzero": {"params": 1e7, "macs": 2e9}, "latency_ms": timing.to_json(),
-        "choices": {"stages.0.kernel": 7}, "layers": {"": {"params": 5}, "stem": {"params": 3}},
+        "choices": {"stages.0.kernel": 7}, "layers": {"": COUNTS, "stem": COUNTS},
     }  # fmt: skip
     text = printed(listings.profile_table("convnext_t", found))
     for part in (
         "3 x 224 x 224", "28.59 M\n", "4.456 G in training, 4.4 G deployed",
         "8.912 G in training, 8.8 G deployed  (2 x MACs)", "10 M params, 2 G MACs",
         "114.4 MB  ONNX file, opset 18", "4.00 [3.50, 4.50] ms  measured, untrained form",
-        "aten::odd 2", "(whole)",
+        "aten::odd 2", "(whole)", "12.5 MB  of activations, counted",
     ):  # fmt: skip
         assert part in "\n".join(line.rstrip() for line in text.splitlines())
+
+
+def test_a_profile_shows_what_was_measured_and_why_the_rest_was_not() -> None:
+    energy = Measurement("energy_mj", 2.0, "mJ", 1.8, 2.2, 0.1, 5, "measured", "untrained form",
+                         {"counter": "rapl package"})  # fmt: skip
+    memory = Measurement("peak_memory_mb", 6.0, "10^6 bytes", 5.5, 6.5, 0.2, 3, "measured",
+                         "untrained form", {"runtime_mb": 65.4})  # fmt: skip
+    found = {
+        "input": [3, 8, 8], "params": 5, "macs": 7, "activations": 9, "size_mb": 1, "runtime": "r",
+        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "uncounted_ops": {},
+        "latency_ms": energy.to_json(), "energy_mj": energy.to_json(),
+        "peak_memory": memory.to_json(), "not_measured": {"layers": "no profiler"},
+    }  # fmt: skip
+    text = " ".join(printed(listings.profile_table("net", found)).split())
+    assert "6.00 [5.50, 6.50] MB measured, untrained form, beyond the runtime's 65 MB" in text
+    assert "2.00 [1.80, 2.20] mJ an image measured, untrained form, rapl package" in text
+    assert "no layers" in text and "no profiler" in text
+
+
+def test_layers_are_listed_slowest_first_with_how_the_times_came_about() -> None:
+    layers = {
+        "": {**COUNTS, "latency_ms": 0.5, "share": 1.0},
+        "stem": {**COUNTS, "latency_ms": 0.1, "share": 0.2, "kernels": 1, "fused": []},
+        "mixer": {**COUNTS, "latency_ms": 0.4, "share": 0.8, "kernels": 2, "fused": ["norm"]},
+    }
+    how = {"calls": 70, "ratio": 1.424, "overhead_us": 2.15, "scale": 0.99}
+    found = {
+        "input": [3, 8, 8], "params": 5, "macs": 7, "activations": 9, "size_mb": 1,
+        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "uncounted_ops": {},
+        "layers": layers, "by_layer": how,
+    }  # fmt: skip
+    text = printed(listings.profile_table("net", found))
+    assert text.index("(whole)") < text.index("mixer") < text.index("stem")
+    assert "0.4000" in text and "80.0" in text and "norm" in text
+    assert "add up to 1.42 times the measured latency" in " ".join(text.split())
 
 
 def test_an_export_is_listed_with_its_measurements() -> None:

@@ -1,0 +1,68 @@
+from dataclasses import replace
+
+import pytest
+
+from nas import profiling
+from nas.catalog import load_space
+from nas.core.task import TaskSpec
+from nas.hardware.device import parse
+
+TASK = TaskSpec("digits", (3, 16, 16), 10)
+CPU = parse('title = "this host"\nkind = "cpu"', "cpu")
+KEYS = ("params", "macs", "activations")
+
+
+def profiled(device, by_layer=True, batch=1):
+    space = load_space("largekernel").at(TASK)
+    return profiling.profile_architecture(
+        space, None, TASK, device=device, batch=batch, by_layer=by_layer
+    )
+
+
+def test_without_a_device_all_is_counted():
+    found = profiled(None)
+    assert found["peak_memory_mb"] == found["peak_activations_mb"] > 0
+    assert not {"latency_ms", "peak_memory", "energy_mj", "not_measured", "by_layer"} & set(found)
+    rows = dict(found["layers"])
+    whole = rows.pop("")
+    for key in KEYS:
+        assert sum(row[key] for row in rows.values()) == whole[key]
+    assert whole["macs"] <= found["deploy"]["macs"]
+
+
+@pytest.mark.slow
+def test_on_this_host_the_timed_form_is_measured_and_broken_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(profiling, "default_folder", lambda: tmp_path)
+    monkeypatch.setattr(profiling, "unreadable", lambda device: "no counter here")
+    found = profiled(CPU)
+    assert found["not_measured"] == {"energy_mj": "no counter here"}
+    assert "energy_mj" not in found
+    assert found["peak_memory_mb"] == found["peak_memory"]["value"]
+    assert (found["peak_memory"]["source"], found["peak_memory"]["n"]) == ("measured", 3)
+    rows, how = dict(found["layers"]), found["by_layer"]
+    whole = rows.pop("")
+    for key in KEYS:
+        assert sum(row[key] for row in rows.values()) == whole[key]
+    latency = found["latency_ms"]["value"]
+    assert whole["latency_ms"] == latency
+    total = sum(row["latency_ms"] for row in rows.values())
+    assert total == pytest.approx(latency, rel=how["tolerance"])
+    assert "head.linear" in rows and any(name.startswith("stem.") for name in rows)
+
+
+@pytest.mark.slow
+def test_a_device_that_is_not_here_is_predicted_and_its_layers_are_counted():
+    absent = replace(CPU, name="far", names=("a processor that nobody has",))
+    absent = replace(absent, facts=parse(FACTS, "far").facts)
+    found = profiled(absent)
+    assert found["latency_ms"]["source"] == "predicted"
+    assert "not attached" in found["not_measured"]["layers"]
+    assert "by_layer" not in found and "peak_memory" not in found
+
+
+FACTS = """
+kind = "cpu"
+[facts]
+fp32_tflops = { value = 0.1, source = "a test" }
+bandwidth_gbs = { value = 20, source = "a test" }
+"""
