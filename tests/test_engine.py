@@ -229,3 +229,51 @@ def test_closing_lets_nothing_new_begin() -> None:
     drive(search, perform)
     assert len(search.trials) == begun
     assert not [t for t in search.trials.values() if t.state == "running"]
+
+
+class TestTwoDevices:
+    """A constraint names a second device: candidates are timed on both before they are trained."""
+
+    SPEC = toy_spec(**MEASURED, constraints=(Constraint.parse("latency_ms@board<=1.2"),))
+
+    def test_each_trial_is_timed_on_both_before_training(self) -> None:
+        perform = ToyPerform(self.SPEC)
+        search = new_search(self.SPEC)
+        drive(search, perform)
+        timed: dict[int, list[str]] = {}
+        for job in perform.done:
+            if job["kind"] == "measure" and job["form"] == "untrained":
+                for number in job["trials"]:
+                    timed.setdefault(number, []).append(job["device"])
+            if job["kind"] == "train":
+                assert timed[job["trial"]] == ["cpu", "board"]
+
+    def test_what_breaks_it_there_is_never_trained(self) -> None:
+        search = new_search(self.SPEC)
+        drive(search, ToyPerform(self.SPEC))
+        broken = [t for t in search.trials.values() if t.state == "infeasible"]
+        assert broken and not any(t.trained or t.rungs for t in broken)
+        for trial in search.trials.values():
+            there = trial.measurements["latency_ms@board:b1/untrained"].value
+            assert (there > 1.2) == (trial.state == "infeasible")
+
+    def test_a_study_that_is_limited_only_elsewhere_is_timed_only_there(self) -> None:
+        spec = toy_spec(constraints=(Constraint.parse("latency_ms@board<=1.2"),))
+        assert (spec.devices, toy_spec().devices) == (("board",), ())
+        perform = ToyPerform(spec)
+        drive(new_search(spec), perform)
+        assert {j["device"] for j in perform.done if j["kind"] == "measure"} == {"board"}
+
+
+def test_numbers_of_another_device_change_nothing_in_a_search() -> None:
+    spec = toy_spec(**MEASURED, trials=12)
+    events = drive(new_search(spec), ToyPerform(spec), stop_after=14)
+    trials = {e.trial for e in events if "measurement" in e.payload}
+    found = next(e.payload for e in events if "measurement" in e.payload)
+    there = {**found, "job": "retarget", "device": "board", "processes": 1, "bench": None}
+    failed = {"job": "retarget", "device": "board", "error": "it hangs"}
+    elsewhere = [Event("reported", n, there) for n in sorted(trials)]
+    elsewhere.append(Event("reported", 0, failed))
+    plain, told = new_search(spec, events), new_search(spec, [*events, *elsewhere])
+    assert drive(plain, ToyPerform(spec)) == drive(told, ToyPerform(spec))
+    assert front_of(spec, list(plain.trials.values())) == front_of(spec, list(told.trials.values()))
