@@ -207,10 +207,10 @@ def retarget(
     take_over: bool,
     storage: str | None,
 ) -> None:
-    """Measure a study's candidates on another device, without training.
+    """Take a study's candidates to another device.
 
-    Where the device is not attached they are predicted. What is timed is kept at once: the same
-    command goes on where an interrupted one ended.
+    They are measured there, without training; where the device is not attached, predicted. What is
+    timed is kept at once: the same command goes on where an interrupted one ended.
     """
     from nas import api
     from nas.report.documents import retarget_document

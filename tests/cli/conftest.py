@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_study import study
+from example_study import predicted, study
 
 from nas import api
 from nas.cli.main import run
 from nas.core.errors import NasError
+from nas.core.retarget import Retarget, compare
 from nas.report import documents
 from nas.report import pick as picking
 from nas.report.correlations import correlations_document
@@ -106,25 +107,34 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
     timing = front.members[0].measurements["latency_ms"].to_json()
 
     def pick(
-        name: str, constraints: Any, prefer: Any, confidence: Any, storage: Any
+        name: str, constraints: Any, prefer: Any, confidence: Any, device: Any, storage: Any
     ) -> picking.Pick:
         from nas.core.objective import Constraint
 
         limits = [Constraint.parse(c) for c in constraints]
         return picking.pick(front, limits, prefer, confidence)
 
-    def show(name: str, trial: int | None = None, storage: Any = None) -> dict[str, Any]:
+    def show(
+        name: str, trial: int | None = None, device: Any = None, storage: Any = None
+    ) -> dict[str, Any]:
         if name != spec.name:
             raise NasError(f"no study named {name!r}", f"did you mean {spec.name!r}?")
         if trial is None:
             return documents.study_document(spec, trials)
         return documents.trial_document(spec, trials, trial)
 
+    def retarget(name: str, device: str, watch: Any, **options: Any) -> Retarget:
+        watch.on(f"timing on {device}", 0, 36)
+        watch.on(f"timing on {device}", 36, 36)
+        there = predicted(trials, device)
+        return compare(spec, trials, there, device, {12: "no such file:\nf.onnx"})
+
     answers: dict[str, Callable[..., Any]] = {
         "search": lambda **options: front,
         "front": lambda name, **options: front,
         "pick": pick,
         "show": show,
+        "retarget": retarget,
         "importance": lambda name, **options: IMPORTANCE,
         "correlations": lambda name, **options: correlations_document(spec, trials),
         "export": lambda *given, **options: {"file": "out/network.onnx", "latency_ms": timing},

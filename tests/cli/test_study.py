@@ -20,7 +20,8 @@ Snapshot = Callable[[str, str], None]
     "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
                 ("show", "digits-1", "4"), ("show", "digits-1", "--importance"),
                 ("show", "digits-1", "--proxies"),
-                ("export", "digits-1", "4", "--output", "out"), ("studies",)],
+                ("export", "digits-1", "4", "--output", "out"), ("studies",),
+                ("retarget", "digits-1", "--device", "a100")],
 )  # fmt: skip
 def test_what_people_see(
     command: tuple[str, ...], nas: Nas, asked: Asked, snapshot: Snapshot
@@ -37,7 +38,8 @@ def test_what_people_see(
     "command", [("front", "digits-1"), ("pick", "digits-1"), ("show", "digits-1"),
                 ("show", "digits-1", "4"), ("show", "digits-1", "--importance"),
                 ("show", "digits-1", "--proxies"),
-                ("export", "digits-1", "4", "--output", "out"), ("studies",)],
+                ("export", "digits-1", "4", "--output", "out"), ("studies",),
+                ("retarget", "digits-1", "--device", "a100")],
 )  # fmt: skip
 def test_json_is_one_document(command: tuple[str, ...], nas: Nas, asked: Asked) -> None:
     answer = nas(*command, "--json", "--quiet")
@@ -96,7 +98,7 @@ def test_pick_passes_everything(nas: Nas, asked: Asked) -> None:
     )  # fmt: skip
     assert asked.last == {
         "constraints": ("latency_ms<=1", "accuracy>=90"), "prefer": "latency_ms",
-        "confidence": 0.6, "storage": None,
+        "confidence": 0.6, "device": None, "storage": None,
     }  # fmt: skip
     found = json.loads(answer.out)
     assert found["reason"].startswith("the lowest latency_ms of ")
@@ -108,6 +110,37 @@ def test_export_passes_everything(nas: Nas, asked: Asked) -> None:
     assert asked.calls[-1] == (
         "export", ("digits-1", 4, Path("out")), {"format": "pt2", "storage": None},
     )  # fmt: skip
+
+
+def test_retarget_passes_everything(nas: Nas, asked: Asked) -> None:
+    answer = nas(
+        "retarget", "digits-1", "--device", "t4", "--limit", "3", "--fresh", "--take-over",
+        "--storage", "sqlite:///x.db", "--json", "--quiet",
+    )  # fmt: skip
+    name, given, options = asked.calls[-1]
+    options.pop("watch")
+    assert (name, given) == ("retarget", ("digits-1", "t4"))
+    assert options == {"limit": 3, "fresh": True, "take_over": True, "storage": "sqlite:///x.db"}
+    document = json.loads(answer.out)
+    assert answer.err == "" and document["device"] == "t4"
+    assert {"study", "objectives", "front", "hypervolume", "retarget"} <= set(document)
+    changed = document["retarget"]
+    assert (changed["from"], changed["to"], changed["predicted"]) == ("cpu", "t4", 36)
+    assert -1 <= changed["tau"]["low"] < changed["tau"]["value"] < changed["tau"]["high"] <= 1
+    assert {m["trial"] for m in document["front"]} >= set(changed["joined"])
+
+
+@pytest.mark.parametrize("command", ["front", "pick", "show"])
+def test_the_device_is_passed_on_and_proposed_again(command: str, nas: Nas, asked: Asked) -> None:
+    answer = nas(command, "digits-1", "--device", "cpu")
+    assert asked.last["device"] == "cpu"
+    if command != "pick":
+        assert answer.err.rstrip().endswith("digits-1 --device cpu")
+
+
+def test_a_retarget_needs_a_device(nas: Nas, asked: Asked) -> None:
+    answer = nas("retarget", "digits-1")
+    assert answer.code == 2 and "--device" in answer.err and not asked.calls
 
 
 def test_studies_propose_the_last(nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
