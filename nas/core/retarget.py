@@ -106,14 +106,14 @@ def distances(points: Array) -> Array:
 
 
 def timed(events: Iterable[Event], device: str, bench: Mapping[str, str]) -> dict[int, int]:
-    """The trials that a retarget measured on this device and bench, and in how many processes."""
+    """The trials that retargets measured on this device and bench; the last in how many processes."""
     found: dict[int, int] = {}
     for event in events:
         p = event.payload
         if p.get("job") != "retarget" or "error" in p:
             continue
         if p["device"] == device and p["bench"] == bench:
-            found[event.trial] = max(found.get(event.trial, 0), p["processes"])
+            found[event.trial] = p["processes"]
     return found
 
 
@@ -122,7 +122,7 @@ def searched(events: Iterable[Event]) -> list[Trial]:
     trials: dict[int, Trial] = {}
     first: dict[str, int] = {}
     for event in events:
-        if event.payload.get("job") != "retarget":
+        if event.kind != "known" and event.payload.get("job") != "retarget":
             trial = trials[event.trial] = ledger.after(event, trials, first)
             first.setdefault(trial.key, trial.number)
     return list(trials.values())

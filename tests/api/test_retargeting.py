@@ -159,6 +159,17 @@ def test_fresh_times_everything_again(toy: Toy, bench: Bench) -> None:
     assert bench.batches[done:] == bench.batches[:done]
 
 
+def test_a_fresh_run_that_is_killed_leaves_no_single_timing_on_the_front(
+    toy: Toy, bench: Bench
+) -> None:
+    first = api.retarget("toy", "board")
+    bench.dies_at = len(bench.batches) + 3
+    with pytest.raises(Killed):
+        api.retarget("toy", "board", fresh=True)
+    bench.dies_at = None
+    assert api.retarget("toy", "board") == first
+
+
 def test_other_conditions_are_timed_again(
     toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
