@@ -29,6 +29,7 @@ from nas.hardware.law import Peaks
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.measured import read
 from nas.hardware.microbench import time_kernels
+from nas.hardware.predict import form_of
 from nas.hardware.timing import measure, runtime_version
 
 NOMINAL = Peaks(gflops=100.0, gbs=30.0)  # about one core's, for a processor without datasheet
@@ -107,7 +108,8 @@ def _start(device: Device, source: str) -> Calibration:
 def _from_csv(device: Device, path: Path) -> Calibration:
     today = date.today().isoformat()
     start = _start(device, f"{path.name}, read {today}")
-    found = read(path, start.form, native=device.address is None and attached(device))
+    native = device.address is None and attached(device)
+    found = read(path, start.form, native=native)
     if found.operators:
         us = [1e3 * ms for ms in found.latencies_ms]
         laws = fit_laws(found.operators, us, _peaks(device))
@@ -117,11 +119,23 @@ def _from_csv(device: Device, path: Path) -> Calibration:
                 "time each at three sizes or more",
             )
         return replace(start, laws={**start.laws, **laws})
-    return fit_networks(start, device, found.networks, found.latencies_ms)
+    # Single operators are timed eager; networks ran as the device runs them by default.
+    whole = form_of(device)
+    if whole != start.form:
+        found = read(path, whole, native=native)
+    return fit_networks(
+        replace(start, networks_form=whole), device, found.networks, found.latencies_ms
+    )
 
 
 def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration:
     """Times kernels of sampled networks, then whole ones, on this host under the lease."""
+    if device.engine.suffix != ".onnx":
+        raise NasError(
+            f"calibrating times single operators as ONNX files, and {device.name} runs "
+            f"{device.engine}",
+            f"list measured networks or operators in a CSV: nas calibrate {device.name} --csv FILE",
+        )
     lease = Lease(default_folder(), device.seat)
     where = f"at {device.address.host}" if device.address else "on this host"
     source = f"{runtime_version(device)} {where}, {date.today().isoformat()}"

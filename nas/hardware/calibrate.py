@@ -153,7 +153,7 @@ class _Seen:
 
 def _groups(kernels: Sequence[Kernel], device: Device, calibration: Calibration) -> list[float]:
     sums = dict.fromkeys(NAMES, 0.0)
-    terms = terms_of(kernels, device, calibration, calibration.form)
+    terms = terms_of(kernels, device, calibration, calibration.whole)
     for kernel, term in zip(kernels, terms, strict=True):
         sums[group_of(kernel.family)] += term.us
     return [sums[name] for name in NAMES]

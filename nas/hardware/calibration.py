@@ -75,7 +75,8 @@ class Calibration:
         peaks: fp32 peaks it was fitted against; a device without a datasheet is given these.
         laws: by kind (`conv.3x3/fp32/nchw`), and by bare family for a whole family pooled.
         table: microseconds of single kernels, by signature.
-        networks: the fit on whole networks, if any were measured.
+        networks: the fit on whole networks, if any were measured. networks_form: what ran those;
+            None where it is `form`.
         host: the host it belongs to, where the profile is no particular processor.
     """
 
@@ -87,6 +88,12 @@ class Calibration:
     table: Mapping[str, float] = field(default_factory=dict)
     networks: NetworkFit | None = None
     host: str | None = None
+    networks_form: Form | None = None
+
+    @property
+    def whole(self) -> Form:
+        """What whole networks ran in, which single kernels were not always timed in."""
+        return self.networks_form or self.form
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -99,6 +106,7 @@ class Calibration:
             "laws": {kind: law.to_json() for kind, law in self.laws.items()},
             "table": dict(self.table),
             "networks": asdict(self.networks) if self.networks else None,
+            "networks_form": self.networks_form,
         }
 
     @classmethod
@@ -118,6 +126,7 @@ class Calibration:
             table=data["table"],
             networks=networks or None,
             host=data.get("host"),
+            networks_form=data.get("networks_form"),
         )
 
 

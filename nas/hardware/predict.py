@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.hardware.calibration import Calibration, NetworkFit, group_of, peaks_of
@@ -100,16 +101,18 @@ def predict(
     """`latency_ms` of an exported file on a device that need not be here.
 
     Without a calibration the one beside the profiles is used, where there is one. `form` is what
-    would run the file: by default what the calibration was made for, else onnxruntime on a
-    processor and torch eager on a GPU. The basis is `datasheet`, `transfer`, `table`, `anchored` or
+    would run the file: by default that of the device's runtime, so that a device which joins is
+    measured in what was predicted of it. A calibration of another form is carried over by the bound
+    that limits each kernel. The basis is `datasheet`, `transfer`, `table`, `anchored` or
     `extrapolated`; `record` has the terms by class, the nearest calibrated shape where one is
     outside, and the operators that no rule covers (then it is extrapolated).
 
-    Raises: NasError where the file cannot be lowered or nothing is known of the device.
+    Raises: NasError where the file cannot be lowered, nothing is known of the device, or its
+        runtime computes in a precision that the file does not have.
     """
     workload = workload or Workload()
     calibration = calibration or find_calibration(device)
-    chosen = form or (calibration.form if calibration else _form(device))
+    chosen = form or form_of(device)
     native = device.kind == "cpu" and device.address is None and attached(device)
     network = lower(path, chosen, workload, native=native)
     found = forecast(network.kernels, device, calibration, chosen)
@@ -138,8 +141,22 @@ def predict(
     )
 
 
-def _form(device: Device) -> Form:
-    return "onnxruntime" if device.kind == "cpu" else "torch eager"
+def form_of(device: Device) -> Form:
+    """The form in which a device's runtime runs a network; of others, the nearest to it.
+
+    Raises: NasError where the runtime computes in another precision than files are read in.
+    """
+    engine = device.engine
+    if engine.precision != "float32":
+        raise NasError(
+            f"'{engine}' on {device.name} can only be measured: predictions are of float32, "
+            f"and {device.name} is not attached",
+            "leave the precision out of --runtime",
+        )
+    if engine.name in ("onnxruntime", "openvino"):
+        return "onnxruntime"
+    eager = engine.name == "torch" and not {"compiled", "graphs"} & {*engine.options}
+    return "torch eager" if eager else "torch compiled"
 
 
 def forecast(
@@ -149,7 +166,7 @@ def forecast(
     form: Form | None = None,
 ) -> Forecast:
     """The duration of a network known as its kernels."""
-    form = form or (calibration.form if calibration else _form(device))
+    form = form or (calibration.form if calibration else form_of(device))
     terms = terms_of(kernels, device, calibration, form)
     parts: defaultdict[str, float] = defaultdict(float)
     for kernel, term in zip(kernels, terms, strict=True):
@@ -163,7 +180,7 @@ def forecast(
 
 def _fit(calibration: Calibration | None, form: Form) -> NetworkFit | None:
     """What whole networks taught, where they ran in this form."""
-    return calibration.networks if calibration and calibration.form == form else None
+    return calibration.networks if calibration and calibration.whole == form else None
 
 
 def terms_of(

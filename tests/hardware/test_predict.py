@@ -15,7 +15,15 @@ from nas.hardware.calibration import Calibration
 from nas.hardware.device import load, parse
 from nas.hardware.kernels import lower
 from nas.hardware.law import Peaks
-from nas.hardware.predict import FACTORS, WIDENED, forecast, law_for, predict, terms_of
+from nas.hardware.predict import (
+    FACTORS,
+    WIDENED,
+    forecast,
+    form_of,
+    law_for,
+    predict,
+    terms_of,
+)
 
 CARD = parse(
     'kind = "cuda"\n[facts]\nfp32_tflops = {value = 10, source = "x"}\n'
@@ -122,8 +130,8 @@ def test_an_operator_without_a_rule_makes_it_an_extrapolation(tmp_path):
 def test_compiled_code_launches_fewer_kernels_for_less(tmp_path):
     path = mixed(tmp_path / "n.onnx")
     calibration = calibrated(*products())
-    eager = predict(path, CARD, calibration=calibration)
-    compiled = predict(path, CARD, calibration=calibration, form="torch compiled")
+    eager = predict(path, CARD.under("torch"), calibration=calibration)
+    compiled = predict(path, CARD, calibration=calibration)
     assert compiled.value < 0.7 * eager.value
     assert compiled.record["form"] == "torch compiled" and eager.record["form"] == "torch eager"
     assert compiled.basis == "extrapolated"
@@ -157,3 +165,30 @@ def test_laws_are_looked_for_from_near_to_far():
     copy = replace(relu, family="copy.concat")
     assert law_for(copy, pooled, "torch eager", True)[1] == "transfer"
     assert law_for(analytic.norm(4, 4), pooled, "torch eager", True)[1] == "datasheet"
+
+
+def test_a_prediction_is_of_what_the_device_would_be_measured_in():
+    forms = {
+        text: form_of(CARD.under(text)) for text in ("torch", "torch:graphs", "torch:compiled")
+    }
+    assert forms == {
+        "torch": "torch eager", "torch:graphs": "torch compiled",
+        "torch:compiled": "torch compiled",
+    }  # fmt: skip
+    assert form_of(CARD) == "torch compiled"
+    pi = parse('kind = "cpu"\nnames = ["Raspberry Pi 5"]', "pi")
+    assert form_of(pi) == form_of(pi.under("openvino")) == "onnxruntime"
+    with pytest.raises(NasError, match=r"'torch:bf16' on card can only be measured"):
+        form_of(CARD.under("torch:bf16"))
+
+
+def test_networks_anchor_the_form_they_ran_in():
+    kernels = [[analytic.linear(16, 64 * n, 256)] * 4 for n in (1, 2, 4, 8)]
+    start = calibrated(*products())
+    eager = [forecast(net, CARD, start, "torch eager").us for net in kernels]
+    whole = replace(start, networks_form="torch compiled")
+    fitted = fit_networks(whole, CARD, kernels, [0.5e-3 * us for us in eager])
+    found = forecast(kernels[1], CARD, fitted, "torch compiled")
+    assert found.basis == "anchored" and found.us == pytest.approx(0.5 * eager[1], rel=0.3)
+    assert forecast(kernels[1], CARD, fitted, "torch eager").us == eager[1]
+    assert Calibration.from_json(fitted.to_json()).whole == "torch compiled"
