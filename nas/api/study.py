@@ -12,6 +12,7 @@ from nas.core.front import Front, front_of
 from nas.core.objective import BUILTIN, TIMED, Constraint
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, devices_of
+from nas.hardware.ssh import canonical
 from nas.report import pick as picking
 from nas.report.documents import study_document, trial_document
 from nas.store.store import Store
@@ -24,7 +25,7 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
         NasError: for an unknown study, or a device the study has no numbers for.
     """
     spec, trials = _read(study, storage)
-    _has_numbers(spec, trials, device)
+    device = _with_numbers(spec, trials, device)
     return front_of(spec, trials, device)
 
 
@@ -42,12 +43,12 @@ def pick(
     that no point is missed that only that limit calls for.
     """
     spec, trials = _read(study, storage)
-    _has_numbers(spec, trials, device)
+    device = _with_numbers(spec, trials, device)
     limits = [Constraint.parse(c) for c in constraints]
     others = {}
     for limit in limits:
-        if limit.device not in (None, device or spec.device) and limit.name in TIMED:
-            _has_numbers(spec, trials, limit.device)
+        if limit.device not in (None, device) and limit.name in TIMED:
+            _with_numbers(spec, trials, limit.device)
             name = f"{limit.name}@{limit.device}"
             others[name] = replace(BUILTIN[limit.name], name=name)
     spec = replace(spec, objectives=(*spec.objectives, *others.values()))
@@ -62,8 +63,7 @@ def show(
 ) -> dict[str, Any]:
     """A study, or one trial of it, with all that is recorded; its numbers on a device."""
     spec, trials = _read(study, storage)
-    _has_numbers(spec, trials, device)
-    spec = replace(spec, device=device or spec.device)
+    spec = replace(spec, device=_with_numbers(spec, trials, device))
     if trial is None:
         return study_document(spec, trials)
     return trial_document(spec, trials, chosen(study, trials, trial).number)
@@ -74,15 +74,17 @@ def _read(study: str, storage: str | None) -> tuple[StudySpec, list[Trial]]:
         return store.spec(study), store.trials(study)
 
 
-def _has_numbers(spec: StudySpec, trials: Sequence[Trial], device: str | None) -> None:
-    """Raises NasError where the study has no latencies of the device."""
+def _with_numbers(spec: StudySpec, trials: Sequence[Trial], device: str | None) -> str:
+    """The device, the study's own by default. Raises: NasError without latencies of it."""
+    device = canonical(device) if device else spec.device
     known = {spec.device, *devices_of(trials)}
-    if device is not None and device not in known:
+    if device not in known:
         raise NasError(
             f"study {spec.name!r} has no numbers for device {device!r}, "
             f"only for {', '.join(sorted(known))}",
             f"nas retarget {spec.name} --device {device}",
         )
+    return device
 
 
 def chosen(study: str, trials: Sequence[Trial], number: int) -> Trial:

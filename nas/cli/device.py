@@ -9,7 +9,12 @@ from nas.cli.screen import Screen, shared
 
 @click.command()
 @click.argument("target")
-@click.option("--device", required=True, metavar="D", help="Where it runs; see: nas devices")
+@click.option(
+    "--device",
+    required=True,
+    metavar="D",
+    help="Where it runs: see nas devices, or ssh://HOST/PROFILE.",
+)
 @click.option("--runtime", metavar="R", help="What runs it there, such as torch:compiled.")
 @click.option(
     "--resolution",

@@ -188,7 +188,9 @@ def export(
 
 @click.command()
 @click.argument("study")
-@click.option("--device", required=True, metavar="D", help="Where to; see: nas devices")
+@click.option(
+    "--device", required=True, metavar="D", help="Where to: see nas devices, or ssh://HOST/PROFILE."
+)
 @click.option(
     "--limit",
     type=click.IntRange(min=1),

@@ -84,6 +84,15 @@ class Address:
         return f"{SCHEME}{user}{self.host}{port}/{self.profile}{python}"
 
 
+def canonical(name: str) -> str:
+    """A device's name in the one way in which studies write it.
+
+    >>> canonical("ssh://kitchen"), canonical("cpu")
+    ('ssh://kitchen/cpu', 'cpu')
+    """
+    return str(parse(name)) if remote(name) else name
+
+
 def parse(text: str) -> Address:
     """The address that a person typed. Raises: NasError where it is none.
 

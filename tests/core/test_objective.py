@@ -123,3 +123,10 @@ def test_objectives_of_the_user() -> None:
 
 def test_json_round_trip() -> None:
     assert Objective.from_json(BUILTIN["latency_ms"].to_json()) == BUILTIN["latency_ms"]
+
+
+def test_a_constraint_may_name_a_device_on_another_host():
+    for device in ("ssh://pi@kitchen:2222/cpu", "ssh://[fe80::1]/cpu?python=v/bin/python"):
+        found = Constraint.parse(f"latency_ms.p99@{device}:b4:r64<=5")
+        assert (found.device, found.batch, found.resolution) == (device, "4", 64)
+        assert Constraint.parse(str(found)) == found

@@ -4,9 +4,10 @@ Standard input brings a request, one line of JSON, and what is asked back for; s
 takes lines as the agent's own. Two requests are known:
 
 - `about`: the host's fingerprint, and the versions of a runtime or why it cannot be used;
-- `measure`: files by what is in them (SHA-256), a job that names them by place, and the device.
-  `missing` asks for the files that are not kept here, their bytes one after the other. Then comes
-  `waiting` for the host's own lease, `leased`, the lines of the measuring process, and `ended`.
+- `measure`: files by what is in them (SHA-256), and a job that names them so; its `kind` is what
+  is leased. `missing` asks for the files that are not kept here, their bytes one after the other.
+  Then comes `waiting` for the host's own lease, `leased`, the lines of the measuring process, and
+  `ended`.
 
 After the files the caller sends something every few seconds. Silence or the end of the input means
 that the caller or the connection is gone: the measuring process is killed, and the lease is free.
