@@ -6,7 +6,7 @@ take them in; a resumed search takes in the stored ones, in order, and goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from nas.confirmation import Confirmation, Slot, train_job
@@ -32,6 +32,7 @@ class Search:
         strategy: who proposes.
         history: events of the past, in order.
         width: how many trials may be under way at once.
+        earlier: what other studies brought (`known` events), taken in where the history is empty.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Search:
         strategy: Strategy,
         history: Iterable[Event] = (),
         width: int = 1,
+        earlier: Iterable[Event] = (),
     ) -> None:
         self.spec = spec
         self.space = space
@@ -55,6 +57,9 @@ class Search:
         self._confirmation = Confirmation(spec)
         for event in history:
             self._take(event)
+        if not self.history.events:
+            for event in earlier:
+                self._happened(event)
 
     # -- what a runner calls
 
@@ -160,14 +165,15 @@ class Search:
             free = [t for t in self._free("measure") if t.build]
             ready = [t for t in free if timing_of(t, device, ("untrained",)) is None]
             if ready:
-                return Measure(
-                    trials=tuple(t.number for t in ready),
-                    form="untrained",
-                    files=tuple(t.file or "" for t in ready),
-                    builds=tuple(t.build or "" for t in ready),
-                    device=device,
-                )
+                return _untrained(ready, device)
+        for objective in self.spec.probes:
+            ready = [t for t in self._free("measure") if t.build and not self._probed(t, objective)]
+            if ready:
+                return _untrained(ready, self.spec.device, objective)
         return None
+
+    def _probed(self, trial: Trial, objective: str) -> bool:
+        return timing_of(trial, self.spec.device, ("untrained",), objective) is not None
 
     def _train_ready(self) -> Train | None:
         if not self.spec.trains:
@@ -178,7 +184,9 @@ class Search:
         return None
 
     def _timed(self, trial: Trial) -> bool:
-        return all(timing_of(trial, d, ("untrained",)) for d in self.spec.devices)
+        """Whether everything that is measured of an untrained form is known."""
+        timed = all(timing_of(trial, d, ("untrained",)) for d in self.spec.devices)
+        return timed and all(self._probed(trial, name) for name in self.spec.probes)
 
     def _propose(self) -> None:
         event = self._next_proposal()
@@ -187,8 +195,12 @@ class Search:
 
     def _next_proposal(self) -> Event:
         number = len(self.trials)
-        if number < len(self.spec.presets):
-            proposal = Proposal(self.space.preset(self.spec.presets[number]), {}, "preset")
+        presets, starts = self.spec.presets, self.spec.starts
+        if number < len(presets):
+            proposal = Proposal(self.space.preset(presets[number]), {}, "preset")
+        elif number < len(presets) + len(starts):
+            start = starts[number - len(presets)]
+            proposal = Proposal(self.space.architecture(start.choices), {}, start.origin)
         else:
             [proposal] = self.strategy.propose(self.history, 1)
         payload = {
@@ -277,6 +289,8 @@ class Search:
         rungs = self.spec.fidelity.rungs
         if repeat or rung >= len(rungs) - 1 or self.spec.promotion == "none":
             return "continue"
+        if trial.number == 0 and self.spec.network:  # what every table compares with
+            return "continue"
         peers = [t for t in self.trials.values() if t.number != trial.number]
         if self.spec.promotion == "hyperband":
             mine = self._bracket(trial.number)
@@ -337,6 +351,8 @@ class Search:
 
     def _take(self, event: Event) -> None:
         self.history.append(event)
+        if event.kind == "known":
+            return
         trial = ledger.after(event, self.trials, self._keys)
         self._keys.setdefault(trial.key, trial.number)
         self.trials[event.trial] = trial
@@ -352,6 +368,18 @@ def _score_at(trial: Trial, rung: int) -> float | None:
 def _last_score(trial: Trial) -> float | None:
     scores = [r.score for r in trial.rungs if r.repeat == 0]
     return scores[-1] if scores else None
+
+
+def _untrained(trials: Sequence[Trial], device: str, objective: str = "latency_ms") -> Measure:
+    """Measures the untrained forms of trials in one batch."""
+    return Measure(
+        trials=tuple(t.number for t in trials),
+        form="untrained",
+        files=tuple(t.file or "" for t in trials),
+        builds=tuple(t.build or "" for t in trials),
+        device=device,
+        objective=objective,
+    )
 
 
 def _slots(job: Job) -> list[Slot]:

@@ -11,10 +11,11 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from nas.catalog import load_objective, load_space
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Build, Job, Measure, Outcome, Train, job_from_json
+from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, STATIC
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
@@ -33,21 +35,29 @@ from nas.deploy import forms
 from nas.deploy.parity import check, validation_inputs
 from nas.hardware.counting import count
 from nas.hardware.device import Device, attached, engine_of, named
+from nas.hardware.energy import energy
+from nas.hardware.footprint import peak_memory
 from nas.hardware.lease import Lease
 from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.predict import predict
 from nas.hardware.ssh import Unreachable, remote
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
+from nas.training.checkpoint import load_weights
 from nas.training.proxies import proxies
 from nas.training.recipe import Recipe
 from nas.training.scoring import score
-from nas.training.tasks import load_task
+from nas.training.tasks import examples, load_task
 from nas.training.train import RungReport, train
 from nas.transforms.fold import fold
+from nas.transforms.stages import Given, Transform, finish, prepare, write
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
 COMPARED = 64  # validation examples on which a file must agree with its network
+PROBES: Mapping[str, Callable[..., Measurement | str]] = {
+    "peak_memory_mb": peak_memory,
+    "energy_mj": energy,
+}
 Report = Callable[[int, Mapping[str, Any]], str]
 Step = Callable[[], AbstractContextManager[None]]
 
@@ -84,13 +94,22 @@ class Place:
     @cached_property
     def space(self) -> SearchSpace:
         """The space, worked out for the task."""
-        return load_space(self.spec.space).at(self.spec.task)
+        return load_space(self.spec.space, self.spec.network).at(self.spec.task)
+
+    @cached_property
+    def given(self) -> Given:
+        """What the axes may look at: the task, and its first training examples."""
+        return Given(self.spec.task, partial(examples, self.task), self.spec.seed)
 
     @property
-    def lease(self) -> Lease:
-        """Keeps training and timing apart on this host; other hosts keep leases of their own."""
-        here = (d for d in self.spec.devices if not remote(d))
-        return Lease(self.locks, next(here, self.spec.device))
+    def leases(self) -> tuple[Lease, ...]:
+        """What a training step shares with no measurement: the processor, and what the study times.
+
+        Other hosts keep leases of their own.
+        """
+        here = [self.device(d) for d in self.spec.devices if not remote(d)]
+        seats = {"cpu", *(d.seat for d in here if attached(d))}
+        return tuple(Lease(self.locks, seat) for seat in sorted(seats))
 
     def device(self, name: str | None = None) -> Device:
         """One of the study's devices, its own by default, under the runtime the study names."""
@@ -127,9 +146,10 @@ def _work(place: Place, job: Job, report: Report) -> Outcome:
 def build(place: Place, job: Build) -> Outcome:
     """Builds, folds, counts and exports an untrained candidate."""
     module = module_of(place, job.architecture, place.spec.seed)
-    shape = place.spec.task.input
-    deployed, _ = fold(module, shape)
+    shape, transforms = place.spec.task.input, _transforms(place, job.architecture)
+    deployed = deployed_of(place, job.architecture, module)
     written = forms.write(deployed, shape, place.scratch(str(job.trial)), place.device())
+    written = _written(written, transforms, place)
     counts = count(deployed, shape)
     costs: dict[str, float] = {
         "params": counts.params,
@@ -163,14 +183,25 @@ def _proxies(place: Place, module: nn.Module) -> dict[str, Any]:
 def time_files(place: Place, job: Measure) -> Outcome:
     """Times a batch of files on the device, in fresh processes that hold its lease.
 
-    Latencies on a device that is not here are predicted, and say so.
+    Latencies on a device that is not here are predicted, and say so. What is measured besides time
+    is measured of each file by itself.
     """
     device = place.device(job.device)
     files = [place.artifacts.path(f) for f in job.files]
     if attached(device):
         basis = "trained file" if job.form == "trained" else "untrained form"
-        lease = Lease(place.locks, device.name) if device.address else place.lease
-        found = measure(files, device, lease, job.workload, processes=job.processes, basis=basis)
+        lease = Lease(place.locks, device.seat)
+        if job.objective in PROBES:
+            probe = PROBES[job.objective]
+            found = [probe(file, device, lease, job.workload, basis=basis) for file in files]
+        else:
+            found = measure(
+                files, device, lease, job.workload, processes=job.processes, basis=basis
+            )
+    elif job.objective in PROBES:
+        found = [f"{device.name} is not attached here, and {job.objective} is not predicted"] * len(
+            files
+        )
     else:
         found = [predict(file, device, job.workload) for file in files]
     values = {
@@ -215,19 +246,26 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
 def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     """Exports the trained candidate and scores the file in its runtime."""
     shape, device = place.spec.task.input, place.device()
-    deployed, _ = fold(trained, shape)
+    transforms = _transforms(place, job.architecture)
+    deployed = deployed_of(place, job.architecture, trained)
     stem = place.scratch(f"{job.trial}-{job.repeat}")
-    written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
-    if written.build != job.build:
-        return Outcome(error="training changed the exported graph, not only its weights")
+    if any(t.write for t in transforms):  # the timed file is no longer the graph of the module
+        written = forms.write(deployed, shape, stem, device)
+    else:
+        written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
     run, precision = forms.open_file(written.path, device), engine_of(device).precision
-    examples = validation_inputs(place.task, COMPARED)
-    parity = check(deployed, written.path, examples, precision, run)
+    inputs = validation_inputs(place.task, COMPARED)
+    parity = check(deployed, written.path, inputs, precision, run)
     if not parity.passed:
         return Outcome(
             error=f"the exported file differs from the trained network by {parity.relative:.2g} "
             f"of the largest output; {parity.threshold:.2g} is allowed"
         )
+    if any(t.write for t in transforms):
+        written = _written(written, transforms, place)
+        run = forms.open_file(written.path, device)
+    if written.build != job.build:
+        return Outcome(error="training changed the exported graph, not only its weights")
 
     def predict(inputs: torch.Tensor) -> torch.Tensor:
         return torch.from_numpy(run(inputs.contiguous().numpy()))
@@ -247,10 +285,36 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
 
 
 def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
-    """The candidate's module, initialised from the seed alone."""
+    """The candidate's module in its training form, initialised from the seed alone.
+
+    A network of the user's starts from the study's weights, where it names any.
+    """
     torch.manual_seed(seed)
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)
-    return module
+    if place.spec.weights is not None:
+        load_weights(Path(place.spec.weights), module)
+    return prepare(module, _transforms(place, architecture), place.given)[0]
+
+
+def deployed_of(place: Place, architecture: Architecture, module: nn.Module) -> nn.Module:
+    """A deployed copy of a candidate's module: what its axes put in is merged, the rest folded."""
+    transforms = _transforms(place, architecture)
+    if any(t.finish for t in transforms):
+        module, _ = finish(deepcopy(module), transforms, place.given)
+    return fold(module, place.spec.task.input)[0]
+
+
+def _transforms(place: Place, architecture: Architecture) -> Sequence[Transform]:
+    return place.space.transforms(architecture.choices, place.spec.task)
+
+
+def _written(
+    written: forms.Deployed, transforms: Sequence[Transform], place: Place
+) -> forms.Deployed:
+    """An exported file with what its axes do to files."""
+    if not any(t.write for t in transforms):
+        return written
+    return forms.changed(written, lambda path: write(path, transforms, place.given))
 
 
 def _own_objectives(place: Place, candidate: Candidate, trained: bool) -> dict[str, float]:
@@ -274,16 +338,15 @@ def _finite(name: str, value: float) -> float:
 
 def _step(place: Place) -> Step:
     """Wraps a training step: it says that the worker lives and waits for measurements."""
-    lease = None if all(map(remote, place.spec.devices)) else place.lease
+    leases = place.leases
 
     @contextmanager
     def step() -> Iterator[None]:
         place.beat()
-        if lease is None:
+        with ExitStack() as held:
+            for lease in leases:
+                held.enter_context(lease.training())
             yield
-        else:
-            with lease.training():
-                yield
 
     return step
 

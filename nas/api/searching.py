@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.api.earlier import earlier_results, first_points
 from nas.api.places import artifacts_of, storage_url
 from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load_space
 from nas.core.errors import NasError, unknown
@@ -53,6 +54,10 @@ def search(
     strategy: str = "evolution",
     promotion: str = "halving",
     presets: Sequence[str] = (),
+    sources: Sequence[str] = (),
+    proxies: bool = True,
+    network: str | None = None,
+    weights: str | Path | None = None,
     trials: int | None = None,
     hours: float | None = None,
     epochs: int | None = None,
@@ -70,13 +75,18 @@ def search(
     """Searches a space for a device and returns the front; everything is in the database.
 
     Args:
-        space: name of a file in `search_spaces/`. resume: go on with `study` instead.
+        space: name of a file in `search_spaces/`, joined to axes by `+`; axes alone where a
+            `network` is given. resume: go on with `study` instead.
+        network: `PKG.MOD:FN` of one's own network, a function of the task; it becomes trial 0.
+        weights: a safetensors file that the network starts from.
         device: name of a file in `hardware_profiles/`; latencies on one that is not attached to
             this machine are predicted, and say so.
         runtime: `NAME[:OPTION+OPTION]`, what runs the files there; the device's own by default.
         data: `digits`, `folder:PATH`, `hf:NAME`. task: `PKG.MOD:FN` of one's own instead.
         objectives: names, or `FILE:NAME`; the task's score and `latency_ms` by default.
         constraints: `latency_ms<=5` and the like.
+        sources: studies of the same space whose fronts are tried first, after the presets.
+        proxies: compute zero-cost proxies of every network built (`nas show STUDY --proxies`).
         trials: recorded trials over the study's life. hours: wall-clock limit of this call.
         epochs: full training of a candidate in the search.
         runner: `inline` or `processes`. workers: how many processes.
@@ -93,8 +103,12 @@ def search(
     if not resume:
         spec = plan(
             space, device, task or data, objectives, constraints, strategy, promotion, presets,
-            trials, hours, epochs, study, seed, fresh, runtime,
+            trials, hours, epochs, study, seed, fresh, runtime, network, weights,
         )  # fmt: skip
+        spec = replace(spec, proxies=proxies)
+        if sources:
+            with Store(url, read_only=True) as store:
+                spec = replace(spec, starts=first_points(store, spec, sources))
         if dry_run:
             return front_of(spec, [])
     with Store(url) as store:
@@ -119,7 +133,8 @@ def plan(
     space: str | None, device: str, data: str, objectives: Sequence[str],
     constraints: Sequence[str], strategy: str, promotion: str, presets: Sequence[str],
     trials: int | None, hours: float | None, epochs: int | None, study: str | None, seed: int,
-    fresh: bool, runtime: str | None = None,
+    fresh: bool, runtime: str | None = None, network: str | None = None,
+    weights: str | Path | None = None,
 ) -> StudySpec:  # fmt: skip
     """The experiment as data, with everything checked that can be before anything is done."""
     from nas.training.tasks import brief_recipe, describe
@@ -128,7 +143,7 @@ def plan(
         raise NasError("which space is to be searched?", "type --space largekernel")
     _known("promotion", promotion, RULES)
     _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
-    found_space = load_space(space)
+    found_space = load_space(space, network)
     found_device = _installed(named(device).under(runtime))
     described = describe(data)
     known = known_objectives(described)
@@ -136,12 +151,16 @@ def plan(
         resolve([described.score_name, "latency_ms"], known)
     )
     resolve([o.name for o in chosen], {**known, **{o.name: o for o in chosen}})
+    _networks_weights(network, weights)
+    presets = ("untouched", *presets) if network else tuple(presets)
     for preset in presets:
         found_space.at(described).preset(preset)
     limits = tuple(_constraint(c, chosen, known, found_device) for c in constraints)
     _one_file(found_device, limits)
+    probes = _probes({o.name for o in chosen} | {c.name for c in limits}, found_device)
+    chosen = tuple(replace(o, needs="measure") if o.name in probes else o for o in chosen)
     return StudySpec(
-        name=study or f"{space}-{_short(data)}-{found_device.label}",
+        name=study or f"{_plain(found_space.name)}-{_short(data)}-{found_device.label}",
         space=space,
         task=described,
         device=found_device.name,
@@ -154,13 +173,34 @@ def plan(
         fidelity=brief(described, epochs),
         recipe=brief_recipe(data).to_json(),
         seed=seed,
-        presets=tuple(presets),
+        presets=presets,
+        network=network,
+        weights=str(Path(weights).absolute()) if weights else None,
         fresh=fresh,
-        files=_files(
-            space, {found_device.name, *(c.device for c in limits if c.device)}, objectives
-        ),
+        files={
+            **_files(
+                space, {found_device.name, *(c.device for c in limits if c.device)}, objectives
+            ),
+            **({Path(weights).name: file_digest(Path(weights))} if weights else {}),
+        },
         runtime=str(found_device.engine) if runtime else None,
+        probes=probes,
     )
+
+
+def _networks_weights(network: str | None, weights: str | Path | None) -> None:
+    """Raises NasError where weights have no network to be of, or are no file."""
+    if weights is None:
+        return
+    if network is None:
+        raise NasError("--weights are of a network of your own", "add --network PKG.MOD:FN")
+    if not Path(weights).is_file():
+        raise NasError(f"no such file: {weights}", "name a .safetensors file with --weights")
+
+
+def _plain(name: str) -> str:
+    """A space's name as part of a study's: `mine.nets:small+bitwidth` has a colon."""
+    return name.replace(":", ".")
 
 
 def _installed(device: Device) -> Device:
@@ -201,11 +241,13 @@ def _session(
     from nas.training.tasks import prepare
 
     prepare(spec.task.source)
-    space = load_space(spec.space).at(spec.task)
+    space = load_space(spec.space, spec.network).at(spec.task)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
-    search = Search(spec, space, strategy, store.events(spec.name), width=width)
     found = {name: bench(named(name).under(spec.runtime_on(name))) for name in spec.devices}
     benches = {name: where for name, where in found.items() if where is not None}
+    history = store.events(spec.name)
+    earlier = [] if history else earlier_results(store, spec, space, benches.get(spec.device))
+    search = Search(spec, space, strategy, history, width, earlier)
     return Session(search, store, epoch, artifacts, benches)
 
 
@@ -290,6 +332,27 @@ def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
     return spec
 
 
+def _probes(asked: Set[str], device: Device) -> tuple[str, ...]:
+    """What is to be measured on the device besides time. Raises: NasError for what cannot be.
+
+    Memory is measured where the runtime tells it, and counted elsewhere.
+    """
+    from nas.hardware.energy import unreadable
+
+    found = []
+    if "peak_memory_mb" in asked and attached(device):
+        found += ["peak_memory_mb"] if device.kind == "cpu" or device.runtime == "torch" else []
+    if "energy_mj" in asked:
+        why = unreadable(device)
+        if why is not None:
+            raise NasError(
+                f"energy_mj cannot be measured: {why}",
+                "leave it out, or name a device whose counters you may read: nas devices",
+            )
+        found.append("energy_mj")
+    return tuple(found)
+
+
 def _objective(name: str, known: dict[str, Objective]) -> Objective:
     return load_objective(name)[0] if ":" in name else resolve([name], known)[0]
 
@@ -324,7 +387,8 @@ def _constraint(
 
 def _files(space: str, devices: Set[str], objectives: Sequence[str]) -> dict[str, str]:
     """sha256 of every file the study rests on."""
-    paths = [find(SPACES, space), *(find(DEVICES, named(d).profile) for d in sorted(devices))]
+    paths = [find(SPACES, part) for part in space.split("+")]
+    paths += [*(find(DEVICES, named(d).profile) for d in sorted(devices))]
     paths += [find(SPACES, o.partition(":")[0]) for o in objectives if ":" in o]
     return {f"{p.parent.name}/{p.name}": file_digest(p) for p in paths}
 

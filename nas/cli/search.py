@@ -20,13 +20,24 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 
 @click.command()
 @click.argument("recipe", required=False, type=click.Path(path_type=Path), metavar="[RECIPE.toml]")
-@click.option("--space", metavar="S", help="What is searched; see: nas spaces")
+@click.option("--space", metavar="S[+AXIS...]", help="What is searched; see: nas spaces")
+@click.option(
+    "--network",
+    metavar="PKG.MOD:FN",
+    help="Your own network for the axes of --space to transform; it is trial 0.",
+)
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What --network starts from, a .safetensors file.",
+)
 @click.option(
     "--device",
     default="cpu",
     show_default=True,
     metavar="D",
-    help="What it must run on; see: nas devices",
+    help="What it must run on: see nas devices, or ssh://HOST/PROFILE.",
 )
 @click.option("--runtime", metavar="R", help="What runs it there, such as torch:compiled.")
 @click.option(
@@ -57,6 +68,13 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     multiple=True,
     metavar="NAME",
     help="A published network to try first; repeat it.",
+)
+@click.option(
+    "--from",
+    "sources",
+    multiple=True,
+    metavar="STUDY",
+    help="A study whose front is tried first; repeat it.",
 )
 @click.option(
     "--strategy",
@@ -115,6 +133,11 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 @click.option("--resume", is_flag=True, help="Go on with --study.")
 @click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
 @click.option("--fresh", is_flag=True, help="Reuse no earlier result.")
+@click.option(
+    "--proxies/--no-proxies",
+    default=True,
+    help="Compute zero-cost proxies of each network; see: nas show --proxies",
+)
 @click.option("--dry-run", is_flag=True, help="Check everything, search nothing.")
 @shared
 @click.pass_context

@@ -23,7 +23,7 @@ from onnx import ModelProto, TensorProto
 from torch import Tensor, nn
 
 from nas.core.errors import NasError
-from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, noted
+from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, note, noted
 
 OPSET = 20
 _KINDS = {
@@ -105,8 +105,7 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
     modules = _origins(proto)
     _strip(proto)
     held = {tensor.name for tensor in proto.graph.initializer} & set(weights)
-    notes = {WEIGHTS: held, UNUSED: set(module.state_dict()) - held}
-    onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
+    note(proto, held, set(module.state_dict()) - held)
     return proto, modules
 
 
@@ -189,9 +188,14 @@ def _write(proto: ModelProto, path: Path, fallback: str | None) -> Exported:
     return _described(proto, len(data), fallback)
 
 
+def save(proto: ModelProto, path: Path) -> Exported:
+    """Writes a graph whole or not at all. Raises: NasError where the disk does not take it."""
+    return _write(proto, path, None)
+
+
 def examine(path: Path) -> Exported:
     """What `export` said of a file it wrote. Raises: NasError where there is no such file."""
-    return _described(_read(path), path.stat().st_size)
+    return _described(read(path), path.stat().st_size)
 
 
 def _described(proto: ModelProto, size: int, fallback: str | None = None) -> Exported:
@@ -205,7 +209,7 @@ def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
     Every weight of the file must be in the module, by name, shape and type, and every weight of
     the module in the file; otherwise the module is exported anew and the result says why.
     """
-    proto = _read(source)
+    proto = read(source)
     state = {k: v.detach().cpu() for k, v in module.state_dict().items()}
     reason = _mismatch(proto, state)
     if reason is not None:
@@ -219,7 +223,8 @@ def reweight(source: Path, module: nn.Module, path: Path) -> Exported:
     return _write(proto, path, None)
 
 
-def _read(path: Path) -> ModelProto:
+def read(path: Path) -> ModelProto:
+    """A file that `export` wrote. Raises: NasError where it is none."""
     proto = ModelProto()
     try:
         proto.ParseFromString(path.read_bytes())

@@ -8,14 +8,15 @@ weighed and shipped is one file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from nas.core.architecture import digest
-from nas.deploy.export import Exported, export, reweight
+from nas.deploy.export import Exported, export, read, reweight, save
+from nas.deploy.graph import UNUSED, WEIGHTS, note, noted
 from nas.hardware import runtimes
 from nas.hardware.device import Device, attached, engine_of
 from nas.hardware.runtimes import Opened, Runtime
@@ -65,6 +66,22 @@ def rewrite(
     if engine.suffix == ".pt2":
         return _program(module, shape, path, engine)
     return _onnx(reweight(source, module, path), path, engine)
+
+
+def changed(written: Deployed, change: Callable[[Path], object]) -> Deployed:
+    """The file after `change` rewrote it in place, as an axis does that works on files.
+
+    What was no weight before keeps counting with its value in the build; what the change brought
+    (scales, zero points, integers) follows from the weights, and counts with its shape.
+    """
+    before = read(written.path)
+    fixed = {tensor.name for tensor in before.graph.initializer} - noted(before, WEIGHTS)
+    change(written.path)
+    after = read(written.path)
+    held = {tensor.name for tensor in after.graph.initializer} - fixed
+    note(after, held, noted(before, UNUSED))
+    found = save(after, written.path)
+    return replace(written, build=found.build, bytes=found.bytes)
 
 
 def open_file(path: Path, device: Device, threads: int = 1) -> Opened:

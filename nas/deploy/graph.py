@@ -22,6 +22,12 @@ def noted(proto: ModelProto, key: str) -> Set[str]:
     return frozenset(names.split("\n")) - {""}
 
 
+def note(proto: ModelProto, weights: Set[str], unused: Set[str]) -> None:
+    """Writes into a file what `noted` reads."""
+    notes = {WEIGHTS: weights, UNUSED: unused}
+    onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
+
+
 def build_digest(proto: ModelProto) -> str:
     """Names what was built: operators, attributes, topology, shapes of inputs and weights.
 

@@ -88,6 +88,42 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | No
                 optimizer.state[parameter][part] = like.detach().copy_(value)
 
 
+def load_weights(path: Path, module: nn.Module) -> None:
+    """Puts the tensors of any safetensors file into a module, each by its name.
+
+    Every parameter and buffer must be there with its shape, but a counter of batches may be
+    missing, and nothing else may be; a checkpoint of this program's own is taken too.
+
+    Raises: NasError naming what does not fit.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise NasError(
+            f"cannot read the weights {path}: {error}",
+            "write them with  safetensors.torch.save_file(module.state_dict(), FILE)",
+        ) from error
+    if all(name.startswith((_MODULE, _OPTIMIZER)) for name in tensors):
+        tensors = {k[len(_MODULE) :]: v for k, v in tensors.items() if k.startswith(_MODULE)}
+    state = module.state_dict()
+    needed = {k for k in state if not k.endswith("num_batches_tracked")}
+    faults = [f"{name} is missing" for name in sorted(needed - set(tensors))]
+    faults += [f"{name} is not in the network" for name in sorted(set(tensors) - set(state))]
+    faults += [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(state[name].shape)}"
+        for name in sorted(set(tensors) & set(state))
+        if tensors[name].shape != state[name].shape
+    ]
+    if faults:
+        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise NasError(
+            f"the weights {path} are of another network: {'; '.join(faults[:3])}{more}",
+            "name the weights of the very network that --network builds",
+        )
+    module.load_state_dict(tensors, strict=False)
+
+
 def _unreadable(path: Path, error: Exception) -> NasError:
     return NasError(
         f"not a checkpoint that can be read: {path} ({error})",

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from nas.catalog import import_object
 from nas.core.architecture import digest
@@ -69,6 +70,22 @@ def load_task(source: str, recipe: Recipe) -> Task:
     from nas.training.classification import image_classification
 
     return image_classification(data.load(source), recipe)
+
+
+def examples(task: Task, count: int) -> Any:
+    """The first `count` training examples without their targets, the same at every call.
+
+    Returns a tensor `(count, *task.input)`, of fewer rows where the task has fewer.
+    """
+    import torch
+
+    rows, found = 0, []
+    for inputs, *_ in task.batches("train", 0):
+        found.append(inputs)
+        rows += len(inputs)
+        if rows >= count:
+            break
+    return torch.cat(found)[:count]
 
 
 def _own(source: str) -> Task:

@@ -44,7 +44,8 @@ def fold(
         published: stop where the family's own code stops, to compare counts with its paper:
             RepLKNet merges parallel branches and leaves its other norms (0.2 % more parameters).
     """
-    copy = deepcopy(module).eval()
+    # Training leaves weights channels last, which the exporter would write into the graph.
+    copy = deepcopy(module).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     log = Log()
     for path in settle(copy):
         log.touch(path, "mask applied for good: real zeros")

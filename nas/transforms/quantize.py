@@ -7,11 +7,12 @@ activations the same file runs two to eight times slower there.
 
 from __future__ import annotations
 
+import io
 import logging
 import math
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,11 @@ def quantizing(plan: Plan) -> Transform:
     """The transform that a plan names; it works on the exported file alone."""
 
     def write(source: Path, target: Path, given: Given) -> Report:
+        if source.suffix != ".onnx":
+            raise NasError(
+                f"int8 is made by onnxruntime's quantizer, which takes no {source.suffix} file",
+                "type --runtime onnxruntime, or leave the axis bitwidth out",
+            )
         return quantize(source, target, plan, given.examples(EXAMPLES).numpy())
 
     return Transform("bitwidth", write=write)
@@ -213,12 +219,12 @@ class _Examples:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the quantizer's advice on files that were prepared already."""
+    """Without the quantizer's advice on prepared files, and what it prints of its histograms."""
     root = logging.getLogger()
     level = root.level
     root.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

@@ -37,7 +37,9 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "--strategy", "random", "--promotion", "none", "--preset", "convnext_a",
         "--trials", "9", "--hours", "0.5", "--epochs", "3", "--runner", "inline",
         "--workers", "2", "--study", "mine", "--seed", "7", "--fresh", "--take-over",
-        "--storage", "sqlite:///x.db", "--quiet",
+        "--storage", "sqlite:///x.db", "--quiet", "--runtime", "torch:bf16",
+        "--network", "mine:net", "--weights", "w.safetensors", "--from", "old",
+        "--no-proxies",
     )  # fmt: skip
     assert answer.code == 0
     given = dict(asked.last)
@@ -48,7 +50,8 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "presets": ("convnext_a",), "strategy": "random", "promotion": "none", "trials": 9,
         "hours": 0.5, "epochs": 3, "runner": "inline", "workers": 2, "study": "mine", "seed": 7,
         "resume": False, "take_over": True, "fresh": True, "dry_run": False,
-        "storage": "sqlite:///x.db",
+        "storage": "sqlite:///x.db", "runtime": "torch:bf16", "network": "mine:net",
+        "weights": Path("w.safetensors"), "sources": ("old",), "proxies": False,
     }  # fmt: skip
 
 

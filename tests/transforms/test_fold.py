@@ -230,3 +230,11 @@ def test_a_deployed_network_traces_to_one_graph_for_any_batch(randomised: Random
     for size in (1, 5):
         x = torch.randn(size, 3, 32, 32, dtype=torch.float64)
         assert torch.allclose(program.module()(x), module(x), rtol=1e-9)
+
+
+def test_the_layout_of_training_does_not_reach_the_deployed_form():
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module.to(memory_format=torch.channels_last)
+    deployed, _ = fold(module, (3, 8, 8))
+    assert deployed[0].weight.is_contiguous()
+    assert not module[0].weight.is_contiguous()
