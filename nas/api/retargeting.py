@@ -14,9 +14,10 @@ from nas.api.places import artifacts_of, storage_url
 from nas.api.searching import bench
 from nas.core import ledger
 from nas.core.errors import NasError
-from nas.core.front import known_rows, seed_deviation, shippable, standings
+from nas.core.front import Front, known_rows, seed_deviation, shippable, standings
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
+from nas.core.objective import TIMED
 from nas.core.retarget import Retarget, candidates, compare, searched, timed
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Timing, Trial, measurement_name
@@ -91,7 +92,22 @@ def retarget(
         before = searched(record.events)
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
-        return found
+        return replace(found, unlike=_unlike(found.front))
+
+
+def _unlike(front: Front) -> dict[int, list[str]]:
+    """The members timed under other conditions than the first, as after a move to another host."""
+    from nas.hardware.protocol import differences
+
+    timed = {
+        member.trial: found.record
+        for member in front.members
+        for name, found in member.measurements.items()
+        if name in TIMED and found.source == "measured"
+    }
+    first = next(iter(timed.values()), {})
+    unlike = {trial: differences(first, record) for trial, record in timed.items()}
+    return {trial: reasons for trial, reasons in unlike.items() if reasons}
 
 
 @contextmanager

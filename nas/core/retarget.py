@@ -106,7 +106,7 @@ def distances(points: Array) -> Array:
 
 
 def timed(events: Iterable[Event], device: str, bench: Mapping[str, str]) -> dict[int, int]:
-    """The trials that retargets measured on this device and bench; the last in how many processes."""
+    """The trials that retargets measured on a device and bench: in how many processes, the last."""
     found: dict[int, int] = {}
     for event in events:
         p = event.payload
@@ -140,6 +140,7 @@ class Retarget:
             a number here.
         measured, predicted, missing: how many candidates have which number here.
         failed: trial -> why it has none.
+        unlike: trial on the front -> why its number may not be compared with the others'.
     """
 
     front: Front
@@ -151,6 +152,7 @@ class Retarget:
     predicted: int
     missing: int
     failed: Mapping[int, str] = field(default_factory=dict)
+    unlike: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What stands under `retarget` in the document, beside the front's own."""
@@ -164,6 +166,7 @@ class Retarget:
             "predicted": self.predicted,
             "missing": self.missing,
             "failed": {str(number): reason for number, reason in self.failed.items()},
+            "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
         }
 
 

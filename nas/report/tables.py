@@ -52,6 +52,7 @@ def retarget_table(found: Retarget, width: int = WIDTH) -> RenderableType:
         ("left", ", ".join(map(str, found.left)) or "nobody"),
         ("candidates", ", ".join(f"{n} {word}" for n, word in numbers if n)),
         *((f"trial {n}", f"failed: {' '.join(why.split())}") for n, why in found.failed.items()),
+        *((f"trial {n}", f"not like the others: {'; '.join(w)}") for n, w in found.unlike.items()),
     ]
     return Group(front_table(front, width), Text(), pair_table(rows))
 

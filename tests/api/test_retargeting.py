@@ -28,11 +28,13 @@ class Killed(BaseException):
 
 @dataclass
 class Bench:
-    """A device that times by arithmetic: the reverse order of sizes. `dies_at` counts batches."""
+    """A device that times by arithmetic: sizes to a power. `dies_at` counts batches."""
 
     dies_at: int | None = None
     fails: frozenset[int] = frozenset()
+    power: int = -1
     batches: list[tuple[int, int]] = field(default_factory=list)
+    conditions: dict[str, str] = field(default_factory=lambda: {"host": "this"})
 
     def __call__(
         self, files: Sequence[Path], device: Any, lease: Any, workload: Any, processes: int,
@@ -47,10 +49,10 @@ class Bench:
     def one(self, size: int, processes: int) -> Measurement | str:
         if size in self.fails:
             return "it hangs"
-        value = 1e4 / size + 0.001 * processes
+        value = (size / 1e4) ** self.power + 0.001 * processes
         return Measurement(
             "latency_ms", value, "ms", 0.97 * value, 1.03 * value, 0.01 * value, 40, "measured",
-            "trained file", {"p99_ms": 1.5 * value},
+            "trained file", {"p99_ms": 1.5 * value, **self.conditions},
         )  # fmt: skip
 
 
@@ -173,13 +175,21 @@ def test_a_fresh_run_that_is_killed_leaves_no_single_timing_on_the_front(
 def test_other_conditions_are_timed_again(
     toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    bench.power = 1
     api.retarget("toy", "board")
     done = list(bench.batches)
     here = retargeting.bench(retargeting.named("board"))
     assert here is not None
     monkeypatch.setattr(retargeting, "bench", lambda device: replace(here, runtime="newer"))
+    bench.conditions = {"host": "another"}
+    mixed = api.retarget("toy", "board", limit=1)
+    moved = mixed.unlike
+    assert all("host: " in why for reasons in moved.values() for why in reasons)
+    assert set(moved) <= {m.trial for m in mixed.front.members} and moved
+    assert json.loads(json.dumps(mixed.to_json()))["unlike"].keys() == {str(n) for n in moved}
     api.retarget("toy", "board")
-    assert bench.batches[len(done) :] == done
+    assert sum(n for n, processes in bench.batches[len(done) :] if processes == 1) == len(able(toy))
+    assert not api.retarget("toy", "board").unlike
 
 
 def test_a_file_that_fails_fails_alone_and_is_tried_again(toy: Toy, bench: Bench) -> None:

@@ -125,8 +125,9 @@ def event(number: int, device: str = "gpu", **payload: Any) -> Event:
 
 def test_what_was_timed_under_the_same_conditions() -> None:
     events = [
-        event(0), event(0, processes=3), event(1, processes=3), event(1), event(2, bench={**BENCH, "host": "other"}),
-        event(3, bench=None), event(4, device="cpu"), event(5, error="it hangs"),
+        event(0), event(0, processes=3), event(1, processes=3), event(1),
+        event(2, bench={**BENCH, "host": "other"}), event(3, bench=None),
+        event(4, device="cpu"), event(5, error="it hangs"),
         Event("reported", 6, {"job": "measure", "device": "gpu"}),
     ]  # fmt: skip
     assert timed(events, "gpu", BENCH) == {0: 3, 1: 1}
