@@ -317,6 +317,19 @@ def _written(
     return forms.changed(written, lambda path: write(path, transforms, place.given))
 
 
+def write_again(
+    place: Place, architecture: Architecture, trained: nn.Module, stem: Path, device: Device
+) -> forms.Deployed:
+    """The file of a trained candidate for a device, as `_shipped` writes it: of the same bytes."""
+    shape, transforms = place.spec.task.input, _transforms(place, architecture)
+    deployed = deployed_of(place, architecture, trained)
+    if any(t.write for t in transforms):
+        return _written(forms.write(deployed, shape, stem, device), transforms, place)
+    untrained = module_of(place, architecture, place.spec.seed)
+    first = forms.write(deployed_of(place, architecture, untrained), shape, stem, device)
+    return forms.rewrite(first.path, deployed, shape, stem, device)
+
+
 def _own_objectives(place: Place, candidate: Candidate, trained: bool) -> dict[str, float]:
     """The user's own objectives that can be known now."""
     values = {}

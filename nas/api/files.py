@@ -8,15 +8,13 @@ from typing import TYPE_CHECKING
 from nas.core.errors import NasError
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
-from nas.hardware.device import Device, attached
+from nas.hardware.device import Device, engine_of
 from nas.hardware.lease import default_folder
-from nas.hardware.runtimes import Runtime
 from nas.store.artifacts import Artifacts
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.deploy.forms import Deployed
     from nas.evaluate import Place
 
 
@@ -32,12 +30,16 @@ def file_of(
     Raises: NasError where the weights are gone too, or a changed space builds another network.
     """
     name = (trial.trained[0].file if trial.trained else trial.file) or ""
-    engine = device.engine if attached(device) else Runtime("onnxruntime")
+    engine = engine_of(device)
     plain = engine.suffix == ".onnx" and engine.precision == "float32"
     same = Path(name).suffix == engine.suffix and (plain or device.name == spec.device)
     if same and artifacts.holds(name):
         return artifacts.path(name), trial.build or ""
-    made = _made_again(spec, artifacts, trial, device)
+    from nas.evaluate import Place, write_again
+
+    place = Place(spec, artifacts, default_folder())
+    stem = place.scratch(f"again-{trial.number}")
+    made = write_again(place, trial.architecture, restored(place, trial), stem, device)
     if same and made.build != trial.build:
         raise NasError(
             f"the choices of trial {trial.number} now build another network than was searched",
@@ -64,17 +66,3 @@ def restored(place: Place, trial: Trial) -> nn.Module:
             )
         restore(place.artifacts.path(last.checkpoint), module)
     return module.eval()
-
-
-def _made_again(spec: StudySpec, artifacts: Artifacts, trial: Trial, device: Device) -> Deployed:
-    """Writes the trial for a device as a search does: the untrained graph, then its weights."""
-    from nas.deploy import forms
-    from nas.evaluate import Place, module_of
-    from nas.transforms.fold import fold
-
-    place, shape = Place(spec, artifacts, default_folder()), spec.task.input
-    trained, _ = fold(restored(place, trial), shape)
-    untrained, _ = fold(module_of(place, trial.architecture, spec.seed), shape)
-    stem = place.scratch(f"again-{trial.number}")
-    first = forms.write(untrained, shape, stem, device)
-    return forms.rewrite(first.path, trained, shape, stem, device)
