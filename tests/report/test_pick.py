@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from example_study import front
+from example_study import front, spread
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.errors import NasError
 from nas.core.front import Front
 from nas.core.measurement import Measurement
-from nas.core.objective import Constraint
+from nas.core.objective import BUILTIN, Constraint
 from nas.report.pick import bound, pick
 
 CURVE = front(
@@ -154,14 +155,14 @@ EMPTY = Front("toy", "space", "cpu", CURVE.objectives, (), CURVE.trials, 0.0, (0
             CURVE, ["accuracy>=99", "latency_ms<=4"], {"confidence": 0.9},
             "no point of 'toy' keeps accuracy>=99 and latency_ms<=4 with probability 0.9: "
             "the nearest, trial 3, is 3.558 % (3.6 %) below accuracy>=99",
-            "relax it: nas pick toy --device cpu --constraint 'accuracy>=95.4' --constraint 'latency_ms<=4' "
-            "--confidence 0.9",
+            "relax it: nas pick toy --device cpu --constraint 'accuracy>=95.4' "
+            "--constraint 'latency_ms<=4' --confidence 0.9",
         ),
         (CURVE, ["size_mb<=1"], {}, "no objective of 'toy' named 'size_mb'",
          "known: accuracy, latency_ms"),
         (CURVE, ["latency_ms@phone<=1"], {},
          "latency_ms@phone<=1 speaks of 'phone', this front is of 'cpu'",
-         "leave out the device, or see: nas front toy --device phone"),
+         "leave out @phone, or see: nas front toy --device phone"),
         (CURVE, ["latency_ms:b8<=1"], {},
          "latency_ms:b8<=1 speaks of a workload that the front does not measure",
          "the front is of batch 1 at the task's own resolution: 'latency_ms<=1'"),
@@ -191,3 +192,29 @@ def test_the_relaxed_limits_of_the_hint_let_the_nearest_point_in(
         relaxed = [part.partition("'")[0] for part in error.hint.split("--constraint '")[1:]]
         assert len(relaxed) == 2
         pick(made, limits(*relaxed))
+
+
+def test_a_limit_may_be_on_another_device_that_the_front_knows() -> None:
+    rows = [
+        {"accuracy": (90.0, 1.0), "latency_ms": (0.1, 0.01)},
+        {"accuracy": (95.0, 1.0), "latency_ms": (0.9, 0.01)},
+    ]
+    there = (4.0, 2.0)
+    plain = front(rows)
+    elsewhere = replace(BUILTIN["latency_ms"], name="latency_ms@gpu")
+    members = tuple(
+        replace(m, measurements={**m.measurements, elsewhere.name: spread("latency_ms", ms, 0.5)})
+        for m, ms in zip(plain.members, there, strict=True)
+    )
+    both = replace(plain, objectives=(*plain.objectives, elsewhere), members=members)
+    found = pick(both, limits("latency_ms@gpu<=3"), "latency_ms")
+    assert (found.member.trial, found.binding) == (1, ("latency_ms@gpu<=3",))
+    assert pick(both, limits("latency_ms@gpu<=3"), "latency_ms", 0.95).member.trial == 1
+    with pytest.raises(NasError, match=r"the nearest, trial 1, is 1 ms .* above") as error:
+        pick(both, limits("latency_ms@gpu<=1", "latency_ms<=2"))
+    assert error.value.hint.startswith("relax it: nas pick toy --device cpu --constraint ")
+    assert "'latency_ms@gpu<=2'" in error.value.hint
+    with pytest.raises(NasError, match="speaks of 'gpu', this front is of 'cpu'"):
+        pick(plain, limits("latency_ms@gpu<=3"))
+    with pytest.raises(NasError, match="speaks of 'gpu'"):
+        pick(both, limits("accuracy@gpu>=3"))
