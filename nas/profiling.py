@@ -21,7 +21,7 @@ from nas.core.task import TaskSpec
 from nas.deploy import forms
 from nas.hardware import layers
 from nas.hardware.counting import Counts, count
-from nas.hardware.device import Device, attached, engine_of
+from nas.hardware.device import Device, attached
 from nas.hardware.energy import energy, unreadable
 from nas.hardware.footprint import peak_memory
 from nas.hardware.lease import Lease, default_folder
@@ -96,7 +96,7 @@ def _profile(
         found |= {
             "size_mb": written.bytes / 1e6,
             "size_basis": written.about,
-            "runtime": str(engine_of(device)),
+            "runtime": str(device.engine),
         }
         found |= _costs(written.path, device, Workload(batch))
         if by_layer:

@@ -14,9 +14,10 @@ from nas.core.front import score_measurement, seed_deviation
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, measurement_name
-from nas.hardware.device import attached
+from nas.core.trial import Trained, Trial, measurement_name
+from nas.hardware.device import Device, attached
 from nas.hardware.lease import Lease, default_folder
+from nas.hardware.runtimes import KINDS
 from nas.hardware.ssh import Unreachable
 from nas.store.store import Store
 
@@ -35,7 +36,9 @@ def export(
     """Writes a trained trial as a package: the network, its card, how to load it.
 
     The latency on the card is measured now, on the very file that ships, where the study's device
-    is attached; otherwise it is the search's, of the same bytes.
+    is attached; otherwise it is the search's, of the same bytes. A study under torch is shipped as
+    ONNX as well: another file than the searched one, so it is scored again, and timed under
+    onnxruntime, on a processor.
 
     Raises:
         NasError: for a trial that was never fully trained, a folder that is not empty, or a file
@@ -46,16 +49,19 @@ def export(
     from nas.deploy.export import examine
     from nas.deploy.package import Card, package
     from nas.deploy.parity import check
-    from nas.transforms.fold import fold
+    from nas.evaluate import deployed_of
 
     place, trials = _opened(study, storage)
     found = _complete(study, trials, trial)
-    file, _ = file_of(place.spec, place.artifacts, found, place.device())
-    deployed, _ = fold(restored(place, found), place.spec.task.input)
+    device = _onnx(place.device())
+    file, _ = file_of(place.spec, place.artifacts, found, device)
+    deployed = deployed_of(place, found.architecture, restored(place, found))
     parity = check(deployed, file, place.task)
-    timing = _timed(place, found, file)
+    searched = file.name == found.trained[0].file
+    timing = _timed(place, found if searched else None, file, device)
     # of this file alone: other seeds' trainings of the trial are only in the interval
-    own = replace(found, trained=found.trained[:1])
+    first = found.trained[0] if searched else _scored(place, found.trained[0], file)
+    own = replace(found, trained=(first,))
     score = score_measurement(own, place.spec, seed_deviation(trials))
     size = Measurement.exact("size_mb", file.stat().st_size / 1e6, "10^6 bytes")
     counted = [
@@ -99,13 +105,14 @@ def load(
     storage: str | None = None,
 ) -> nn.Module:
     """The trained module of a trial: as it was trained, or folded as it ships."""
-    from nas.transforms.fold import fold
+    from nas.evaluate import deployed_of
 
     if form not in ("training", "deployed"):
         raise unknown("form", form, ("training", "deployed"))
     place, trials = _opened(study, storage)
-    module = restored(place, _complete(study, trials, trial))
-    return module if form == "training" else fold(module, place.spec.task.input)[0]
+    found = _complete(study, trials, trial)
+    module = restored(place, found)
+    return module if form == "training" else deployed_of(place, found.architecture, module)
 
 
 def _opened(study: str, storage: str | None) -> tuple[Place, list[Trial]]:
@@ -128,15 +135,41 @@ def _complete(study: str, trials: list[Trial], number: int) -> Trial:
     return trial
 
 
-def _timed(place: Place, trial: Trial, file: Path) -> Measurement | None:
-    """The latency of the file that ships: measured now, or what the search measured of it."""
+def _onnx(device: Device) -> Device:
+    """The device, or where its runtime takes no ONNX file, the same under onnxruntime."""
+    if device.engine.suffix == ".onnx":
+        return device
+    return replace(device, runtime="onnxruntime", options=())
+
+
+def _scored(place: Place, trained: Trained, file: Path) -> Trained:
+    """What a training is worth in another file than the one it was searched in."""
+    import torch
+
+    from nas.hardware.runtimes import Runtime, opened
+    from nas.training.scoring import score
+
+    run = opened(file, Runtime("onnxruntime"))
+    found = score(lambda x: torch.from_numpy(run(x.contiguous().numpy())), place.task)
+    search, confirm = found["search"], found["confirm"]
+    return replace(
+        trained, file=file.name,
+        score=search.score, score_se=search.se, score_n=search.n,
+        confirm=confirm.score, confirm_se=confirm.se, confirm_n=confirm.n,
+    )  # fmt: skip
+
+
+def _timed(place: Place, trial: Trial | None, file: Path, device: Device) -> Measurement | None:
+    """The latency of the file that ships: measured now, or what the search measured of it.
+
+    `trial` is None where the search measured another file.
+    """
     spec: StudySpec = place.spec
-    device = place.device()
     try:
         here = attached(device)
     except Unreachable:  # the host is switched off: what the search measured of these bytes stands
         here = False
-    if here:
+    if here and device.kind in KINDS[device.runtime]:
         from nas.hardware.timing import measure
 
         lease = Lease(default_folder(), device.seat)
@@ -146,4 +179,6 @@ def _timed(place: Place, trial: Trial, file: Path) -> Measurement | None:
         if isinstance(timing, str):
             raise NasError(f"the file cannot be timed: {timing}", "export another trial")
         return timing
+    if trial is None:
+        return None
     return trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", "trained"))
