@@ -53,19 +53,22 @@ class Confirmation:
         ]
 
     def _retime(self, near: Sequence[Trial]) -> Measure | None:
-        """All near-front files that were not yet timed as trained, in one batch."""
-        name = measurement_name("latency_ms", self.spec.device, "b1", "trained")
-        waiting = [t for t in near if name not in t.measurements and t.trained]
-        if self.spec.device not in self.spec.devices or not waiting:
-            return None
-        return Measure(
-            trials=tuple(t.number for t in waiting),
-            form="trained",
-            files=tuple(t.trained[0].file for t in waiting),
-            builds=tuple(t.build or "" for t in waiting),
-            device=self.spec.device,
-            processes=PROCESSES,
-        )
+        """All near-front files that were not yet measured as trained, in one batch."""
+        timed = ("latency_ms",) if self.spec.device in self.spec.devices else ()
+        for objective in (*timed, *self.spec.probes):
+            name = measurement_name(objective, self.spec.device, "b1", "trained")
+            waiting = [t for t in near if name not in t.measurements and t.trained]
+            if waiting:
+                return Measure(
+                    trials=tuple(t.number for t in waiting),
+                    form="trained",
+                    files=tuple(t.trained[0].file for t in waiting),
+                    builds=tuple(t.build or "" for t in waiting),
+                    device=self.spec.device,
+                    processes=PROCESSES,
+                    objective=objective,
+                )
+        return None
 
     def _repeat(
         self,

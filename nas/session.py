@@ -185,9 +185,10 @@ class Session:
         bench = self._benches.get(job.device)
         if bench is None:
             return False
+        protocol = _protocol(job, bench)
         found = [
             self._store.timing(
-                build, job.form, job.workload.name, bench.host, bench.runtime, bench.protocol
+                build, job.form, job.workload.name, bench.host, bench.runtime, protocol
             )
             for build in job.builds
         ]
@@ -219,7 +220,7 @@ class Session:
                 timings.append(
                     Timing(
                         build, job.form, job.workload.name, bench.host, bench.runtime,
-                        bench.protocol, job.device, Measurement.from_json(value),
+                        _protocol(job, bench), job.device, Measurement.from_json(value),
                     )
                 )  # fmt: skip
         return timings
@@ -241,6 +242,11 @@ class Session:
             self.watch(Snapshot(self.spec, trials, self.search.phase, jobs))
 
 
+def _protocol(job: Measure, bench: Bench) -> str:
+    """What a measurement of the job's is filed under; timings by their protocol alone."""
+    return bench.protocol if job.objective == "latency_ms" else f"{job.objective} {bench.protocol}"
+
+
 def _name(job: Job) -> str:
     """A job in a few words: `training 12`, `timing 3, 4, 5`."""
     match job:
@@ -249,4 +255,5 @@ def _name(job: Job) -> str:
         case Train():
             return f"training {job.trial}" + (f", repeat {job.repeat}" if job.repeat else "")
         case Measure():
-            return "timing " + ", ".join(map(str, job.trials))
+            verb = "timing" if job.objective == "latency_ms" else f"measuring {job.objective} of"
+            return f"{verb} {', '.join(map(str, job.trials))}"

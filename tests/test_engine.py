@@ -77,6 +77,55 @@ def test_every_trial_ends_and_the_front_is_not_dominated(changes: dict[str, Any]
     assert sum(front.trials.values()) == spec.trials
 
 
+PROBED = {
+    "objectives": (BUILTIN["accuracy"], BUILTIN["energy_mj"]),
+    "constraints": (Constraint.parse("peak_memory_mb<=0.5"),),
+    "probes": ("peak_memory_mb", "energy_mj"),
+}
+
+
+def test_what_is_measured_besides_time_is_known_before_training_and_again_of_the_front() -> None:
+    spec = toy_spec(**PROBED)
+    search, perform = new_search(spec), ToyPerform(spec)
+    events = drive(search, perform)
+    measured: dict[str, set[int]] = {"latency_ms": set(), "peak_memory_mb": set()}
+    for job in perform.done:
+        if job["kind"] == "measure" and job["form"] == "untrained":
+            measured.setdefault(job["objective"], set()).update(job["trials"])
+        if job["kind"] == "train":
+            assert all(job["trial"] in known for known in measured.values())
+    assert set(measured) == {"latency_ms", "peak_memory_mb", "energy_mj"}
+    # what breaks the limit is not measured further, and never trained
+    infeasible = {t.number for t in search.trials.values() if t.state == "infeasible"}
+    assert infeasible and not infeasible & measured["energy_mj"]
+    front = front_of(spec, list(search.trials.values()))
+    assert front.members
+    for member in front.members:
+        energy = member.measurements["energy_mj"]
+        assert (energy.objective, energy.basis, energy.unit) == ("energy_mj", "trained file", "mJ")
+    last = [j["objective"] for j in perform.done if j["kind"] == "measure"][-3:]
+    assert last == ["latency_ms", "peak_memory_mb", "energy_mj"]
+    again = new_search(spec, events)
+    assert again.trials == search.trials
+
+
+def test_memory_that_is_not_measured_is_the_counted_one() -> None:
+    memory = BUILTIN["peak_memory_mb"]
+    spec = toy_spec(objectives=(BUILTIN["accuracy"], memory))
+
+    class Counting(ToyPerform):
+        def build(self, job: Any, report: Any) -> dict[str, Any]:
+            found = super().build(job, report)
+            return {**found, "costs": {**found["costs"], "peak_memory_mb": 3.0}}
+
+    perform = Counting(spec)
+    search = new_search(spec)
+    drive(search, perform)
+    assert not [j for j in perform.done if j["kind"] == "measure"]
+    members = front_of(spec, list(search.trials.values())).members
+    assert {m.measurements["peak_memory_mb"].basis for m in members} == {"counted"}
+
+
 def test_a_killed_search_goes_on_as_if_nothing_had_happened() -> None:
     spec = toy_spec(**MEASURED)
     whole = drive(new_search(spec), ToyPerform(spec))

@@ -9,6 +9,7 @@ from test_engine import MEASURED, Sampling
 
 from nas.core.errors import NasError
 from nas.core.front import front_of
+from nas.core.objective import BUILTIN
 from nas.core.study import StudySpec
 from nas.engine import Search
 from nas.runners.inline import Inline
@@ -134,6 +135,23 @@ def test_reuse_stops_where_the_files_do(tmp_path: Path, artifacts: Artifacts) ->
     trained = [job for job in again.done if job["kind"] == "train"]
     last = len(second.fidelity.rungs) - 1
     assert trained and {job["from_rung"] for job in trained} == {last}
+
+
+def test_each_thing_measured_is_shared_as_what_it_is(tmp_path: Path, artifacts: Artifacts) -> None:
+    energy = BUILTIN["energy_mj"]
+    changes = {"objectives": (BUILTIN["accuracy"], energy), "probes": ("energy_mj",)}
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = (toy_spec(name=n, trials=4, **changes) for n in ("first", "second"))
+    run(url, first, artifacts, ToyPerform(first))
+    again = ToyPerform(second)
+    run(url, second, artifacts, again)
+    assert not [job for job in again.done if job["kind"] == "measure"]
+    trials, _ = recorded(url, second)
+    for name, found in ((n, m) for t in trials for n, m in t.measurements.items()):
+        assert name.startswith(found.objective + "@")
+    assert {m.objective for t in trials for m in t.measurements.values()} == {
+        "latency_ms", "energy_mj",
+    }  # fmt: skip
 
 
 def test_whoever_watches_sees_every_trial_end(tmp_path: Path, artifacts: Artifacts) -> None:

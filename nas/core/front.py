@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.core.measurement import Measurement
 from nas.core.membership import membership
-from nas.core.objective import TIMED, Constraint, Objective
+from nas.core.objective import PROBED, TIMED, Constraint, Objective
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
@@ -118,6 +118,8 @@ def measure(
     if name in TIMED:
         found = timing_of(trial, device or spec.device)
         return _throughput(found) if found and name == "throughput_ips" else found
+    if name in spec.probes:
+        return timing_of(trial, spec.device, objective=name)
     if objective.name in (spec.task.score_name, "error") and objective.name not in trial.costs:
         if not trial.trained:
             return None
@@ -129,10 +131,16 @@ def measure(
 
 
 def timing_of(
-    trial: Trial, device: str, forms: Sequence[str] = ("trained", "untrained")
+    trial: Trial,
+    device: str,
+    forms: Sequence[str] = ("trained", "untrained"),
+    objective: str = "latency_ms",
 ) -> Measurement | None:
-    """The latency of a trial on a device, of the first of these forms that was timed; or None."""
-    names = (measurement_name("latency_ms", device, "b1", form) for form in forms)
+    """The latency of a trial on a device, of the first of these forms that was timed; or None.
+
+    Likewise what else is measured there, by the name of the `objective`.
+    """
+    names = (measurement_name(objective, device, "b1", form) for form in forms)
     return next((trial.measurements[n] for n in names if n in trial.measurements), None)
 
 
@@ -210,6 +218,9 @@ def violation(
 
     None where the value is not known. A prediction breaks a limit only with its whole interval.
     """
+    if limit.name in spec.probes:
+        probed = timing_of(trial, spec.device, forms, limit.name)
+        return None if probed is None else limit.violation(probed.value)
     if limit.name not in TIMED:
         value = trial.costs.get(limit.name)
         return None if value is None else limit.violation(value)
@@ -223,9 +234,10 @@ def violation(
 
 
 def _bases(row: Row) -> set[str]:
-    """How the row's latencies came about; without any, nothing waits to be timed."""
-    timed = {m.basis for n, m in row[1].items() if n.partition("@")[0] in TIMED}
-    return timed or {"trained file"}
+    """How the row's measurements came about; without any, nothing waits to be measured."""
+    found = {n.partition("@")[0]: m.basis for n, m in row[1].items()}
+    measured = {b for n, b in found.items() if n in (*TIMED, *PROBED) and b != "counted"}
+    return measured or {"trained file"}
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:

@@ -41,10 +41,10 @@ class Build:
 
 @dataclass(frozen=True)
 class Measure:
-    """Time a batch of exported files on a device, interleaved.
+    """Time a batch of exported files on a device, interleaved; or probe each by itself.
 
-    Outcome values: `measurements`, trial number (as text) -> the JSON of a `Measurement` of
-    `latency_ms`, or `{"error": reason}`.
+    `objective` is what is measured. Outcome values: `measurements`, trial number (as text) -> the
+    JSON of a `Measurement` of it, or `{"error": reason}`.
     """
 
     trials: tuple[int, ...]
@@ -54,6 +54,7 @@ class Measure:
     device: str
     workload: Workload = field(default_factory=Workload)
     processes: int = 1
+    objective: str = "latency_ms"
     kind: Literal["measure"] = "measure"
 
 

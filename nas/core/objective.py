@@ -14,6 +14,7 @@ from nas.core.task import Goal, TaskSpec
 Needs = Literal["choices", "module", "file", "measure", "trained"]
 STATIC: tuple[Needs, ...] = ("choices", "module", "file")
 TIMED = ("latency_ms", "throughput_ips")  # what a timing says
+PROBED = ("peak_memory_mb", "energy_mj")  # measured on a device too, each file by itself
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ BUILTIN: dict[str, Objective] = {
         Objective("params", "parameters", "minimize", "module"),
         Objective("macs", "MACs", "minimize", "module"),
         Objective("peak_memory_mb", "10^6 bytes", "minimize", "module"),
+        Objective("energy_mj", "mJ", "minimize", "measure"),
         Objective("trainable_params", "parameters", "minimize", "module"),
     )
 }

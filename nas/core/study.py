@@ -39,6 +39,7 @@ class StudySpec:
         proxies: whether zero-cost proxies are computed of every network that is built.
         files: sha256 of each space, device and objective file used, by name.
         runtime: what runs the files on `device`, `NAME[:OPTION+OPTION]`; its profile's where None.
+        probes: what is measured on `device` besides time: objectives and limits of this study.
     """
 
     name: str
@@ -62,6 +63,7 @@ class StudySpec:
     proxies: bool = True
     files: Mapping[str, str] = field(default_factory=dict)
     runtime: str | None = None
+    probes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -81,10 +83,13 @@ class StudySpec:
 
     @property
     def devices(self) -> tuple[str, ...]:
-        """Where candidates are timed: the study's device, then those that constraints name."""
+        """Where candidates are timed: the study's device, then those that constraints name.
+
+        What is measured besides time is measured of timed candidates.
+        """
         timed = [c for c in self.constraints if c.name in TIMED]
         own = any(o.name in TIMED for o in self.objectives)
-        named = [self.device] if own else []
+        named = [self.device] if own or self.probes else []
         return tuple(dict.fromkeys(named + [c.device or self.device for c in timed]))
 
     def runtime_on(self, device: str) -> str | None:
@@ -111,6 +116,7 @@ class StudySpec:
         return plain | {
             "task": self.task.to_json(),
             "objectives": [o.to_json() for o in self.objectives],
+            "probes": list(self.probes),
             "constraints": [str(c) for c in self.constraints],
             "fidelity": self.fidelity.to_json(),
             "recipe": dict(self.recipe),
@@ -126,6 +132,7 @@ class StudySpec:
                 **data,
                 "task": TaskSpec.from_json(data["task"]),
                 "objectives": tuple(Objective.from_json(o) for o in data["objectives"]),
+                "probes": tuple(data.get("probes", ())),
                 "constraints": tuple(Constraint.parse(c) for c in data["constraints"]),
                 "fidelity": Fidelity.from_json(data["fidelity"]),
                 "presets": tuple(data["presets"]),

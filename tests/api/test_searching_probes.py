@@ -1,0 +1,52 @@
+"""What a search measures besides time, and what it refuses to."""
+
+from pathlib import Path
+
+import pytest
+
+from nas.api import searching
+from nas.core.errors import NasError
+from nas.core.study import StudySpec
+from nas.hardware import energy
+
+
+def planned(*objectives: str, device: str = "cpu", constraints: tuple[str, ...] = ()) -> StudySpec:
+    return searching.plan(
+        "largekernel", device, "digits", objectives, constraints, "random", "halving", (), 4, None,
+        None, "probed", 0, False,
+    )  # fmt: skip
+
+
+def test_energy_is_refused_in_two_lines_where_no_counter_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(energy.unreadable, "__defaults__", (str(tmp_path / "powercap"),))
+    with pytest.raises(NasError) as refused:
+        planned("accuracy", "energy_mj")
+    first, second = str(refused.value).splitlines()
+    assert "energy_mj cannot be measured: no counter of energy in" in first
+    assert "leave it out" in second
+    with pytest.raises(NasError, match="energy is not predicted"):
+        planned("accuracy", "energy_mj", device="a100")
+
+
+def test_energy_is_measured_where_its_counter_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    zone = tmp_path / "intel-rapl:0"
+    zone.mkdir()
+    (zone / "name").write_text("package-0")
+    (zone / "energy_uj").write_text("5")
+    monkeypatch.setattr(energy.unreadable, "__defaults__", (str(tmp_path),))
+    spec = planned("accuracy", "energy_mj")
+    assert spec.probes == ("energy_mj",) and spec.devices == ("cpu",)
+    assert StudySpec.from_json(spec.to_json()) == spec
+
+
+def test_memory_is_measured_here_and_counted_for_a_device_that_is_not() -> None:
+    assert planned("accuracy", constraints=("peak_memory_mb<=64",)).probes == ("peak_memory_mb",)
+    here = planned("accuracy", "peak_memory_mb")
+    assert (here.probes, here.objectives[1].needs) == (("peak_memory_mb",), "measure")
+    away = planned("accuracy", "peak_memory_mb", device="a100")
+    assert (away.probes, away.objectives[1].needs) == ((), "module")
+    assert planned("accuracy", "latency_ms").probes == ()
