@@ -230,7 +230,7 @@ class Session:
     ) -> None:
         events = self.search.drain()
         if events or evaluations or timings:
-            touched = sorted({e.trial for e in events})
+            touched = sorted({e.trial for e in events if e.kind != "known"})
             trials = [self.search.trials[n] for n in touched]
             self._store.commit(self.spec.name, self._epoch, events, trials, evaluations, timings)
             self._changed()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from nas.core.front import front_of
 from nas.core.job import Done, Measure, Outcome, Train, Wait, job_from_json, job_to_json
 from nas.core.objective import BUILTIN, Constraint
-from nas.core.study import StudySpec
+from nas.core.study import Start, StudySpec
 from nas.core.trial import Event, History, Proposal
 from nas.engine import Search
 
@@ -133,6 +133,30 @@ def test_a_killed_search_goes_on_as_if_nothing_had_happened() -> None:
         before = drive(new_search(spec), ToyPerform(spec), stop_after=cut)
         after = drive(new_search(spec, before), ToyPerform(spec))
         assert before + after == whole
+
+
+def test_the_fronts_of_other_studies_are_tried_after_the_presets() -> None:
+    other = Start({"kernel": 3, "depth": 2, "width": 16, "dilation": 2}, "from old trial 4")
+    spec = toy_spec(starts=(other,), trials=3)
+    search = new_search(spec)
+    drive(search, ToyPerform(spec))
+    first = search.trials[0]
+    assert (dict(first.architecture.choices), first.origin) == (other.choices, other.origin)
+    assert [search.trials[n].origin for n in (1, 2)] == ["strategy", "strategy"]
+    assert StudySpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+
+
+def test_what_other_studies_brought_comes_first_and_only_once() -> None:
+    spec = toy_spec(trials=2)
+    known = Event("known", -1, {"study": "old", "trial": 4})
+    search = Search(spec, toy_space(), Sampling(3), earlier=[known])
+    events = drive(search, ToyPerform(spec))
+    assert events[0] == known and search.history.events[0] == known
+    again = Search(spec, toy_space(), Sampling(3), events, earlier=[known])
+    assert again.history.events == events and again.trials == search.trials
+    walked = new_search(spec)
+    for event in events:
+        assert walked.retrace(event) == event
 
 
 def test_killed_between_two_rungs_it_trains_from_the_last_one() -> None:

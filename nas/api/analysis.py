@@ -20,7 +20,7 @@ def importance(study: str, storage: str | None = None) -> dict[str, Any]:
     """
     with Store(storage_url(storage), read_only=True) as store:
         spec, trials = store.spec(study), store.trials(study)
-    return importance_document(load_space(spec.space).at(spec.task), spec, trials)
+    return importance_document(load_space(spec.space, spec.network).at(spec.task), spec, trials)
 
 
 def correlations(study: str, storage: str | None = None) -> dict[str, Any]:

@@ -107,8 +107,9 @@ def search(
         )  # fmt: skip
         spec = replace(spec, proxies=proxies)
         if sources:
+            found = load_space(spec.space, spec.network).at(spec.task)
             with Store(url, read_only=True) as store:
-                spec = replace(spec, starts=first_points(store, spec, sources))
+                spec = replace(spec, starts=first_points(store, spec, found, sources))
         if dry_run:
             return front_of(spec, [])
     with Store(url) as store:

@@ -17,6 +17,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
 @dataclass(frozen=True)
+class Start:
+    """A network tried before the strategy is asked; `origin` reads `from STUDY trial N`."""
+
+    choices: Mapping[str, Any]
+    origin: str
+
+
+@dataclass(frozen=True)
 class StudySpec:
     """What is searched, on what, for what, with how much.
 
@@ -35,6 +43,7 @@ class StudySpec:
         confirm: share of `trials` that may be spent again on repeats of the front's members.
         seed: everything random comes from it.
         presets: names of presets tried before the strategy is asked.
+        starts: networks of other studies' fronts, tried after them.
         network: `PKG.MOD:FN` of the user's own module, or None; it becomes trial 0.
         proxies: whether zero-cost proxies are computed of every network that is built.
         files: sha256 of each space, device and objective file used, by name.
@@ -61,6 +70,7 @@ class StudySpec:
     weights: str | None = None
     fresh: bool = False
     proxies: bool = True
+    starts: tuple[Start, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     runtime: str | None = None
     probes: tuple[str, ...] = ()
@@ -121,6 +131,7 @@ class StudySpec:
             "fidelity": self.fidelity.to_json(),
             "recipe": dict(self.recipe),
             "presets": list(self.presets),
+            "starts": [{"choices": dict(s.choices), "origin": s.origin} for s in self.starts],
             "files": dict(self.files),
         }
 
@@ -136,5 +147,6 @@ class StudySpec:
                 "constraints": tuple(Constraint.parse(c) for c in data["constraints"]),
                 "fidelity": Fidelity.from_json(data["fidelity"]),
                 "presets": tuple(data["presets"]),
+                "starts": tuple(Start(**s) for s in data.get("starts", ())),
             }
         )

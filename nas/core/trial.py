@@ -10,8 +10,8 @@ from nas.core.architecture import Architecture
 from nas.core.measurement import Measurement
 
 State = Literal["running", "complete", "stopped", "infeasible", "failed"]
-Kind = Literal["proposed", "reported", "told"]
-Origin = Literal["strategy", "preset", "network", "user"]
+Kind = Literal["known", "proposed", "reported", "told"]
+Origin = str  # strategy, preset, network, user, or `from STUDY trial N`
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,9 @@ class Event:
 
     `payload` is JSON:
 
+    - `known`: a result of another `study`, before everything else: its `trial` there, the
+      `architecture`, `state`, `values`, `violations` and `rungs` (epochs, score); the event's own
+      trial is a number below zero;
     - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
     - `reported`: `job` (build, measure, train or retarget) and what it brought: `build`, `file`,
       `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a retarget also

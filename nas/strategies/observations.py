@@ -39,6 +39,9 @@ class Observations:
     A trial that was stopped at a rung says what its full training would have brought, as far as
     trials that went on tell: from each rung to the next by a line through those that have both,
     with what the line leaves unexplained as doubt.
+
+    Results of other studies (`known` events) teach as much, under numbers below zero; but their
+    networks are not on this study's front, and may be proposed still.
     """
 
     def __init__(
@@ -67,6 +70,8 @@ class Observations:
         for event in history.events[self._read :]:
             if event.kind == "proposed":
                 self._proposed(event)
+            elif event.kind == "known":
+                self._known(event)
             elif event.trial in self.codes:
                 self._reported(event) if event.kind == "reported" else self._told(event)
             self._read += 1
@@ -77,6 +82,11 @@ class Observations:
     def pending(self) -> list[int]:
         """Trials whose result is not known yet."""
         return [t for t in self.codes if t not in self._closed]
+
+    @property
+    def mine(self) -> npt.NDArray[np.bool_]:
+        """Which of the told trials are this study's own. `(N,)`"""
+        return np.array(self.told, dtype=np.int64) >= 0
 
     def code(self, trials: Sequence[int] | npt.NDArray[np.int64]) -> Array:
         """The codes of some trials, `(N, decisions)`."""
@@ -90,7 +100,7 @@ class Observations:
     def objective(self, place: int, first: int) -> Data:
         """What the first so many told trials say of an objective at full training."""
         name = self._objectives[place].name
-        told = self.told[:first]
+        told = self._heard(first)
         if place != self.score:
             rows = [(t, self._values[t][name], 0.0) for t in told if name in self._values[t]]
         else:
@@ -102,7 +112,7 @@ class Observations:
         """What the first so many told trials say of a constraint: by how much it is broken."""
         rows = [
             (t, self._violations[t][text], 0.0)
-            for t in self.told[:first]
+            for t in self._heard(first)
             if text in self._violations[t]
         ]
         return _data(rows, 1.0)
@@ -127,12 +137,39 @@ class Observations:
         rows = np.array([[c[t] for c in columns] for t in told], dtype=np.float64)
         return np.array(told, dtype=np.int64), rows.reshape(len(told), len(columns))
 
+    def _heard(self, first: int) -> list[int]:
+        """The first so many told trials, less those of other studies that this one has repeated.
+
+        A result that was taken over twice would say that there is no noise.
+        """
+        told = self.told[:first]
+        if all(t >= 0 for t in told):
+            return told
+        mine = {self.codes[t].tobytes() for t in told if t >= 0}
+        return [t for t in told if t >= 0 or self.codes[t].tobytes() not in mine]
+
     def _proposed(self, event: Event) -> None:
+        if self._coded(event):
+            self.seen.add(self.codes[event.trial].tobytes())
+
+    def _coded(self, event: Event) -> bool:
+        """Keeps the code of an event's architecture; False where the space cannot have it."""
         architecture = Architecture.from_json(event.payload["architecture"])
-        if {d.name for d in self._genes.decisions} >= set(architecture.choices):
-            code = self._genes.code(architecture)
-            self.codes[event.trial] = code
-            self.seen.add(code.tobytes())
+        known = {d.name for d in self._genes.decisions} >= set(architecture.choices)
+        if known:
+            self.codes[event.trial] = self._genes.code(architecture)
+        return known
+
+    def _known(self, event: Event) -> None:
+        if not self._coded(event):
+            return
+        if self.score is not None and event.payload["rungs"]:
+            turned = self._objectives[self.score].name == "error"
+            self._rungs[event.trial] = {
+                float(epochs): 100.0 - score if turned else score
+                for epochs, score in event.payload["rungs"]
+            }
+        self._told(event)
 
     def _reported(self, event: Event) -> None:
         payload = event.payload

@@ -91,7 +91,8 @@ class Surrogate:
 
     def _next(self, number: int, asked: Sequence[Array], rng: np.random.Generator) -> Array:
         seen = self._past.seen | {code.tobytes() for code in asked}
-        filling = number < FIRST or (number < SPREAD and number % 2 == 0)
+        tried = number + int((~self._past.mine).sum())
+        filling = tried < FIRST or (tried < SPREAD and number % 2 == 0)
         view = None if filling else self._view(asked)
         if view is None:
             return self._elsewhere(asked, seen, rng)
@@ -151,12 +152,12 @@ class Surrogate:
             if isinstance(i, int):
                 points[:, i] = self._owned(i, belief, points[:, i])
         reference = self._reference(codes)
-        front = np.flatnonzero(feasible)
-        front = front[non_dominated(points[front])]
-        inside = front[(points[front] < reference).all(axis=1)]
+        mine = np.concatenate([past.mine, np.ones(len(waiting), dtype=bool)])
+        front, inside = _front(points, feasible, reference)
         parents = both[inside if len(inside) else front]
         if not len(parents):
             parents = both[np.argsort([past.violation(t) for t in past.told])[:10]]
+        _, inside = _front(points, feasible & mine, reference)
         low, high = boxes(_thinned(points[inside]), reference)
         return _View(parents, low, high)
 
@@ -216,14 +217,17 @@ class Surrogate:
     # -- candidates
 
     def _pool(self, parents: Array, rng: np.random.Generator) -> Array:
-        """A third moved from the front, a third mixed within it, a third drawn fresh."""
+        """A third moved from the front, a third mixed within it, a third drawn fresh.
+
+        And the parents themselves: those of other studies were not tried in this one.
+        """
         third = CANDIDATES // 3
         one, two, three = (parents[rng.integers(len(parents), size=third)] for _ in range(3))
         moved = self._genes.move(one, rng, rng.integers(1, 4, size=third))
         mixed = self._genes.mix(two, three, rng)
         again = self._genes.move(mixed, rng, np.ones(third, dtype=np.int64))
         mixed = np.where(rng.random((third, 1)) < 0.5, mixed, again)
-        return np.concatenate([moved, mixed, self._genes.sample(third, rng)])
+        return np.concatenate([moved, mixed, self._genes.sample(third, rng), parents])
 
     def _gains(self, codes: Array, view: _View, boldness: float) -> Array:
         """Hypervolume that each candidate is expected to add where it keeps all constraints."""
@@ -325,6 +329,15 @@ def _unseen(codes: Array, seen: set[bytes]) -> Array:
     """Codes that were not proposed yet, each once."""
     unique = np.unique(codes, axis=0)
     return unique[[code.tobytes() not in seen for code in unique]]
+
+
+def _front(
+    points: Array, allowed: npt.NDArray[np.bool_], reference: Array
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which of the allowed points are not dominated by another; and which of them count."""
+    front = np.flatnonzero(allowed)
+    front = front[non_dominated(points[front])]
+    return front, front[(points[front] < reference).all(axis=1)]
 
 
 def _thinned(front: Array) -> Array:

@@ -50,6 +50,47 @@ def test_results_are_minimised_and_pending_trials_known():
     assert found.objective(0, 0).values.tolist() == []
 
 
+def known(number, width, state="complete", rungs=(), **values):
+    payload = {"architecture": SPACE.architecture({"width": width}).to_json(), "study": "other",
+               "trial": number, "state": state, "values": values, "violations": {},
+               "rungs": [list(r) for r in rungs]}  # fmt: skip
+    return Event("known", -1 - number, payload)
+
+
+def test_results_of_other_studies_teach_but_are_not_this_studys():
+    found = read(
+        known(0, 5, rungs=[(1, 50.0), (9, 70.0)], accuracy=70.0, size_mb=3.0),
+        known(1, 6, "stopped", [(1, 40.0)], size_mb=1.0),
+        proposed(0, 7), told(0, "complete", accuracy=80.0, size_mb=2.0),
+    )  # fmt: skip
+    assert found.told == [-1, -2, 0] and found.mine.tolist() == [False, False, True]
+    assert found.pending == []
+    assert found.objective(1, 3).values.tolist() == [3.0, 1.0, 2.0]
+    assert found.objective(0, 3).trials.tolist() == [-1, -2, 0]
+    assert found.objective(0, 3).doubt[1] > 0  # of its one rung
+    assert len(found.seen) == 1  # theirs may still be proposed
+
+
+def test_a_result_taken_over_counts_once():
+    """Told again as this study's own, it would say that there is no noise."""
+    found = read(
+        known(0, 5, accuracy=70.0), proposed(0, 5), told(0, "complete", accuracy=70.0),
+    )  # fmt: skip
+    assert found.objective(0, 1).trials.tolist() == [-1]
+    assert found.objective(0, 2).trials.tolist() == [0]
+
+
+def test_results_of_networks_that_the_space_cannot_have_are_left_out():
+    odd = known(0, 5, accuracy=70.0)
+    odd.payload["architecture"]["choices"] = {"depth": 3}
+    assert read(odd).told == []
+
+
+def test_errors_of_other_studies_are_turned_as_ones_own():
+    found = read(known(0, 5, "stopped", [(1, 40.0)]), objectives=(ERROR, SIZE))
+    assert found.objective(0, 1).values.tolist() == [60.0]
+
+
 def test_copies_and_failures_say_nothing_but_are_not_tried_again():
     copy = Event("told", 1, {**told(1, "complete", accuracy=80.0).payload, "reused": "trial 0"})
     found = read(proposed(0, 3), proposed(1, 3), proposed(2, 9), told(0, "complete", accuracy=80.0),

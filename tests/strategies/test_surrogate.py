@@ -52,6 +52,54 @@ def search(strategy, trials, limit=None, seed=0):
     return history, np.array(points)
 
 
+def other_study(trials):
+    """What random search brought elsewhere, as the first events of a new study."""
+    history, _ = search(create("random", space(), OBJECTIVES, (), 5), trials, seed=5)
+    return [
+        Event("known", -1 - t, {**history.proposals[t].payload, **history.results[t].payload,
+                                "study": "other", "trial": t, "rungs": []})
+        for t in range(trials)
+    ]  # fmt: skip
+
+
+def test_what_another_study_brought_saves_the_first_proposals():
+    """With 60 results of random search at hand, ten proposals are worth more than without."""
+    reference, found = np.array([60.0, 26.0]), {}
+    for name, earlier in (("cold", []), ("warm", other_study(60))):
+        volumes = []
+        for seed in range(3):
+            history = History(list(earlier))
+            strategy, rng = Surrogate(space(), OBJECTIVES, (), seed, macs), np.random.default_rng(9)
+            points = []
+            for number in range(10):
+                [proposal] = strategy.propose(history, 1)
+                payload = {"architecture": proposal.architecture.to_json(), "origin": "strategy",
+                           "notes": {}}  # fmt: skip
+                values = {"error": error(proposal.architecture, rng), **macs(proposal.architecture)}
+                history.append(Event("proposed", number, payload))
+                told = {"state": "complete", "values": values, "violations": {}, "error": None}
+                history.append(Event("told", number, told))
+                points.append(list(values.values()))
+            volumes.append(hypervolume(np.array(points), reference))
+        found[name] = np.mean(volumes)
+    assert found["warm"] > 1.1 * found["cold"]
+
+
+def test_the_best_of_another_study_is_proposed_anew():
+    """It is not on this study's front before this study has tried it."""
+    listed = [Choice("width", list(range(60)))]
+    line = SearchSpace("line", listed, build=lambda choices, task: None)
+    history = History([
+        Event("known", -1 - w, {
+            "architecture": line.architecture({"width": w}).to_json(), "state": "complete",
+            "values": {"error": 9.0 + 20.0 * (w != 31)}, "violations": {}, "rungs": [],
+        })
+        for w in range(60)
+    ])  # fmt: skip
+    [proposal] = Surrogate(line, OBJECTIVES[:1]).propose(history, 1)
+    assert proposal.architecture.choices == {"width": 31}
+
+
 @pytest.mark.parametrize("costs", [macs, None])
 def test_it_finds_more_than_random_search_and_nsga2_do(costs):
     reference = np.array([60.0, 26.0])
