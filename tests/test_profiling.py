@@ -38,7 +38,7 @@ def test_on_this_host_the_timed_form_is_measured_and_broken_down(tmp_path, monke
     assert found["not_measured"] == {"energy_mj": "no counter here"}
     assert "energy_mj" not in found
     assert found["peak_memory_mb"] == found["peak_memory"]["value"]
-    assert (found["peak_memory"]["source"], found["peak_memory"]["n"]) == ("measured", 3)
+    assert found["peak_memory"]["source"] == "measured"
     rows, how = dict(found["layers"]), found["by_layer"]
     whole = rows.pop("")
     for key in KEYS:

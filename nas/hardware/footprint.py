@@ -14,6 +14,7 @@ from nas.hardware.lease import Lease
 from nas.hardware.probe import conditions, probe, t90
 
 PAGE = 4096  # the resident set is known to a page
+REPEATS = 5  # where a process lies in memory alone moves its peak by some per cent
 
 
 def peak_memory(
@@ -21,7 +22,7 @@ def peak_memory(
     device: Device,
     lease: Lease,
     workload: Workload | None = None,
-    repeats: int = 3,
+    repeats: int = REPEATS,
     *,
     basis: str,
 ) -> Measurement | str:

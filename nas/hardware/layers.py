@@ -116,7 +116,8 @@ def timed(
     """
     rows = _own(counts)
     overhead = profile.overhead(1e3 * latency_ms)
-    _add_times(rows, profile, origins(nodes(path), profile.kernels), modules, overhead)
+    file = nodes(path)
+    _add_times(rows, profile, origins(file, profile.kernels), homes(file, modules), overhead)
     total = sum(row.microseconds for row in rows.values())
     shown = {
         name: {
@@ -186,6 +187,32 @@ def _add_times(
                 for key in _KEYS:
                     row.counts[key] += inner.counts[key]
                     inner.counts[key] = 0
+
+
+def homes(file: Sequence[Node], modules: Mapping[str, str]) -> dict[str, str]:
+    """The module of every operator of a file, also of those that came into it after the export.
+
+    A quantizer's operators belong to the module whose parameter they read, else to that of the
+    value that they read, else to that of whoever reads theirs.
+    """
+    paths = sorted({path for path in modules.values() if path}, key=len, reverse=True)
+    found: dict[str, str] = {}
+    made: dict[str, str] = {}  # value -> the module that computed it
+    for node in file:
+        home = modules.get(node.name.removesuffix("_quant"), modules.get(node.name))
+        owned = (p for name in node.inputs for p in paths if name.startswith(p + "."))
+        home = next(owned, None) if home is None else home
+        if home is None:
+            home = next((made[name] for name in node.inputs if name in made), None)
+        if home is not None:
+            found[node.name] = home
+            made |= dict.fromkeys(node.outputs, home)
+    readers = {name: found[n.name] for n in file if n.name in found for name in n.inputs}
+    for node in reversed(file):
+        if node.name not in found:
+            found[node.name] = next((readers[o] for o in node.outputs if o in readers), "")
+            readers |= dict.fromkeys(node.inputs, found[node.name])
+    return found
 
 
 # --- from the runtime's graph back to the file's --------------------------------------------------

@@ -17,7 +17,7 @@ def test_a_file_with_more_weights_takes_more(tmp_path, cpu, lease):
     assert large.value - small.value > weights
     assert large.value < 8 * weights
     assert (large.objective, large.unit) == ("peak_memory_mb", "10^6 bytes")
-    assert (large.source, large.basis, large.n) == ("measured", "trained file", 3)
+    assert (large.source, large.basis, large.n) == ("measured", "trained file", footprint.REPEATS)
     assert large.se > 0 and large.low <= large.value <= large.high
     assert large.record["runtime_mb"] > 10
     assert large.value == pytest.approx(
@@ -43,7 +43,7 @@ def test_the_peak_and_its_interval_by_hand(tmp_path, cpu, lease, monkeypatch):
         return session
 
     monkeypatch.setattr(footprint, "probe", probe)
-    found = peak_memory(tmp_path / "any", cpu, lease, basis="x")
+    found = peak_memory(tmp_path / "any", cpu, lease, repeats=3, basis="x")
     assert found.value == pytest.approx(12)  # of 12, 11 and 13: a deviation of 1
     assert found.se == pytest.approx(3**-0.5, rel=1e-4)
     assert found.high - found.value == pytest.approx(2.91999 * (4 / 3) ** 0.5, rel=1e-4)

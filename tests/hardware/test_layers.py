@@ -15,6 +15,7 @@ from nas.hardware.layers import (
     Kernel,
     Profile,
     counted,
+    homes,
     origins,
     profiled,
     timed,
@@ -73,6 +74,21 @@ def test_an_operator_of_constants_is_nobodys():
 def test_a_kernel_without_any_origin_stands_alone():
     file = [Node("b", "Relu", ["x"], ["y"])]
     assert origins(file, [Kernel("z", "Cast", ["q"], ["p"])]) == [[]]
+
+
+def test_what_a_quantizer_put_in_belongs_to_the_module_beside_it():
+    file = [
+        Node("w", "DequantizeLinear", ["stem.0.weight_quantized"], ["wd"]),
+        Node("q0", "QuantizeLinear", ["x"], ["xq"]),
+        Node("d0", "DequantizeLinear", ["xq"], ["xd"]),
+        Node("c", "Conv", ["xd", "wd"], ["y"]),
+        Node("q1", "QuantizeLinear", ["y"], ["yq"]),
+        Node("r_quant", "QLinearRelu", ["yq"], ["z"]),
+    ]
+    assert homes(file, {"c": "stem.0", "r": "act"}) == {
+        "w": "stem.0", "q0": "stem.0", "d0": "stem.0", "c": "stem.0", "q1": "stem.0",
+        "r_quant": "act",
+    }  # fmt: skip
 
 
 class Net(nn.Module):
