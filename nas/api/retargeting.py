@@ -14,7 +14,7 @@ from nas.api.places import artifacts_of, storage_url
 from nas.api.searching import bench
 from nas.core import ledger
 from nas.core.errors import NasError
-from nas.core.front import Front, known_rows, seed_deviation, shippable, standings
+from nas.core.front import Front, known_rows, moved, seed_deviation, shippable, standings
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.core.objective import TIMED
@@ -84,11 +84,9 @@ def retarget(
                 f"study {study!r} has no trained candidates", f"see why: nas show {study}"
             )
         where = bench(target)
-        if where is None:
-            failed = _predict(record, chosen)
-        else:
-            known = {} if fresh else timed(record.events, target.name, asdict(where))
-            failed = Timer(record, where, known).run(chosen)
+        failed = (
+            _predict(record, chosen) if where is None else Timer(record, where, fresh).run(chosen)
+        )
         before = searched(record.events)
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
@@ -141,6 +139,16 @@ class Record:
         """What is timed: the file that ships, untrained where the study trains nothing."""
         return "trained" if self.spec.trains else "untrained"
 
+    @property
+    def basis(self) -> str:
+        """What a measurement here is of, in its own words."""
+        return "trained file" if self.spec.trains else "untrained form"
+
+    @property
+    def lease(self) -> Lease:
+        """The right to the device, held while anything is measured."""
+        return Lease(default_folder(), self.device.seat)
+
     def known(self, trial: Trial) -> Measurement | None:
         """What is known of the trial on the device."""
         name = measurement_name("latency_ms", self.device.name, WORK.name, self.form)
@@ -176,9 +184,11 @@ class Record:
             payload = {**common, **timing, "measurement": value.to_json()}
             events.append(Event("reported", number, payload))
             if where is not None and builds is not None:
-                build = builds[number]
+                rules = where.protocol
+                if value.objective != "latency_ms":
+                    rules = f"{value.objective} {rules}"
                 timings.append(
-                    Timing(build, self.form, WORK.name, where.host, where.runtime, where.protocol,
+                    Timing(builds[number], self.form, WORK.name, where.host, where.runtime, rules,
                            self.device.name, value)
                 )  # fmt: skip
         for event in events:
@@ -221,16 +231,29 @@ class Timer:
     Args:
         record: where the numbers go.
         where: under which conditions they are taken.
-        known: trial -> in how many processes it was timed under these conditions.
+        fresh: whether what was timed under these conditions is timed again.
     """
 
     record: Record
     where: Bench
-    known: dict[int, int]
+    fresh: bool
+    known: dict[int, int] = field(init=False)  # trial -> in how many processes it was timed
     failed: dict[int, str] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        self.known = self._earlier("latency_ms")
+
+    def _earlier(self, objective: str) -> dict[int, int]:
+        record = self.record
+        if self.fresh:
+            return {}
+        return timed(record.events, record.device.name, asdict(self.where), objective)
+
     def run(self, chosen: Sequence[Trial]) -> dict[int, str]:
-        """Times what is not known, then the front in three processes; why some files fail."""
+        """Times what is not known, then the front in three processes; why some files fail.
+
+        What the study measures besides time is measured in between, each file by itself.
+        """
         record, waiting = self.record, iter([t for t in chosen if t.number not in self.known])
         total, done = len(chosen) - sum(t.number in self.known for t in chosen), 0
         what = f"timing on {record.device.name}"
@@ -239,6 +262,8 @@ class Timer:
             self._time(batch, 1)
             done += len(batch)
             record.tell(what, done, total)
+        for objective in record.spec.probes:
+            self._probe(objective, [t for t in chosen if t.number in self.known])
         while near := self._near():
             what = f"timing {len(near)} of the front again, {PROCESSES} processes"
             record.tell(what, 0, len(near))
@@ -246,10 +271,31 @@ class Timer:
             record.tell(what, len(near), len(near))
         return self.failed
 
+    def _probe(self, objective: str, chosen: Sequence[Trial]) -> None:
+        """Measures something besides time, and stores each number at once."""
+        from nas.evaluate import PROBES
+
+        record, earlier = self.record, self._earlier(objective)
+        waiting = [t for t in chosen if t.number not in earlier]
+        what = f"{objective} on {record.device.name}"
+        for done, trial in enumerate(waiting):
+            record.tell(what, done, len(waiting))
+            builds: dict[int, str] = {}
+            try:
+                file, builds[trial.number] = record.file(trial)
+                probe = PROBES[objective]
+                value = probe(file, record.device, record.lease, WORK, basis=record.basis)
+            except NasError as error:
+                value = str(error)
+            record.note({trial.number: value}, self.where, builds)
+            if isinstance(value, str):
+                self.failed[trial.number] = value
+        record.tell(what, len(waiting), len(waiting))
+
     def _near(self) -> list[Trial]:
         """Those who may be on the front there and were not yet timed in several processes."""
         record = self.record
-        there = replace(record.spec, device=record.device.name)
+        there = moved(record.spec, record.trials, record.device.name)
         here = [t for t in record.trials if t.number in self.known]
         rows = shippable(known_rows(there, here, seed_deviation(record.trials)))
         _, shares = standings(there, rows)
@@ -270,11 +316,9 @@ class Timer:
                 files[trial.number], builds[trial.number] = record.file(trial)
             except NasError as error:
                 found[trial.number] = str(error)
-        lease = Lease(default_folder(), record.device.seat)
-        basis = "trained file" if record.form == "trained" else "untrained form"
         if files:
-            paths = list(files.values())
-            values = measure(paths, record.device, lease, WORK, processes, basis=basis)
+            paths, basis = list(files.values()), record.basis
+            values = measure(paths, record.device, record.lease, WORK, processes, basis=basis)
             found |= dict(zip(files, values, strict=True))
         record.note(found, self.where, builds, processes)
         for number, value in found.items():

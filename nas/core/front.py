@@ -150,7 +150,8 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
     On another device than the study's, latencies are of that device, and so are the constraints
     that name it.
     """
-    spec, elsewhere = replace(spec, device=device or spec.device), device not in (None, spec.device)
+    elsewhere = device not in (None, spec.device)
+    spec = moved(spec, trials, device) if device and elsewhere else spec
     known = known_rows(spec, trials, seed_deviation(trials))
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
     points, shares = standings(spec, rows)
@@ -171,6 +172,20 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
     )
+
+
+def moved(spec: StudySpec, trials: Sequence[Trial], device: str) -> StudySpec:
+    """The study on another device: without objectives that are only measured, and were not there.
+
+    A memory or an energy is not predicted, and would leave nothing on the front.
+    """
+    missing = {
+        probe
+        for probe in spec.probes
+        if not any(timing_of(t, device, objective=probe) for t in trials)
+    }
+    kept = tuple(o for o in spec.objectives if o.name not in missing)
+    return replace(spec, device=device, objectives=kept or spec.objectives)
 
 
 Row = tuple[Trial, dict[str, Measurement]]

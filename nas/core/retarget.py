@@ -105,14 +105,17 @@ def distances(points: Array) -> Array:
     return np.maximum(excess, 0.0)
 
 
-def timed(events: Iterable[Event], device: str, bench: Mapping[str, str]) -> dict[int, int]:
+def timed(
+    events: Iterable[Event], device: str, bench: Mapping[str, str], objective: str = "latency_ms"
+) -> dict[int, int]:
     """The trials that retargets measured on a device and bench: in how many processes, the last."""
     found: dict[int, int] = {}
     for event in events:
         p = event.payload
         if p.get("job") != "retarget" or "error" in p:
             continue
-        if p["device"] == device and p["bench"] == bench:
+        named = (p["device"], p["bench"], p["measurement"]["objective"])
+        if named == (device, bench, objective):
             found[event.trial] = p["processes"]
     return found
 

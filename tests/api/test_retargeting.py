@@ -16,6 +16,7 @@ from nas.api import retargeting
 from nas.core.errors import NasError
 from nas.core.front import front_of
 from nas.core.measurement import Measurement
+from nas.core.objective import BUILTIN
 from nas.core.retarget import candidates, searched
 from nas.core.trial import Trial
 from nas.hardware import timing
@@ -253,6 +254,37 @@ def test_a_device_that_is_not_here_is_predicted_and_once_here_measured(
         kept = [e.payload["measurement"]["source"] for e in store.events("toy")
                 if e.payload.get("job") == "retarget"]  # fmt: skip
     assert kept.count("predicted") == len(able(toy)) <= kept.count("measured")
+
+
+def test_what_a_study_measures_besides_time_is_measured_there_too(
+    toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from nas import evaluate
+
+    asked: list[Path] = []
+
+    def weigh(file: Path, device: Any, lease: Any, workload: Any, basis: str) -> Measurement | str:
+        assert (device.name, lease.device, basis) == ("board", "cpu", "trained file")
+        if len(asked) == 4:
+            raise Killed
+        asked.append(file)
+        return Measurement(
+            "energy_mj", float(len(asked)), "mJ", 0.0, 99.0, 0.1, 5, "measured", basis, {}
+        )
+
+    monkeypatch.setattr(evaluate, "PROBES", {"energy_mj": weigh})
+    wanted = (*SPEC.objectives, BUILTIN["energy_mj"])
+    with Store(toy.url) as store:
+        epoch = store.claim("toy")
+        store.revise(replace(SPEC, objectives=wanted, probes=("energy_mj",)), epoch)
+        store.release("toy", epoch)
+    with pytest.raises(Killed):
+        api.retarget("toy", "board")
+    asked.append(Path())
+    found = api.retarget("toy", "board", limit=len(able(toy)))
+    assert len(asked) - 1 == len(set(asked)) - 1 == len(able(toy))
+    assert {o.name for o in found.front.objectives} == {o.name for o in wanted}
+    assert all("energy_mj" in m.measurements for m in found.front.members)
 
 
 def test_a_search_goes_on_after_a_retarget(toy: Toy, bench: Bench) -> None:

@@ -119,7 +119,8 @@ BENCH = {"host": "h", "runtime": "r", "protocol": "p"}
 
 
 def event(number: int, device: str = "gpu", **payload: Any) -> Event:
-    given = {"job": "retarget", "device": device, "bench": BENCH, "processes": 1}
+    given = {"job": "retarget", "device": device, "bench": BENCH, "processes": 1,
+             "measurement": {"objective": "latency_ms"}}  # fmt: skip
     return Event("reported", number, {**given, **payload})
 
 
@@ -129,8 +130,10 @@ def test_what_was_timed_under_the_same_conditions() -> None:
         event(2, bench={**BENCH, "host": "other"}), event(3, bench=None),
         event(4, device="cpu"), event(5, error="it hangs"),
         Event("reported", 6, {"job": "measure", "device": "gpu"}),
+        event(7, measurement={"objective": "energy_mj"}),
     ]  # fmt: skip
     assert timed(events, "gpu", BENCH) == {0: 3, 1: 1}
+    assert timed(events, "gpu", BENCH, "energy_mj") == {7: 1}
 
 
 def test_the_search_alone_is_what_retargets_did_not_bring() -> None:
@@ -190,6 +193,22 @@ class TestCompare:
         found = compare(SPEC, before, before, "gpu")
         assert (found.joined, found.left, found.missing) == ((), (), 2)
         assert not found.front.members
+
+
+def test_what_cannot_be_predicted_is_no_objective_until_it_is_measured_there() -> None:
+    spec = replace(SPEC, objectives=(*SPEC.objectives, BUILTIN["energy_mj"]), probes=("energy_mj",))
+    trials = [
+        replace(t, measurements={**t.measurements, **latency(1.0, "gpu")})
+        for t in points((90, 1.0), (95, 3.0))
+    ]
+    there = front_of(spec, trials, "gpu")
+    assert [o.name for o in there.objectives] == ["accuracy", "latency_ms"] and there.members
+    assert not front_of(spec, trials).members
+    energy = replace(latency(5.0)["latency_ms@cpu:b1/trained"], objective="energy_mj", unit="mJ")
+    known = {"energy_mj@gpu:b1/trained": energy}
+    measured = [replace(t, measurements={**t.measurements, **known}) for t in trials]
+    there = front_of(spec, measured, "gpu")
+    assert there.members[0].measurements["energy_mj"].value == 5.0
 
 
 def test_a_constraint_on_the_device_holds_for_its_front() -> None:
