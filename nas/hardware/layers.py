@@ -13,6 +13,7 @@ others are named beside it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +28,9 @@ from nas.hardware.probe import probe
 
 TOLERANCE = 0.001  # the rows add up to the whole within this share of it
 ITSELF, RUNTIME = "(itself)", "(runtime)"  # what the root computes; time of no operator of the file
-_TO_BLOCKED, _FROM_BLOCKED = "ReorderInput", "ReorderOutput"  # onnxruntime's changes of layout
+_FROM_BLOCKED = "ReorderOutput"  # onnxruntime's change from its own layout to the file's
+# What onnxruntime puts behind the name of an operator, or of the value that one writes.
+_ADDED = re.compile(r"(_nchwc|_pre_q|_token_\d+)+$")
 _KEYS = ("params", "macs", "activations")
 
 
@@ -256,9 +259,9 @@ def _known(file: Sequence[Node], kernels: Sequence[Kernel]) -> dict[str, int]:
         target = place
         if kernel.op == _FROM_BLOCKED:
             target = wrote.get(kernel.inputs[0], place)
-        # Convolutions in blocked layout are named after the value that they write.
-        label = kernel.name.removesuffix("_nchwc")
-        for name in (kernel.name, label, maker.get(label), *map(maker.get, kernel.outputs)):
+        label = _ADDED.sub("", kernel.name)
+        known = (kernel.name, label, *kernel.outputs, maker.get(label))
+        for name in (*known, *map(maker.get, kernel.outputs)):
             if name in named and name is not None:
                 owner.setdefault(name, target)
     return owner

@@ -66,6 +66,21 @@ def test_folded_batch_norms_and_fused_activations_go_with_their_convolution():
     assert found == ["a", "b", "c", "d"]
 
 
+def test_names_that_the_runtime_added_to_are_known():
+    file = [
+        Node("a", "Conv", ["x"], ["c"]),
+        Node("b", "Conv", ["c"], ["d"]),
+        Node("p", "AveragePool", ["d"], ["y"]),
+    ]
+    kernels = [
+        Kernel("Transpose", "Transpose", ["x"], ["t"]),
+        Kernel("a_token_12", "QLinearConv", ["t"], ["a"]),  # a value named as the operator
+        Kernel("b_token_15", "QLinearConv", ["a"], ["b"]),
+        Kernel("y_pre_q_nchwc", "AveragePool", ["b"], ["reorder_token_10"]),
+    ]
+    assert origins(file, kernels) == [["a"], ["a"], ["b"], ["p"]]
+
+
 def test_an_operator_of_constants_is_nobodys():
     file = [Node("a", "Shape", ["w"], ["s"]), Node("b", "Relu", ["x"], ["y"])]
     assert origins(file, [Kernel("b", "Relu", ["x"], ["y"])]) == [["b"]]
