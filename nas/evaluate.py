@@ -191,17 +191,17 @@ def time_files(place: Place, job: Measure) -> Outcome:
     if attached(device):
         basis = "trained file" if job.form == "trained" else "untrained form"
         lease = Lease(place.locks, device.seat)
-        if job.objective in PROBES:
+        found = []
+        for file in files if job.objective in PROBES else ():
+            place.beat()  # each takes up to half a minute
             probe = PROBES[job.objective]
-            found = [probe(file, device, lease, job.workload, basis=basis) for file in files]
-        else:
-            found = measure(
-                files, device, lease, job.workload, processes=job.processes, basis=basis
-            )
-    elif job.objective in PROBES:
-        found = [f"{device.name} is not attached here, and {job.objective} is not predicted"] * len(
-            files
+            found.append(probe(file, device, lease, job.workload, basis=basis))
+        found = found or measure(
+            files, device, lease, job.workload, processes=job.processes, basis=basis
         )
+    elif job.objective in PROBES:
+        why = f"{device.name} is not attached here, and {job.objective} is not predicted"
+        found = [why for _ in files]
     else:
         found = [predict(file, device, job.workload) for file in files]
     values = {

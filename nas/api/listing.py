@@ -82,9 +82,10 @@ def profile(
     static: bool = False,
     storage: str | None = None,
 ) -> dict[str, Any]:
-    """What a network costs: counts of both forms, and its latency unless `static`.
+    """What a network costs: counts of both forms; unless `static` also latency, memory and energy.
 
-    On a device that is not attached to this machine the latency is predicted, and says so.
+    On a device that is not attached to this machine the latency is predicted, and says so; peak
+    memory is counted there, and energy is absent, as it is wherever no counter can be read.
 
     Args:
         target: `SPACE[:PRESET]` (without a preset, a random point), `STUDY:TRIAL`, or
@@ -93,7 +94,7 @@ def profile(
             device's own by default.
         resolution: side of the square input; the task's own by default (224 for presets).
         batch: examples in one call.
-        by_layer: adds the counts of every layer.
+        by_layer: adds what every layer costs: its counts, and its share of a measured latency.
         static: no timing.
     """
     from nas.profiling import profile_architecture, profile_module

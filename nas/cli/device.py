@@ -30,7 +30,7 @@ from nas.cli.screen import Screen, shared
     metavar="N",
     help="Examples in one call.",
 )
-@click.option("--by-layer", is_flag=True, help="Add the counts of every layer.")
+@click.option("--by-layer", is_flag=True, help="Add what every layer costs.")
 @click.option("--static", is_flag=True, help="Count only; measure nothing.")
 @shared
 def profile(
