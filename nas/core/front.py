@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
 from nas.core.membership import membership
 from nas.core.objective import PROBED, TIMED, Constraint, Objective
@@ -92,7 +93,7 @@ def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) ->
     """
     runs = trial.trained
     value = float(np.mean([t.confirm for t in runs]))
-    images = float(np.mean([t.confirm_se for t in runs]))
+    images = _images(trial)
     seeds = deviation or 0.0
     se = math.sqrt(images**2 + seeds**2 / len(runs))
     repeat = math.sqrt(se**2 + images**2 + seeds**2)
@@ -154,7 +155,7 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
     spec = moved(spec, trials, device) if device and elsewhere else spec
     known = known_rows(spec, trials, seed_deviation(trials))
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
-    points, shares = standings(spec, rows)
+    points, shares = standings(spec, rows, among=known)
     reference = reference_point(points)
     members = [
         Member(t.number, t.key, dict(t.architecture.choices), float(share), m)
@@ -191,11 +192,58 @@ def moved(spec: StudySpec, trials: Sequence[Trial], device: str) -> StudySpec:
 Row = tuple[Trial, dict[str, Measurement]]
 
 
-def standings(spec: StudySpec, rows: Sequence[Row], draws: int = 1000) -> tuple[Array, Array]:
-    """The rows as points to minimise `(N, M)`, and how likely each is on their front `(N,)`."""
+def standings(
+    spec: StudySpec, rows: Sequence[Row], draws: int = 1000, among: Sequence[Row] = ()
+) -> tuple[Array, Array]:
+    """The rows as points to minimise `(N, M)`, and how likely each is on their front `(N,)`.
+
+    Doubt that all rows have together counts only as far as it moves one against another: the
+    images that every network was scored on (`nas.core.luck`, from all rows `among` which they
+    are), the error of a predictor that all latencies are from.
+    """
     points = signed(spec.objectives, [m for _, m in rows])
-    errors = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
-    return points, membership(points, errors.reshape(points.shape), draws)
+    if not len(rows):
+        return points, np.zeros(0)
+    means = points.copy()
+    own = np.array([[m[o.name].se for o in spec.objectives] for _, m in rows])
+    shared = np.zeros_like(own)
+    for i, objective in enumerate(spec.objectives):
+        if objective.name in (spec.task.score_name, "error") and all(t.trained for t, _ in rows):
+            means[:, i], own[:, i] = _luckless(spec, i, rows, among or rows)
+        elif objective.name.partition("@")[0] in TIMED:
+            own[:, i], shared[:, i] = _apart(own[:, i], [m[objective.name] for _, m in rows])
+    return points, membership(means, own, shared, draws)
+
+
+def _luckless(
+    spec: StudySpec, place: int, rows: Sequence[Row], among: Sequence[Row]
+) -> tuple[Array, Array]:
+    """Scores as they are believed, minimised, and the standard error that is left of each."""
+    trials = [t for t, _ in among]
+    points = signed(spec.objectives, [m for _, m in among])
+    others = np.delete(points, place, axis=1)
+    means, noise = believed(points[:, place], others, luck(trials))
+    at = {t.number: i for i, t in enumerate(trials)}
+    mine = [at[t.number] for t, _ in rows]
+    return means[mine], np.sqrt(noise[mine])
+
+
+def _apart(errors: Array, found: Sequence[Measurement]) -> tuple[Array, Array]:
+    """The doubt of latencies, apart: what is each one's own, what predictions have together.
+
+    A factor that all latencies are wrong by leaves them in their order, so of the shared parts
+    only what differs between them is left.
+    """
+    sizes = np.array([abs(m.value) for m in found])
+    share = np.array([m.record.get("shared", 0.0) if m.source == "predicted" else 0.0
+                      for m in found])  # fmt: skip
+    together = np.minimum(share * sizes, errors)
+    return np.sqrt(errors**2 - together**2), (share - share.min()) * sizes
+
+
+def _images(trial: Trial) -> float:
+    """Standard error of a score, of the images alone."""
+    return float(np.mean([t.confirm_se for t in trial.trained]))
 
 
 def known_rows(spec: StudySpec, trials: Sequence[Trial], deviation: float | None) -> list[Row]:

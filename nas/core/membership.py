@@ -7,30 +7,49 @@ import numpy.typing as npt
 
 from nas.core.pareto import Array, non_dominated
 
+TOGETHER = 2.0  # standard errors that a shared draw reaches; farther, a latency would be below 0
+
 
 def membership(
-    values: npt.ArrayLike, errors: npt.ArrayLike, draws: int = 1000, seed: int = 0
+    values: npt.ArrayLike,
+    errors: npt.ArrayLike,
+    shared: npt.ArrayLike | None = None,
+    draws: int = 1000,
+    seed: int = 0,
 ) -> Array:
     """Share of redraws in which each point is on the front. `(N, M), (N, M) -> (N,)`.
 
     Every value is redrawn from a normal distribution with its standard error; values without
     doubt stay. All objectives are minimised.
 
+    Args:
+        values: the points.
+        errors: standard error of each value, of what is its own.
+        shared: standard error that all points have in one draw, such as that of a predictor that
+            is wrong for all networks alike; it moves points together, so it decides little.
+        draws: how many redraws. seed: of the draws.
+
     >>> membership([[0.0, 0.0], [1.0, 1.0]], [[0.1, 0.0], [0.1, 0.0]]).tolist()
     [1.0, 0.0]
+    >>> membership([[0, 2], [1, 1]], [[0, 0], [0, 0]], [[0.9, 0], [0.9, 0]]).tolist()
+    [1.0, 1.0]
     """
     mean = np.asarray(values, dtype=np.float64)
     doubt = np.asarray(errors, dtype=np.float64)
+    common = np.zeros_like(mean) if shared is None else np.asarray(shared, dtype=np.float64)
     shares = np.zeros(len(mean))
     if len(mean) == 0:
         return shares
-    open_ = np.flatnonzero(~_hopeless(mean, doubt))
-    mean, doubt = mean[open_], doubt[open_]
-    if not doubt.any():
+    common = common - common.min(axis=0)  # what moves all by the same changes no order
+    open_ = np.flatnonzero(~_hopeless(mean, np.hypot(doubt, common)))
+    mean, doubt, common = mean[open_], doubt[open_], common[open_]
+    if not doubt.any() and not common.any():
         shares[open_] = non_dominated(mean)
         return shares
-    noise = np.random.default_rng(seed).standard_normal((draws, *mean.shape))
-    shares[open_] = np.mean([non_dominated(points) for points in mean + noise * doubt], axis=0)
+    rng = np.random.default_rng(seed)
+    drawn = mean + rng.standard_normal((draws, *mean.shape)) * doubt
+    drawn += np.clip(rng.standard_normal((draws, 1, mean.shape[1])), -TOGETHER, TOGETHER) * common
+    shares[open_] = np.mean([non_dominated(points) for points in drawn], axis=0)
     return shares
 
 

@@ -130,6 +130,7 @@ def predict(
         "uncounted": dict(network.unknown),
         "outside": round(found.outside, 4),
         "factor": round(found.factor, 4),
+        "shared": round(_shared(found.factor), 4),
         "calibration": calibration.source if calibration else None,
         "unverified": list(device.unverified),
     }
@@ -301,6 +302,15 @@ def _doubt(
     if outside > SHARE:
         return "extrapolated", factor * WIDENED if fit is not None else factor
     return basis, factor
+
+
+def _shared(factor: float) -> float:
+    """Standard error of a prediction's logarithm that all predictions of a device have alike.
+
+    It is what measuring a few networks there takes away: the doubt beyond an anchored prediction.
+    """
+    whole, own = math.log(factor) / Z90, math.log(FACTORS["anchored"]) / Z90
+    return math.sqrt(max(0.0, whole**2 - own**2))
 
 
 def _by_kind(

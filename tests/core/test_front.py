@@ -136,6 +136,25 @@ class TestLatency:
         assert (rate.low, rate.high) == pytest.approx((1000 / 2.4, 1000 / 1.8))
         assert rate.se == pytest.approx(500 * 0.1)
 
+    def test_what_predictions_share_leaves_their_order_as_it_is(self) -> None:
+        def predicted(value: float, **record: float) -> dict[str, Measurement]:
+            doubtful = Measurement("latency_ms", value, "ms", value / 2, 2 * value, 0.42 * value,
+                                   0, "predicted", "datasheet", record)  # fmt: skip
+            return {"latency_ms@cpu:b1/untrained": doubtful}
+
+        spec = toy_spec(objectives=(BUILTIN["params"], BUILTIN["latency_ms"]))
+
+        def shares(**record: float) -> list[float]:
+            trials = [
+                trial(n, costs={"params": 5.0 - n}, measurements=predicted(1.0 + 0.2 * n, **record))
+                for n in range(3)
+            ]
+            return [m.membership for m in front_of(spec, trials).members]
+
+        assert min(shares()) < 0.7
+        assert min(shares(shared=0.41)) > 0.85
+        assert shares(shared=0.42) == [1.0] * 3
+
 
 class TestScore:
     @given(st.lists(st.lists(st.floats(0, 100), min_size=1, max_size=4), max_size=5))

@@ -28,6 +28,22 @@ def test_against_the_closed_form_of_two_points() -> None:
     assert shares[1] == pytest.approx(0.3085, abs=0.01)
 
 
+def test_what_all_points_share_decides_nothing() -> None:
+    rng = np.random.default_rng(4)
+    values, errors = rng.random((30, 2)), np.full((30, 2), 0.05)
+    alone = membership(values, errors, draws=4000)
+    together = membership(values, errors, np.full((30, 2), 0.7), draws=4000)
+    assert together == pytest.approx(alone, abs=1e-12)
+
+
+def test_one_point_predicted_and_one_measured() -> None:
+    # Both are equal, and the first one's first number is doubtful: it is the better one half of
+    # the time, and dominated in the other half.
+    shares = membership([[1.0, 1.0], [1.0, 1.0]], np.zeros((2, 2)), [[0.3, 0.0], [0.0, 0.0]],
+                        draws=20_000)  # fmt: skip
+    assert shares == pytest.approx([0.5, 0.5], abs=0.015)
+
+
 def test_the_same_numbers_give_the_same_answer() -> None:
     rng = np.random.default_rng(1)
     values, errors = rng.random((30, 2)), np.full((30, 2), 0.05)

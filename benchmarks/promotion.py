@@ -1,0 +1,83 @@
+"""Whom halving lets go on: members of the final front and dominated trials, of random points.
+
+    python benchmarks/promotion.py --out benchmarks/results/promotion.json
+
+200 random points arrive one by one at a rung, 40 seeds, reduction 3. Kept should be at least 0.95
+of those that are on the front of all 200 in the end, and at most 0.4 of the dominated ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+from collections.abc import Callable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from nas.core.pareto import Array, non_dominated
+from nas.core.promotion import Standing, halving
+
+POINTS, SEEDS, REDUCTION = 200, 40, 3
+Draw = Callable[[np.random.Generator, int], Array]
+
+
+def uniform(rng: np.random.Generator, objectives: int) -> Array:
+    return rng.random((POINTS, objectives))
+
+
+def normal(rng: np.random.Generator, objectives: int) -> Array:
+    return rng.standard_normal((POINTS, objectives))
+
+
+def opposed(rng: np.random.Generator, objectives: int) -> Array:
+    """Points near a plane where all are equally good: the hardest to tell apart."""
+    shares = rng.dirichlet(np.ones(objectives), POINTS)
+    return shares + 0.15 * rng.standard_normal(shares.shape)
+
+
+SHAPES: Mapping[str, Draw] = {"uniform": uniform, "normal": normal, "opposed": opposed}
+
+
+def arrivals(points: Array) -> tuple[Array, Array]:
+    """Who went on, and who is on the final front, of points in their order of arrival."""
+    standings = [Standing(tuple(p)) for p in points]
+    kept = [halving(standings[:i], s, REDUCTION) for i, s in enumerate(standings)]
+    return np.array(kept), non_dominated(points)
+
+
+def kept(draw: Draw, objectives: int, seeds: int = SEEDS) -> dict[str, float]:
+    """The share kept of the final front's members and of the others, over seeds."""
+    found = [arrivals(draw(np.random.default_rng(seed), objectives)) for seed in range(seeds)]
+    on = np.concatenate([went[front] for went, front in found])
+    off = np.concatenate([went[~front] for went, front in found])
+    return {
+        "members": len(on), "members_kept": round(float(on.mean()), 4),
+        "dominated": len(off), "dominated_kept": round(float(off.mean()), 4),
+    }  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rows = [
+        {"shape": name, "objectives": objectives, **kept(draw, objectives)}
+        for name, draw in SHAPES.items() for objectives in (2, 3)
+    ]  # fmt: skip
+    document = {
+        "date": datetime.date.today().isoformat(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in ("numpy", "moocore")},
+        "points": POINTS, "seeds": SEEDS, "reduction": REDUCTION, "rows": rows,
+    }  # fmt: skip
+    given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    for row in rows:
+        print(row)
+
+
+if __name__ == "__main__":
+    main()
