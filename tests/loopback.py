@@ -96,8 +96,8 @@ def _answers(port, process, log, seconds=20.0):
 
 
 @contextmanager
-def running(folder):
-    """An sshd and what reaches it, until the block ends."""
+def running(folder, tmp=None):
+    """An sshd and what reaches it, until the block ends; `tmp` is where its side keeps locks."""
     made = _made(folder)
     if os.getuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where root's sshd locks itself in
@@ -108,7 +108,7 @@ def running(folder):
         f"ListenAddress 127.0.0.3\nHostKey {folder}/host\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv XDG_CACHE_HOME={folder}/cache TMPDIR={folder}/tmp\n"
+        f"SetEnv XDG_CACHE_HOME={folder}/cache TMPDIR={tmp or folder / 'tmp'}\n"
     )
     (folder / "known").write_text("".join(f"[127.0.0.{n}]:{port} {host_key}" for n in (1, 2, 3)))
     (folder / "ssh_config").write_text(

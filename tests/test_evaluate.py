@@ -9,8 +9,10 @@ import pytest
 from conftest import toy_spec
 
 from nas import evaluate
+from nas.core.job import Measure, job_to_json
 from nas.core.objective import BUILTIN, Constraint
 from nas.evaluate import Place
+from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
 
 SPEC = toy_spec(objectives=(BUILTIN["accuracy"], BUILTIN["latency_ms"]))
@@ -38,3 +40,16 @@ def test_a_step_runs_on_the_processor_whatever_is_timed(
     assert seats(tmp_path, "ssh://kitchen/cpu") == ["cpu"]
     monkeypatch.setattr(evaluate, "attached", lambda device: True)
     assert seats(tmp_path, "a100") == ["cpu", "cuda"]
+
+
+def test_a_host_that_is_gone_halts_the_search_and_fails_no_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(place: object, job: object, report: object) -> None:
+        raise Unreachable("no connection to kitchen", "is it switched on?")
+
+    monkeypatch.setattr(evaluate, "_work", gone)
+    job = job_to_json(Measure((0,), "untrained", ("a",), ("b",), "ssh://kitchen/cpu"))
+    place = Place(SPEC, Artifacts(tmp_path), tmp_path / "locks")
+    outcome = evaluate.perform(place, job, lambda rung, values: "go on")
+    assert outcome["error"] is None and outcome["halt"].startswith("no connection to kitchen")
