@@ -25,6 +25,8 @@ def main() -> None:
     """Reads the job, measures, writes the lines."""
     job = json.loads(sys.stdin.read())
     rules = job["protocol"]
+    # CUDA's own order is by speed: the first GPU would not be the one whose clocks are recorded.
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     restrain(job["seconds"], job.get("memory_share"))
     watch = Watch(rules["call_cap_s"])
     watch.start()
