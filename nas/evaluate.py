@@ -54,7 +54,7 @@ from nas.transforms.stages import Given, Transform, finish, prepare, write
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
 COMPARED = 64  # validation examples on which a file must agree with its network
-PROBES: Mapping[str, Callable[..., Measurement | str]] = {
+PROBES: dict[str, Callable[..., Measurement | str]] = {
     "peak_memory_mb": peak_memory,
     "energy_mj": energy,
 }

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import toy_spec
 
 from nas import evaluate
-from nas.core.job import Measure, job_to_json
+from nas.core.job import Measure, Workload, job_to_json
+from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.evaluate import Place
+from nas.hardware.device import Device
+from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
 
@@ -40,6 +44,30 @@ def test_a_step_runs_on_the_processor_whatever_is_timed(
     assert seats(tmp_path, "ssh://kitchen/cpu") == ["cpu"]
     monkeypatch.setattr(evaluate, "attached", lambda device: True)
     assert seats(tmp_path, "a100") == ["cpu", "cuda"]
+
+
+def test_what_is_measured_besides_time_is_of_each_file_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, beats = [], []
+
+    def energy(file: Path, device: Device, lease: Lease, workload: Workload, basis: str) -> Any:
+        asked.append((file.name, lease.device, basis))
+        if len(asked) == 2:
+            return "it cannot be told from idle"
+        return Measurement("energy_mj", 2.0, "mJ", 1.0, 3.0, 0.5, 5, "measured", basis)
+
+    monkeypatch.setitem(evaluate.PROBES, "energy_mj", energy)
+    place = Place(SPEC, Artifacts(tmp_path), tmp_path / "locks", lambda: beats.append(1))
+    files = ("1" * 64 + ".onnx", "2" * 64 + ".onnx")
+    job = Measure((4, 7), "trained", files, ("a", "b"), "cpu", objective="energy_mj")
+    found = evaluate.time_files(place, job).values["measurements"]
+    assert asked == [(name, "cpu", "trained file") for name in files]
+    assert found["4"]["objective"] == "energy_mj"
+    assert found["7"] == {"error": "it cannot be told from idle"}
+    assert len(beats) == 2
+    away = replace(job, device="a100")
+    assert "not predicted" in evaluate.time_files(place, away).values["measurements"]["4"]["error"]
 
 
 def test_a_host_that_is_gone_halts_the_search_and_fails_no_candidate(
