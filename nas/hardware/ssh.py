@@ -33,6 +33,7 @@ from nas.hardware.lease import private
 SCHEME = "ssh://"
 BEAT_S = 5.0
 GRACE_S = 30.0  # for the agent to end by itself once its time is up
+GOODBYE_S = 3.0  # for the other side to remove what it wrote
 _ADDRESS = re.compile(
     r"ssh://(?:(?P<user>[A-Za-z_][\w.-]*)@)?"
     r"(?P<host>[A-Za-z0-9][\w.-]*|\[[0-9A-Fa-f:.]+(?:%\w+)?\])(?::(?P<port>\d{1,5}))?"
@@ -298,11 +299,12 @@ def _running(command: list[str], errors: IO[bytes]) -> Iterator[subprocess.Popen
     try:
         yield process
     finally:
+        with suppress(OSError, subprocess.TimeoutExpired):  # what could not be sent any more
+            cast(IO[bytes], process.stdin).close()
+            process.wait(GOODBYE_S)
         process.kill()
-        for pipe in filter(None, (process.stdin, process.stdout)):
-            with suppress(OSError):  # what could not be sent any more
-                pipe.close()
         process.wait()
+        cast(IO[bytes], process.stdout).close()
 
 
 class _Line:
