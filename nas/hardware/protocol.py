@@ -17,22 +17,26 @@ class Protocol:
 
     Args:
         gate: a sample counts while the reference kernel beside it is within this factor of the
-            quiet value. cold: how much slower than in the whole session that value may be beside
-            one network. quietest: share of samples kept where fewer pass the gate.
+            quiet value, and away: nobody else had the core for more than this share of the call.
+            cold: how much slower than in the whole session the quiet value may be beside one
+            network. quietest: share of samples kept where fewer pass the gate.
         quantile: the estimate, of the gated samples.
         warm_s, warm_cap_s: least and most seconds of warm-up for each network.
         visit_s: how long a pass stays with a network. group_s: how long between reference runs.
-        min_passes, max_passes: passes over all networks.
+        min_passes, max_passes: passes over all networks; so many at least must have samples kept.
         width: relative half-width of the 90 % within-process interval to stop at.
         seconds: time for each network; where it runs out first, `converged` is false.
         call_cap_s: a single call longer than this is a hang.
         between: relative standard deviation between processes, assumed until it is measured, with
             one thread; `between_shared` with several threads on a shared host.
+        contention: the same where no sample passed the gate, and in proportion where some did not:
+            who takes the core also takes caches and memory, and the next process meets others.
         drift: how far an anchor may move within a session before the session is repeated.
         memory_share: share of the host's memory that the measuring process may map.
     """
 
     gate: float = 1.25
+    away: float = 0.01
     cold: float = 1.3
     quietest: float = 0.2
     quantile: float = 0.25
@@ -47,6 +51,7 @@ class Protocol:
     call_cap_s: float = 10.0
     between: float = 0.03
     between_shared: float = 0.08
+    contention: float = 0.06
     drift: float = 0.05
     memory_share: float = 0.75
 

@@ -34,6 +34,7 @@ from nas.hardware.protocol import Protocol
 from nas.hardware.session import Asked, Session, sessions
 
 KEPT_SAMPLES = 400
+SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
 Z90 = 1.645
 PROTOCOL = Protocol().version
 
@@ -165,12 +166,12 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     plain = dataclasses.asdict(rules)
     estimates, drift = {}, 0.0
     for name, result in session.results.items():
-        samples, refs, passes = (np.array(result[k]) for k in ("samples", "refs", "passes"))
-        estimates[name] = estimate(samples, refs, passes, base, plain)
+        samples, refs, passes, away = (np.array(result[k]) for k in SERIES)
+        estimates[name] = estimate(samples, refs, passes, away, base, plain)
         if isinstance(name, str) and passes.max() > 0:
             early = passes <= passes.max() // 2
             first, last = (
-                estimate(samples[m], refs[m], passes[m], base, plain)["value"]
+                estimate(samples[m], refs[m], passes[m], away[m], base, plain)["value"]
                 for m in (early, ~early)
             )
             drift = max(drift, abs(last / first - 1))
@@ -232,9 +233,11 @@ def _measurement(
     found = [r.estimates[index] for r in own]
     value = float(np.median([f["value"] for f in found])) / 1e3
     within = float(np.sqrt(np.mean([(f["se"] / f["value"]) ** 2 for f in found])))
+    quiet = float(np.mean([f["quiet"] for f in found]))
     between, known = spread
-    # A measured spread between processes already contains the spread within them.
-    one = between if known == "measured" else float(np.hypot(within, between))
+    # A measured spread between processes already contains what else they differ by.
+    terms = within, between, rules.contention * (1 - quiet)
+    one = between if known == "measured" else float(np.linalg.norm(terms))
     # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
     se = value * one * float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
     half = Z90 * np.sqrt(2) * se
@@ -245,6 +248,7 @@ def _measurement(
         "n": sum(f["n"] for f in found),
         "passes": [f["passes"] for f in found],
         "processes_ms": [_ms(f["value"]) for f in found],
+        "quiet": round(quiet, 4),
         "within": round(within, 5),
         "between": round(between, 5),
         "between_is": known,
@@ -259,7 +263,9 @@ def _measurement(
 
 
 def _converged(found: dict[str, Any], run: Run, rules: Protocol) -> bool:
-    return bool(found["width"] <= rules.width and run.drift <= rules.drift)
+    """Whether the interval is narrow and rests on enough passes of a machine quiet enough."""
+    enough = found["passes"] >= rules.min_passes and not found["noisy"]
+    return bool(found["width"] <= rules.width and enough and run.drift <= rules.drift)
 
 
 def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:

@@ -162,16 +162,22 @@ def test_runtime_version_names_options_and_threads():
 # --- statistics on made-up sessions --------------------------------------------------------------
 
 
-def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0):
-    """A session in which each network's true latency is known (microseconds)."""
+def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0, interrupted=0.0):
+    """A session in which each network's true latency is known (microseconds).
+
+    Of a share `interrupted` of the calls another process had the core for 3 ms.
+    """
     rng = np.random.default_rng(seed)
     results = {}
     for i, (name, value) in enumerate(values.items()):
         place = np.repeat(np.arange(passes), 10)
         samples = value * (1 + trend * place / passes + rng.exponential(noise, place.size))
+        away = 3000.0 * (np.arange(place.size) % 20 < 20 * interrupted)
+        samples += away
         results[name] = {
             "event": "result", "file": i, "load_s": 0.0, "first_ms": 0.0, "done": True,
             "samples": samples.tolist(), "refs": [50.0] * place.size, "passes": place.tolist(),
+            "away": away.tolist(),
         }  # fmt: skip
     state = {"load": [0, 0, 0], "mhz": None, "governor": None, "celsius": None}
     session = timing.Session(list(values))
@@ -282,6 +288,22 @@ def test_drift_that_stays_is_not_converged():
     assert runs[0].drift > 0.05
     assert not numbered(runs).record["converged"]
     assert numbered(runs_of([1000.0])).record["converged"]
+
+
+def test_interruptions_widen_the_interval_and_where_nearly_all_are_it_has_not_converged():
+    calm, half, always = (numbered(runs_of([1000.0], interrupted=s)) for s in (0.0, 0.5, 1.0))
+    rules = Protocol()
+    for found in (calm, half, always):
+        terms = found.record["within"], 0.03, rules.contention * (1 - found.record["quiet"])
+        assert found.se / found.value == pytest.approx(np.linalg.norm(terms), rel=1e-3)
+        assert found.value == pytest.approx(1.0, rel=0.01)
+    assert [f.record["quiet"] for f in (calm, half, always)] == [1.0, 0.5, 0.0]
+    assert [f.record["noisy"] for f in (calm, half, always)] == [False, False, True]
+    assert calm.record["converged"] and not always.record["converged"]
+
+
+def test_few_passes_that_agree_have_not_converged():
+    assert not numbered(runs_of([1000.0], passes=3)).record["converged"]
 
 
 def test_rules_cross_as_plain_data():

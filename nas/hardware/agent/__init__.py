@@ -14,12 +14,12 @@ Each line written is one JSON object with an `event`:
 - `loading`, `loaded`: which file is being loaded and warmed up (so a crash has a name);
 - `failed`: a file that could not be loaded or run, with the reason; the others go on;
 - `hung`: a file whose single call outlasted the cap; the process ends;
-- `result`: the raw samples of one network, in microseconds, with the pass each belongs to and the
-  slower of the two reference runs around it.
+- `result`: the raw samples of one network, in microseconds, with the pass each belongs to, the
+  slower of the two reference runs around it, and how long another process had the core meanwhile.
 
 The statistics (`estimates`) live here because the process stops by them; the host side imports the
 same functions, so there is one code path. Shuffled, interleaved passes, a one-thread reference
 kernel as a gate and a low quantile repeat best on shared hosts; a median of one block does not.
 """
 
-VERSION = 1
+VERSION = 2

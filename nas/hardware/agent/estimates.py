@@ -9,21 +9,23 @@ import numpy as np
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-def gate(refs: Array, base: float, bound: float, quietest: float) -> tuple[Array, bool]:
-    """Which samples were taken while the machine was quiet, and whether it hardly ever was.
+def gate(
+    refs: Array, whole: Array, base: float, bound: float, quietest: float
+) -> tuple[Array, float]:
+    """Which samples to keep, and the share that were taken while the machine was quiet.
 
-    A sample is kept when the slower of its two neighbouring reference runs is within `bound` times
-    `base` (what it takes when quiet). Where fewer than the share `quietest` survive, that share
-    with the fastest references is kept instead, and the second value is True.
+    Quiet means that the call was `whole` (nobody took the core from it) and the slower of its two
+    neighbouring reference runs is within `bound` times `base` (what it takes when quiet). Where the
+    share is below `quietest`, that share with the fastest references is kept instead.
 
-    >>> keep, noisy = gate(np.array([1.0, 1.1, 2.0, 1.0]), 1.0, 1.25, 0.2)
-    >>> keep.tolist(), noisy
-    ([True, True, False, True], False)
+    >>> whole = np.array([True, False, True, True])
+    >>> keep, quiet = gate(np.array([1.0, 1.1, 2.0, 1.0]), whole, 1.0, 1.25, 0.2)
+    >>> keep.tolist(), quiet
+    ([True, False, False, True], 0.5)
     """
-    keep = refs <= bound * base
-    if keep.mean() >= quietest:
-        return keep, False
-    return refs <= np.quantile(refs, quietest), True
+    keep = whole & (refs <= bound * base)
+    quiet = float(keep.mean())
+    return (keep if quiet >= quietest else refs <= np.quantile(refs, quietest)), quiet
 
 
 def bootstrap(
@@ -44,18 +46,24 @@ def bootstrap(
 
 
 def estimate(
-    samples: Array, refs: Array, passes: Array, base: float, rules: dict[str, Any]
+    samples: Array, refs: Array, passes: Array, away: Array, base: float, rules: dict[str, Any]
 ) -> dict[str, Any]:
     """The estimate of one network in one process: p25 of the gated samples and its standard error.
 
-    All times in microseconds. `se` is the within-process term alone (bootstrap over passes); the
-    difference between processes is added by the host side. `width` is the relative half-width of
-    its 90 % interval; `p50`, `p90` and `p99` are of the gated samples.
+    All times in microseconds; `away` is how long another process had the core during each call.
+    Where the machine was hardly ever quiet (`noisy`) that time is taken off: a call longer than a
+    time slice is then never whole, and what is left of it is nearer to the truth.
+
+    `se` is the within-process term alone (bootstrap over passes); the difference between processes
+    is added by the host side. `width` is the relative half-width of its 90 % interval; `p50`, `p90`
+    and `p99` are of the gated samples, `quiet` is the share of all that passed the gate.
     """
     # After a network that empties the caches the reference is slower by itself, to some extent.
     beside = min(max(base, float(np.quantile(refs, 0.1))), rules["cold"] * base)
-    keep, noisy = gate(refs, beside, rules["gate"], rules["quietest"])
-    kept = samples[keep]
+    whole = away <= rules["away"] * samples
+    keep, quiet = gate(refs, whole, beside, rules["gate"], rules["quietest"])
+    noisy = quiet < rules["quietest"]
+    kept = (samples - away if noisy else samples)[keep]
     draws = bootstrap(kept, passes[keep], rules["quantile"], seed=0)
     low, high = np.quantile(draws, [0.05, 0.95])
     p50, p90, p99 = np.quantile(kept, [0.5, 0.9, 0.99])
@@ -69,6 +77,7 @@ def estimate(
         "p99": float(p99),
         "kept": int(keep.sum()),
         "n": int(samples.size),
-        "passes": int(np.unique(passes).size),
+        "passes": int(np.unique(passes[keep]).size),
+        "quiet": quiet,
         "noisy": noisy,
     }

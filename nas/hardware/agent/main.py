@@ -64,6 +64,7 @@ def timed(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
             samples=[round(v, 1) for v in n.samples],
             refs=[round(v, 1) for v in n.refs],
             passes=n.passes,
+            away=[round(v, 1) for v in n.away],
         )
     return {
         "reference": [round(v, 1) for v in reference.series],

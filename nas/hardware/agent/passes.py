@@ -25,25 +25,42 @@ class Network:
         self.load_s = time.perf_counter() - start
         self.samples: list[float] = []
         self.refs: list[float] = []
+        self.away: list[float] = []
         self.passes: list[int] = []
+        self.waits = job.get("kind", "cpu") != "cpu"
         self.done = False
         self.first_ms = self.call() / 1e3
 
     def call(self) -> float:
         """One call's duration, in microseconds."""
+        return self.watched()[0]
+
+    def watched(self) -> tuple[float, float]:
+        """One call's duration, and how much of it another process had the core, in microseconds.
+
+        Of a call that waits for an accelerator, and of one on several cores, the latter is not
+        known and 0.
+        """
         with self.watch.over(self.index):
-            return self.engine.call()
+            before = time.process_time_ns()
+            took = self.engine.call()
+            busy = (time.process_time_ns() - before) / 1e3
+        return took, 0.0 if self.waits else max(0.0, took - busy)
+
+    def _calls(self, count: int) -> list[tuple[float, float]]:
+        return [self.watched() for _ in range(count)]
 
     def warm_up(self, least: float, most: float) -> None:
         """Calls until two successive windows agree within 5 %, between two durations (seconds).
 
-        A window is six calls, fewer where six would outlast the longer duration.
+        A window is six calls, fewer where six would outlast the longer duration. What others took
+        of a call is left out: the network is warm, whether or not the machine is quiet.
         """
         start = time.perf_counter()
         before = float("inf")
         calls = int(np.clip(most * 1e3 / self.first_ms, 1, 6))
         while True:
-            window = float(np.median([self.call() for _ in range(calls)]))
+            window = float(np.median([took - away for took, away in self._calls(calls)]))
             spent = time.perf_counter() - start
             if spent >= most or (spent >= least and abs(window / before - 1) < 0.05):
                 break
@@ -60,17 +77,19 @@ class Network:
         groups = int(np.clip(round(visit_s * 1e6 / self.typical / group), 1, 8))
         before = reference.run()
         for _ in range(groups):
-            times = [self.call() for _ in range(group)]
+            calls = self._calls(group)
             after = reference.run()
-            self.samples += times
+            self.samples += [took for took, _ in calls]
+            self.away += [away for _, away in calls]
             self.refs += [max(before, after)] * group
             self.passes += [number] * group
             before = after
 
     def estimate(self, base: float, rules: dict[str, Any]) -> dict[str, Any]:
         """What `estimate` says of the samples so far."""
-        arrays = np.array(self.samples), np.array(self.refs), np.array(self.passes)
-        return estimate(*arrays, base, rules)
+        samples, refs = np.array(self.samples), np.array(self.refs)
+        passes, away = np.array(self.passes), np.array(self.away)
+        return estimate(samples, refs, passes, away, base, rules)
 
 
 def warmed(job: dict[str, Any], watch: Watch) -> list[Network]:
@@ -112,8 +131,8 @@ def run_passes(networks: list[Network], job: dict[str, Any], reference: Referenc
         if number + 1 >= rules["min_passes"]:
             for network in (n for n in networks if not n.done):
                 found = network.estimate(reference.base, rules)
-                enough = 2 * rules["min_passes"] if found["noisy"] else 0
-                network.done = found["width"] <= rules["width"] and number + 1 >= enough
+                enough = found["passes"] >= rules["min_passes"] and not found["noisy"]
+                network.done = found["width"] <= rules["width"] and enough
             if all(n.done for n in networks):
                 break
         if number >= 2 and time.perf_counter() > deadline:

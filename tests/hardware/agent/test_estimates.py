@@ -14,7 +14,7 @@ def test_the_gate_drops_what_was_taken_beside_a_slow_reference():
     samples = np.concatenate([quiet, busy])
     refs = np.concatenate([np.full(60, 50.0), np.full(40, 90.0)])
     passes = np.arange(100) // 10
-    found = estimate(samples, refs, passes, 50.0, RULES)
+    found = estimate(samples, refs, passes, np.zeros(100), 50.0, RULES)
     assert (found["value"], found["kept"], found["n"], found["noisy"]) == (100.0, 60, 100, False)
     assert found["p99"] == 100.0
 
@@ -22,9 +22,24 @@ def test_the_gate_drops_what_was_taken_beside_a_slow_reference():
 def test_where_it_is_never_quiet_the_quietest_fifth_is_kept_and_flagged():
     rng = np.random.default_rng(0)
     refs = rng.uniform(200, 400, 200)
-    found = estimate(refs * 2, refs, np.arange(200) // 20, 50.0, RULES)
+    found = estimate(refs * 2, refs, np.arange(200) // 20, np.zeros(200), 50.0, RULES)
     assert found["noisy"] and found["kept"] == 40
     assert found["value"] < np.quantile(refs * 2, 0.2)
+
+
+def test_an_interrupted_call_does_not_count():
+    away = np.where(np.arange(100) % 2, 3000.0, 0.0)
+    passes, refs = np.arange(100) // 10, np.full(100, 50.0)
+    found = estimate(100.0 + away, refs, passes, away, 50.0, RULES)
+    assert (found["p99"], found["kept"], found["noisy"]) == (100.0, 50, False)
+
+
+def test_where_every_call_is_interrupted_the_interruptions_are_taken_off_and_it_is_flagged():
+    rng = np.random.default_rng(0)
+    away = rng.uniform(3000.0, 9000.0, 100)
+    passes, refs = np.arange(100) // 10, np.full(100, 50.0)
+    found = estimate(8000.0 + away, refs, passes, away, 50.0, RULES)
+    assert found["noisy"] and found["value"] == pytest.approx(8000.0)
 
 
 def test_the_bootstrap_agrees_with_drawing_passes_by_hand():

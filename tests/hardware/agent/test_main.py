@@ -55,7 +55,8 @@ def test_raw_samples_of_every_network_and_the_reasons_of_the_others(files, progr
     assert [r["file"] for r in by_event["result"]] == [0, 2]
     for result in by_event["result"]:
         size = len(result["samples"])
-        assert size == len(result["refs"]) == len(result["passes"]) > 6
+        assert size == len(result["refs"]) == len(result["passes"]) == len(result["away"]) > 6
+        assert min(result["away"]) >= 0
         assert min(result["samples"]) > 0
         assert result["passes"] == sorted(result["passes"])
     (start,), (end,) = by_event["start"], by_event["end"]
