@@ -205,23 +205,33 @@ def _plain(name: str) -> str:
 
 
 def _installed(device: Device) -> Device:
-    """The device, whose runtime is here if it is. Raises: NasError with the line that adds it."""
-    if device.address is None and attached(device):
+    """The device, whose runtime is here if it is. Raises: NasError with the line that adds it.
+
+    Where it is not attached, its runtime must be one that predictions are of.
+    """
+    if not attached(device):
+        from nas.hardware.predict import form_of
+
+        form_of(device)
+    elif device.address is None:
         require(device.engine, device.kind)
     return device
 
 
 def _one_file(device: Device, limits: Sequence[Constraint]) -> None:
     """Raises NasError where a constraint's device takes another kind of file than the study's."""
-    suffix = engine_of(device).suffix
+    takes = engine_of(device).suffix
     for limit in (c for c in limits if c.device not in (None, device.name)):
-        other = engine_of(named(str(limit.device)))
-        if other.suffix != suffix:
+        other = named(str(limit.device))
+        if engine_of(other).suffix != takes:
+            how = (
+                f"takes {engine_of(other).suffix}" if attached(other) else "is predicted from ONNX"
+            )
             raise NasError(
-                f"{device.name} under {device.engine} takes {suffix} files, and {limit.device} "
-                f"under {other} takes {other.suffix}: a candidate is one file",
+                f"a candidate is one file: {device.name} under {device.engine} takes {takes}, "
+                f"{other.name} {how}",
                 f"leave {limit} out, and after the search type: "
-                f"nas retarget STUDY --device {limit.device}",
+                f"nas retarget STUDY --device {other.name}",
             )
 
 

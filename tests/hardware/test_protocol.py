@@ -26,6 +26,13 @@ def test_each_condition_that_differs_is_named():
         assert why.startswith(word)
 
 
+def test_runtimes_and_their_options_are_told_apart_and_old_records_were_onnxruntimes():
+    plain, half = ({"runtime": "torch", "options": o} for o in ([], ["bf16"]))
+    assert differences(record(**plain), record(**half)) == ["options: [] and ['bf16']"]
+    assert differences(record(), record(runtime="onnxruntime", options=[])) == []
+    assert differences(record(), record(**plain)) == ["runtime: 'onnxruntime' and 'torch'"]
+
+
 def test_an_anchor_that_moved_forbids_it():
     assert differences(record(), record(dense=0.110)) == ["anchor dense: +10.0%"]
 

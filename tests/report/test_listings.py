@@ -50,6 +50,15 @@ def test_devices_say_where_their_latencies_come_from(known: dict[str, object], s
     assert said in printed(listings.devices_table([row]))
 
 
+def test_devices_say_which_runtimes_are_installed_and_what_adds_the_others() -> None:
+    row = {"name": "cpu", "title": "x", "kind": "cpu", "runtime": "torch:bf16", "file": "f",
+           "attached": True, "runtimes": {"onnxruntime": "1.31.1", "openvino": None}}  # fmt: skip
+    card = row | {"name": "card", "attached": False, "runtimes": {"tensorrt": None}}
+    text = printed(listings.devices_table([row, card]))
+    assert "torch:bf16" in text and "runtimes here: onnxruntime 1.31.1" in text
+    assert "not here: openvino (pip install openvino)" in text and "tensorrt" not in text
+
+
 def test_no_device_profile_is_said() -> None:
     assert "no device profile found" in printed(listings.devices_table([]))
 
