@@ -16,6 +16,7 @@ Array = npt.NDArray[np.float64]
 GROWTH = 1.25  # relevances are fitted anew when there are so many times more values
 FIT = 200  # values that relevances are fitted to
 KEPT = 600  # values that predictions are made from
+BEYOND = 3.0  # no cost is predicted more than e to this times above all that were seen
 OUTLIER = 2.5  # standardised residuals beyond this count as less certain
 
 
@@ -89,11 +90,15 @@ class Belief:
     Args:
         embedding: of the codes and the extra numbers.
         warped: whether bad values are drawn together (`warp`).
+        multiplied: whether decisions multiply the quantity, as they do a cost: as long as all of
+            its values are above zero their logarithms are learnt, and it is told in its own unit.
     """
 
-    def __init__(self, embedding: Embedding, warped: bool) -> None:
+    def __init__(self, embedding: Embedding, warped: bool, multiplied: bool = False) -> None:
         self._embedding = embedding
         self._warped = warped
+        self._multiplied = multiplied
+        self._logarithmic = False
         self._fitted_at = 0
         self.warp = Warp(np.inf, 1.0)
         self.noise = 0.0
@@ -137,7 +142,11 @@ class Belief:
     def predict(self, codes: Array, extras: Array) -> tuple[Array, Array]:
         """Mean and standard deviation of the noiseless quantity, warped. `(M,), (M,)`"""
         mean, variance = self._posterior.predict(self._embed(codes, extras))
-        return self._centre + self._width * mean, self._width * np.sqrt(variance)
+        mean, deviation = self._centre + self._width * mean, self._width * np.sqrt(variance)
+        if self._logarithmic:
+            mean = np.exp(np.minimum(mean, self._most))
+            return mean, mean * deviation
+        return mean, deviation
 
     def _fit(self, evidence: Evidence) -> None:
         """Chooses the relevances, and the scale of the extra numbers."""
@@ -147,21 +156,29 @@ class Belief:
             self.warp = warp(evidence.values)
         self._scaled(evidence.part(_kept(evidence.values, FIT)))
         self._parameters: Parameters = fit(
-            self._features, self._embedding.groups, self._values, self._doubt
+            self._features, self._embedding.design, self._embedding.count, self._values, self._doubt
         )
 
     def _scaled(self, evidence: Evidence) -> None:
         """Sets features and standardised values."""
-        warped = self.warp(evidence.values) if self._warped else evidence.values
+        values = evidence.values
+        self._logarithmic = self._multiplied and bool((values > 0).all())
+        warped, steep = values, np.ones(len(values))
+        if self._warped:
+            warped, steep = self.warp(values), self.warp.slope(values)
+        elif self._logarithmic:
+            warped, steep = np.log(values), 1.0 / values
+            self._most = float(warped.max()) + BEYOND
         self._centre, self._width = float(warped.mean()), max(float(warped.std()), 1e-12)
-        steep = self.warp.slope(evidence.values) if self._warped else np.ones(len(warped))
         self._features = self._embed(evidence.codes, evidence.extras)
         self._values = (warped - self._centre) / self._width
         self._doubt = evidence.doubt * (steep / self._width) ** 2
 
     def _after(self, features: Array, values: Array, doubt: Array) -> Posterior:
-        posterior = Posterior(self._parameters, self._embedding.groups, features, values, doubt)
+        posterior = Posterior(self._parameters, features, values, doubt)
         self.noise = self._parameters.noise * self._width**2
+        if self._logarithmic:
+            self.noise *= float(np.exp(2.0 * self._centre))
         return posterior
 
     def _embed(self, codes: Array, extras: Array) -> Array:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -9,20 +11,22 @@ from nas.core.decision import Choice, Integer
 from nas.strategies.candidates import ABSENT, Genes
 
 Array = npt.NDArray[np.float64]
-Groups = npt.NDArray[np.int64]
 
 LONGEST = 24  # a scale with more values is a line, not a staircase
 
 
 class Embedding:
-    """Codes and other numbers as vectors, in groups that a kernel weighs apart.
+    """Codes and other numbers as vectors whose squared distances a kernel weighs by feature.
 
-    The squared distance within a group is, for a decision, 1 where two values differ (the Hamming
-    distance); and for one on a scale, in a second group, the share of the scale between them. A
-    decision that does not exist is a value of its own. For a `Real` and for each extra number
-    it is the squared difference. So one matrix product gives all distances of a weighted sum of
-    groups, and `exp(-distance)` is a valid kernel: a product of Hamming and Laplace kernels with
-    a relevance for each decision.
+    A decision has a feature for each of its values, so two networks that differ in it are as far
+    apart as the weights of both values; one on a scale has a second set, one for each step, whose
+    distance is the share of the scale between them. A decision that does not exist has a value of
+    its own. A `Real` and each extra number are features themselves. So one matrix product gives
+    all distances, and `exp(-distance)` is a valid kernel: a product of Hamming and Laplace kernels.
+
+    The logarithms of the weights are sums of few parameters, `design` `(features, parameters)`: of
+    the decision, and of the value, which decisions with the same values share. So what is learnt
+    of an operation at one place of a network counts at every other.
 
     Args:
         genes: the codes' space.
@@ -32,25 +36,30 @@ class Embedding:
     def __init__(self, genes: Genes, extras: int = 0) -> None:
         self._genes = genes
         self.extras = extras
-        groups: list[int] = []
         self._blocks: list[tuple[int, int, bool]] = []
+        named: list[tuple[int, Hashable]] = []  # of each feature its block, and its value's name
         for i, decision in enumerate(genes.decisions):
-            named = isinstance(decision, Choice | Integer)
-            count = len(decision.values) if isinstance(decision, Choice | Integer) else 1
+            values = decision.values if isinstance(decision, Choice | Integer) else ()
+            count = len(values)
             ordered = isinstance(decision, Integer) or (
                 isinstance(decision, Choice) and decision.ordered
             )
-            if named and count <= LONGEST:
+            if 0 < count <= LONGEST:
+                features = range(-1 if decision.when else 0, count)
+                named += [(len(self._blocks), (values, False, v)) for v in features]
                 self._blocks.append((i, count, False))
-                groups += [self._next(groups)] * (count + bool(decision.when))
-            if not named or (ordered and count > 2):
+            if not count or (ordered and count > 2):
+                steps = count - 1 if 0 < count <= LONGEST else 1
+                named += [(len(self._blocks), (values, True, v)) for v in range(steps)]
                 self._blocks.append((i, count, True))
-                steps = count - 1 if named and count <= LONGEST else 1
-                groups += [self._next(groups)] * steps
-        for _ in range(extras):
-            groups.append(self._next(groups))
-        self.groups: Groups = np.array(groups, dtype=np.int64)
-        self.count = self._next(groups)
+        named += [(len(self._blocks) + e, None) for e in range(extras)]
+        self.count = len(self._blocks) + extras
+        shared = list(dict.fromkeys(value for _, value in named if value is not None))
+        self.design: Array = np.zeros((len(named), self.count + len(shared)))
+        for row, (block, value) in enumerate(named):
+            self.design[row, block] = 1.0
+            if value is not None:
+                self.design[row, self.count + shared.index(value)] = 1.0
 
     def __call__(self, codes: Array, extras: Array | None = None) -> Array:
         """`(N, decisions)` and `(N, extras)` as `(N, features)`, unweighted."""
@@ -72,10 +81,6 @@ class Embedding:
         if self.extras:
             parts.append(np.zeros((len(codes), self.extras)) if extras is None else extras)
         return np.concatenate(parts, axis=1).astype(np.float64)
-
-    @staticmethod
-    def _next(groups: list[int]) -> int:
-        return groups[-1] + 1 if groups else 0
 
 
 def squared(ones: Array, others: Array) -> Array:

@@ -105,12 +105,11 @@ class PredictorSearch:
 
     def _predictor(self, codes: Array, values: Array) -> Posterior:
         """One objective's predictor; all decisions count alike."""
-        groups = self._embedding.groups
-        count = self._embedding.count
-        kernel = Parameters(np.full(count, 1.0 / count), 1.0, 1.0, RIDGE)
+        weights = np.full(len(self._embedding.design), 1.0 / self._embedding.count)
+        kernel = Parameters(weights, 1.0, 1.0, RIDGE)
         width = max(float(values.std()), 1e-12)
         scaled = (values - values.mean()) / width
-        return Posterior(kernel, groups, self._embedding(codes), scaled, np.zeros(len(values)))
+        return Posterior(kernel, self._embedding(codes), scaled, np.zeros(len(values)))
 
     def _points(self, codes: Array, predictors: Sequence[Posterior]) -> Array:
         features = self._embedding(codes)

@@ -12,21 +12,22 @@ import numpy.typing as npt
 from scipy.linalg import cho_solve, cholesky, lapack, solve_triangular
 from scipy.optimize import minimize
 
-from nas.strategies.kernel import Groups, squared
+from nas.strategies.kernel import squared
 
 Array = npt.NDArray[np.float64]
 
 CONSTANT = 1.0  # prior variance of the mean, of standardised values
 JITTER = 1e-8
-MEAN = 1.0  # relevances are near MEAN / groups before anything is known,
-SPREAD = 0.75  # within a factor of e to the SPREAD
+MEAN = 1.0  # weights are near MEAN / decisions before anything is known,
+SPREAD = 0.75  # each of what they are made of within a factor of e to the SPREAD
 
 
 @dataclass(frozen=True)
 class Parameters:
     """A fitted kernel, Matern 3/2 of the weighted distance plus a linear one, and the noise.
 
-    The linear part carries what each decision does by itself, as it mostly is with costs.
+    `weights` are those of the features. The linear part carries what each decision does by itself,
+    as it mostly is with costs.
 
     On tables of real networks this shape predicts unseen good ones better than a squared
     exponential, a rational quadratic or a Matern 5/2.
@@ -38,20 +39,16 @@ class Parameters:
     noise: float
 
 
-def fit(features: Array, groups: Groups, values: Array, doubt: Array) -> Parameters:
+def fit(features: Array, design: Array, count: int, values: Array, doubt: Array) -> Parameters:
     """The most probable parameters for standardised values.
 
     Args:
-        features: `(N, F)` of `Embedding`. groups: the group of each feature.
+        features: `(N, F)` of `Embedding`. design, count: its weights' parameters, and how many
+            of them, the first ones, are of a decision or an extra number.
         values: `(N,)`, of mean 0 and variance 1.
         doubt: `(N,)`, variance that each value has beyond the common noise.
     """
-    count = int(groups[-1]) + 1
-    distances = np.stack(
-        [squared(features[:, groups == g], features[:, groups == g]) for g in range(count)]
-    ).reshape(count, -1)
-    used = distances.any(axis=1)
-    objective = _Objective(distances[used], linear(features, features), values, doubt)
+    objective = _Objective(features, design, count, values, doubt)
     starts = [objective.start(shift) for shift in (0.0, -1.5)]
     found = [
         minimize(objective, s, jac=True, method="L-BFGS-B", bounds=objective.bounds(),
@@ -59,28 +56,31 @@ def fit(features: Array, groups: Groups, values: Array, doubt: Array) -> Paramet
         for s in starts
     ]  # fmt: skip
     best = min(found, key=lambda r: float(r.fun)).x
-    weights = np.zeros(count)
-    weights[used] = np.exp(best[:-3])
-    return Parameters(weights, *map(float, np.exp(best[-3:])))
+    return Parameters(np.exp(design @ best[:-3]), *map(float, np.exp(best[-3:])))
 
 
 class _Objective:
     """Negative log posterior of the log parameters, with its gradient."""
 
-    def __init__(self, distances: Array, products: Array, values: Array, doubt: Array) -> None:
-        self._distances = distances
-        self._products = products
+    def __init__(
+        self, features: Array, design: Array, count: int, values: Array, doubt: Array
+    ) -> None:
+        self._features = features
+        self._squares = features**2
+        self._design = design
+        self._count = count
+        self._products = linear(features, features)
         self._values = values
         self._doubt = doubt
-        self._size = len(values)
-        self._mean = np.concatenate([np.full(len(distances), np.log(MEAN / max(1, len(distances)))),
-                                     [0.0, 0.0, np.log(1e-2)]])  # fmt: skip
-        self._spread = np.concatenate([np.full(len(distances), SPREAD), [1.0, 1.5, 2.0]])
+        first = np.zeros(design.shape[1])
+        first[:count] = np.log(MEAN / max(1, count))
+        self._mean = np.concatenate([first, [0.0, 0.0, np.log(1e-2)]])
+        self._spread = np.concatenate([np.full(design.shape[1], SPREAD), [1.0, 1.5, 2.0]])
 
     def start(self, shift: float) -> Array:
-        """The prior's mean, with all relevances shifted."""
+        """The prior's mean, with the relevances of all decisions shifted."""
         start = self._mean.copy()
-        start[:-3] += shift
+        start[: self._count] += shift
         return start
 
     def bounds(self) -> list[tuple[float, float]]:
@@ -92,25 +92,31 @@ class _Objective:
         )
 
     def __call__(self, logs: Array) -> tuple[float, Array]:
-        weights = np.exp(logs[:-3])
+        weights = np.exp(self._design @ logs[:-3])
         signal, slope, noise = np.exp(logs[-3:])
-        steps = np.sqrt(3.0 * (weights @ self._distances))
+        scaled = self._features * np.sqrt(weights)
+        steps = np.sqrt(3.0 * squared(scaled, scaled))
         decay = signal * np.exp(-steps)
-        kernel = ((1.0 + steps) * decay).reshape(self._size, self._size)
+        kernel = (1.0 + steps) * decay
         covariance = kernel + slope * self._products + CONSTANT
-        covariance[np.diag_indices(self._size)] += noise + self._doubt + JITTER
+        covariance[np.diag_indices(len(kernel))] += noise + self._doubt + JITTER
         factor = cholesky(covariance, lower=True)
         solved = cho_solve((factor, True), self._values)
-        inverse = _inverse(factor)
-        weight = 0.5 * (inverse - np.outer(solved, solved))
+        weight = 0.5 * (_inverse(factor) - np.outer(solved, solved))
         gradient = np.empty_like(logs)
-        gradient[:-3] = -1.5 * (self._distances @ (weight.reshape(-1) * decay)) * weights
+        gradient[:-3] = self._design.T @ (-1.5 * self._by_feature(weight * decay) * weights)
         gradient[-3] = (weight * kernel).sum()
         gradient[-2] = slope * (weight * self._products).sum()
         gradient[-1] = noise * np.diag(weight).sum()
         off = (logs - self._mean) / self._spread
         value = 0.5 * self._values @ solved + np.log(np.diag(factor)).sum() + 0.5 * off @ off
         return float(value), gradient + off / self._spread
+
+    def _by_feature(self, pairs: Array) -> Array:
+        """For each feature the sum of its squared differences times `pairs`, symmetric."""
+        crossed = (self._features * (pairs @ self._features)).sum(axis=0)
+        found: Array = 2.0 * (pairs.sum(axis=1) @ self._squares - crossed)
+        return found
 
 
 def _inverse(factor: Array) -> Array:
@@ -129,16 +135,15 @@ class Posterior:
     """What is believed after some values.
 
     Args:
-        parameters: the kernel. groups: the group of each feature.
+        parameters: the kernel.
         features: `(N, F)`. values: `(N,)`, standardised. doubt: `(N,)`, as in `fit`.
     """
 
     def __init__(
-        self, parameters: Parameters, groups: Groups, features: Array, values: Array,
-        doubt: Array,
-    ) -> None:  # fmt: skip
+        self, parameters: Parameters, features: Array, values: Array, doubt: Array
+    ) -> None:
         self._parameters = parameters
-        self._scale = np.sqrt(parameters.weights[groups])
+        self._scale = np.sqrt(parameters.weights)
         self._points = features
         covariance = self._kernel(features, features)
         covariance[np.diag_indices(len(features))] += parameters.noise + doubt + JITTER

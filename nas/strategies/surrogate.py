@@ -173,7 +173,8 @@ class Surrogate:
         if place not in self._beliefs:
             trained = isinstance(place, int) and self._objectives[place].needs == "trained"
             embedding = Embedding(self._genes, evidence.extras.shape[1])
-            self._beliefs[place] = Belief(embedding, warped=trained)
+            cost = isinstance(place, int) and not trained
+            self._beliefs[place] = Belief(embedding, warped=trained, multiplied=cost)
         self._beliefs[place].learn(evidence, count, after)
         if len(waiting):
             self._beliefs[place].imagine(waiting, self._extras(waiting))

@@ -26,7 +26,7 @@ def test_each_group_is_the_distance_it_stands_for():
     rng = np.random.default_rng(0)
     codes, extras = genes.sample(40, rng), rng.normal(size=(40, 1))
     features = embedding(codes, extras)
-    assert features.shape == (40, len(embedding.groups))
+    assert features.shape == (40, len(embedding.design))
     one, other = codes[:, None], codes[None]
     differs = (one != other).astype(float)
     expected = [
@@ -40,6 +40,23 @@ def test_each_group_is_the_distance_it_stands_for():
     ]
     assert embedding.count == len(expected)
     for group, distance in enumerate(expected):
-        mine = features[:, embedding.groups == group]
+        mine = features[:, embedding.design[:, group] == 1]
         assert np.allclose(squared(mine, mine), distance, atol=1e-12)
     assert (codes[:, 2] == ABSENT).any() and (codes[:, 2] != ABSENT).any()
+
+
+def test_decisions_with_the_same_values_share_what_a_value_is():
+    same = SearchSpace(
+        "cell",
+        [
+            Choice("left", ["none", "conv"]),
+            Choice("right", ["none", "conv"]),
+            Choice("top", [1, 2]),
+        ],
+        build=lambda choices, task: None,
+    )
+    design = Embedding(Genes(same), extras=1).design
+    assert design.shape == (2 + 2 + 2 + 1, 3 + 1 + 4)
+    assert (design[0, 4:] == design[2, 4:]).all() and (design[1, 4:] == design[3, 4:]).all()
+    assert not (design[4:6, 4:] @ design[:4, 4:].T).any()
+    assert design[6].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
