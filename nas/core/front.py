@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
-from nas.core.membership import membership
+from nas.core.membership import membership, verdict
 from nas.core.objective import PROBED, TIMED, Constraint, Objective
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 
 Z90 = 1.6448536269514722
+NEAR = 0.05  # a point off the front that belongs less likely is not worth a mention
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,25 @@ class Member:
     membership: float
     measurements: Mapping[str, Measurement]
 
+    def to_json(self) -> dict[str, Any]:
+        """A row of the document that scripts rely on; `verdict` is the membership in a word."""
+        return {
+            "trial": self.trial,
+            "key": self.key,
+            "choices": dict(self.choices),
+            "membership": self.membership,
+            "verdict": verdict(self.membership),
+            "measurements": {n: v.to_json() for n, v in self.measurements.items()},
+        }
+
 
 @dataclass(frozen=True)
 class Front:
-    """What a study found so far, as `nas front` shows it."""
+    """What a study found so far, as `nas front` shows it.
+
+    `others` are trials that a member beats in the numbers as they are, and that may belong all the
+    same, with `NEAR` at least; they are worked out from trials and not kept in a database.
+    """
 
     study: str
     space: str
@@ -43,6 +59,7 @@ class Front:
     trials: Mapping[str, int]
     hypervolume: float
     reference: tuple[float, ...]
+    others: tuple[Member, ...] = field(default=(), compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document that scripts rely on."""
@@ -56,15 +73,9 @@ class Front:
             "trials": dict(self.trials),
             "hypervolume": self.hypervolume,
             "reference": list(self.reference),
-            "front": [
-                {
-                    "trial": m.trial,
-                    "key": m.key,
-                    "choices": dict(m.choices),
-                    "membership": m.membership,
-                    "measurements": {n: v.to_json() for n, v in m.measurements.items()},
-                }
-                for m in self.members
+            "front": [m.to_json() for m in self.members],
+            "possible": [
+                {"trial": m.trial, "key": m.key, "membership": m.membership} for m in self.others
             ],
         }
 
@@ -157,12 +168,15 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
     points, shares = standings(spec, rows, among=known)
     reference = reference_point(points)
-    members = [
+    found = [
         Member(t.number, t.key, dict(t.architecture.choices), float(share), m)
-        for (t, m), share, kept in zip(rows, shares, non_dominated(points), strict=True)
-        if kept
+        for (t, m), share in zip(rows, shares, strict=True)
     ]
+    kept = non_dominated(points)
+    members = [m for m, inside in zip(found, kept, strict=True) if inside]
     members.sort(key=lambda m: m.measurements[spec.objectives[-1].name].value)
+    others = [m for m, inside in zip(found, kept, strict=True) if not inside]
+    others = sorted((m for m in others if m.membership >= NEAR), key=lambda m: -m.membership)
     return Front(
         study=spec.name,
         space=spec.space,
@@ -172,6 +186,7 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
         trials=counts(trials),
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
+        others=tuple(others),
     )
 
 

@@ -10,6 +10,7 @@ from nas.core.pareto import Array
 from nas.core.trial import Trial
 
 PRIOR = 1.0  # degrees of freedom: how much is believed of a variance before it was seen
+LEAST = 0.25  # least share of image noise that is a network's own, however alike all look
 STAYS = 0.5  # share of a network's own luck with images that another seed leaves as it is
 
 
@@ -27,7 +28,8 @@ def luck(trials: Sequence[Trial]) -> Array:
     expected = float(np.mean([r.score_se**2 + r.confirm_se**2 for r in first]))
     apart = [r.score - r.confirm for r in first]
     seen = float(np.var(apart, ddof=1)) / expected if len(first) > 1 and expected > 0 else 1.0
-    own = images * min(1.0, (PRIOR + (len(first) - 1) * seen) / (PRIOR + len(first) - 1))
+    share = (PRIOR + (len(first) - 1) * seen) / (PRIOR + len(first) - 1)
+    own = images * min(max(share, LEAST), 1.0)
     again = [np.var([r.confirm for r in t.trained], ddof=1) * (len(t.trained) - 1)
              for t in trials if len(t.trained) > 1]  # fmt: skip
     degrees = sum(len(t.trained) - 1 for t in trials)

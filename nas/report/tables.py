@@ -19,6 +19,7 @@ from nas.report.numbers import compact, interval, percent, plain, with_unit
 from nas.report.pick import Pick
 
 WIDTH, REMARK = 80, 60
+OTHERS = 5  # trials named that may be on the front though another looks better
 STYLES = {"certain": "bold green", "likely": "yellow", "possible": "red"}
 STATES = ("complete", "stopped", "infeasible", "failed", "running")
 
@@ -244,6 +245,10 @@ def _legend(front: Front) -> list[Text]:
     predicted = sorted({m.basis for m in numbers if m.source == "predicted"})
     if predicted:
         lines.append(Text(f"~ predicted, not measured ({', '.join(predicted)})", style="dim"))
+    if front.others:
+        named = [f"{m.trial} ({percent(m.membership)})" for m in front.others[:OTHERS]]
+        more = f" and {len(front.others) - OTHERS} more" if len(front.others) > OTHERS else ""
+        lines.append(Text(f"possible too: trial {', '.join(named)}{more}", style="dim"))
     return lines if len(lines) > 1 else []
 
 

@@ -107,6 +107,17 @@ def test_nothing_yet() -> None:
     assert json.loads(json.dumps(front.to_json()))["front"] == []
 
 
+def test_who_may_belong_though_another_looks_better_is_named() -> None:
+    near, far = trial(1, 79.8, macs=1.1), trial(2, 60.0, macs=2.0)
+    front = front_of(ACCURACY_AND_MACS, [trial(0, 80.0), near, far])
+    assert [m.trial for m in front.members] == [0]
+    assert [m.trial for m in front.others] == [1]
+    assert 0.3 < front.others[0].membership < 0.5
+    document = front.to_json()
+    assert [row["verdict"] for row in document["front"]] == ["certain"]
+    assert [row["trial"] for row in document["possible"]] == [1]
+
+
 def test_counted_numbers_belong_for_certain() -> None:
     spec = toy_spec(objectives=(BUILTIN["params"], BUILTIN["macs"]))
     trials = [trial(n, costs={"params": 4.0 - n, "macs": n + 1.0}) for n in range(4)]
@@ -212,9 +223,12 @@ def test_json_is_the_promised_document() -> None:
     document = json.loads(text)
     assert set(document) == {
         "study", "space", "device", "objectives", "trials", "hypervolume", "reference", "front",
+        "possible",
     }  # fmt: skip
     assert document["objectives"][0] == {"name": "accuracy", "unit": "%", "goal": "maximize"}
     assert set(document["trials"]) == {"complete", "stopped", "infeasible", "failed", "running"}
     (member,) = document["front"]
-    assert set(member) == {"trial", "key", "choices", "membership", "measurements"}
+    assert set(member) == {
+        "trial", "key", "choices", "membership", "verdict", "measurements",
+    }  # fmt: skip
     assert {"value", "low", "high", "unit", "source"} <= set(member["measurements"]["accuracy"])

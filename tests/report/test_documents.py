@@ -20,9 +20,10 @@ def test_the_front_document_is_the_contract_without_samples() -> None:
     document = json.loads(json.dumps(front_document(made)))
     assert list(document) == [
         "study", "space", "device", "objectives", "trials", "hypervolume", "reference", "front",
+        "possible",
     ]  # fmt: skip
     row = document["front"][0]
-    assert {"trial", "key", "choices", "membership", "measurements"} <= set(row)
+    assert {"trial", "key", "choices", "membership", "verdict", "measurements"} <= set(row)
     timing = row["measurements"]["latency_ms"]
     assert {"value", "low", "high", "unit", "source"} <= set(timing)
     assert set(timing["record"]) == {"p50_ms", "p99_ms"}

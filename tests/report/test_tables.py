@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 
 from nas.core.front import front_of
 from nas.core.measurement import Measurement
+from nas.core.membership import verdict
 from nas.report import tables
 from nas.report.documents import study_document, trial_document
 from nas.report.pick import pick
@@ -25,16 +26,18 @@ def test_a_front_fits_80_columns(names: tuple[str, ...]) -> None:
     _, _, made = study(*names)
     lines = printed(tables.front_table(made)).splitlines()
     assert max(map(len, lines)) <= 80
-    rows = {line.split()[0] for line in lines[3:-2:2]}
+    rows = {line.split()[0] for line in lines[3 : lines.index("", 3) : 2]}
     assert rows == {str(m.trial) for m in made.members}
 
 
 def test_every_point_has_interval_membership_and_network() -> None:
     _, _, made = study()
     text = printed(tables.front_table(made))
-    share = next(m.membership for m in made.members if m.trial == 2)
-    row = "    2  95.0 [92.9, 97.1] %  0.310 [0.298, 0.326] ms     likely {} %    measured"
+    share = next(m.membership for m in made.members if m.trial == 3)
+    row = "    3  95.7 [93.6, 97.8] %  0.500 [0.480, 0.525] ms     likely {} %    measured"
     assert row.format(round(100 * share)) in text
+    assert {verdict(m.membership) for m in made.members} == {"certain", "likely", "possible"}
+    assert "certain" in text and "possible too: trial 16 (" in text
     assert "       depth 1/3/2/3  kernel 7/7/3/31  mixer" in text
     assert "[low, high]: where a repeat of the whole step falls with 90 %" in text
 
