@@ -56,7 +56,7 @@ def energy(
     """
     workload = workload or Workload()
     window_s = window_s or WINDOW_S[device.kind]
-    seconds = 60 + (2 * ROUNDS + 2) * (window_s + 4)
+    seconds = 50 + device.engine.load_s + (2 * ROUNDS + 2) * (window_s + 4)
     session = probe(
         path, device, lease, workload, mode="energy", window_s=window_s, rounds=ROUNDS,
         powercap=powercap, seconds=seconds,

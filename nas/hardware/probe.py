@@ -54,5 +54,6 @@ def conditions(session: Session, device: Device, workload: Workload) -> dict[str
         "threads": device.threads,
         "host": host_id(device),
         "runtime": session.start["runtime"],
+        "options": list(device.options),
         "versions": session.start["versions"],
     }

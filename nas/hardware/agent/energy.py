@@ -123,7 +123,7 @@ def measure(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     say("loading", file=0)
     try:
         meter = counter(job.get("kind", "cpu"), job.get("powercap", POWERCAP))
-        with watch.over(0):
+        with watch.over(0, job.get("load_s")):
             engine = load(job["files"][0], job)
 
         def call() -> None:

@@ -43,7 +43,7 @@ def in_process(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """Bytes of the resident set. Raises: OSError where the kernel keeps no peak to be reset."""
     reset_peak()
     ready = resident()["VmRSS"]
-    with watch.over(0):
+    with watch.over(0, job.get("load_s")):
         engine = load(job["files"][0], job)
     loading = resident()["VmHWM"]
     reset_peak()
@@ -69,7 +69,7 @@ def on_device(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     torch.cuda.synchronize()
     ready = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
-    with watch.over(0):
+    with watch.over(0, job.get("load_s")):
         engine = load(job["files"][0], job)
     loading = torch.cuda.max_memory_allocated()
     torch.cuda.reset_peak_memory_stats()

@@ -97,7 +97,7 @@ def parse(text: str, kind: str) -> Runtime:
     found = Runtime(name, tuple(o for o in OPTIONS[name] if o in asked))
     if kind not in KINDS[name]:
         there = " or ".join(n for n, kinds in KINDS.items() if kind in kinds)
-        raise NasError(f"{name} runs on {KINDS[name][0]} here, not on {kind}", f"type {there}")
+        raise NasError(f"{name} runs on {KINDS[name][0]} here, not on {kind}", f"choose {there}")
     _refuse(found, kind)
     return found
 
