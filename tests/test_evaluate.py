@@ -1,4 +1,4 @@
-"""What a training step here keeps off: timings of this host's processor, and of what is timed."""
+"""What a build says, and what a training step here keeps off: timings of this host, and more."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from conftest import toy_spec
 
 from nas import evaluate
-from nas.core.job import Measure, Workload, job_to_json
+from nas.core.architecture import Architecture
+from nas.core.job import Build, Measure, Workload, job_to_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.evaluate import Place
@@ -18,7 +19,20 @@ from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
+from nas.training.recipe import Recipe
+from nas.training.tasks import describe
 
+THIN = """
+from nas import Choice, SearchSpace
+
+def build(choices, task):
+    from torch import nn
+    width = choices["width"]
+    return nn.Sequential(nn.Conv2d(3, width, 3, stride=4), nn.BatchNorm2d(width), nn.ReLU(),
+                         nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, task.outputs))
+
+space = SearchSpace("thin", [Choice("width", [4, 8])], build)
+"""
 SPEC = toy_spec(objectives=(BUILTIN["accuracy"], BUILTIN["latency_ms"]))
 
 
@@ -81,3 +95,28 @@ def test_a_host_that_is_gone_halts_the_search_and_fails_no_candidate(
     place = Place(SPEC, Artifacts(tmp_path), tmp_path / "locks")
     outcome = evaluate.perform(place, job, lambda rung, values: "go on")
     assert outcome["error"] is None and outcome["halt"].startswith("no connection to kitchen")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "there"),
+    [({}, True), ({"proxies": False}, False), ({"objectives": (BUILTIN["macs"],)}, False)],
+)
+def test_a_build_says_what_proxies_are_where_the_study_asks_and_trains(
+    changes: dict[str, Any], there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "thin.py").write_text(THIN)
+    spec = replace(SPEC, space="thin", task=describe("digits"), recipe=Recipe().to_json(), **changes)
+    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    job = job_to_json(Build(0, Architecture("thin", {"width": 4})))
+    outcome = evaluate.perform(place, job, lambda rung, values: "go on")
+    assert outcome["error"] is None
+    found = outcome["values"]
+    assert ("proxies" in found) == there
+    if there:
+        assert {"synflow", "naswot", "zen", "grad_norm"} <= set(found["proxies"])
+        assert set(found["undefined"]) == {
+            "az_expressivity", "az_progressivity", "az_trainability",
+        }  # fmt: skip
