@@ -11,9 +11,8 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -49,8 +48,7 @@ from nas.training.recipe import Recipe
 from nas.training.scoring import score
 from nas.training.tasks import examples, load_task
 from nas.training.train import RungReport, train
-from nas.transforms.fold import fold
-from nas.transforms.stages import Given, Transform, finish, prepare, write
+from nas.transforms.stages import Given, Pipeline
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
 COMPARED = 64  # validation examples on which a file must agree with its network
@@ -96,10 +94,11 @@ class Place:
         """The space, worked out for the task."""
         return load_space(self.spec.space, self.spec.network).at(self.spec.task)
 
-    @cached_property
-    def given(self) -> Given:
-        """What the axes may look at: the task, and its first training examples."""
-        return Given(self.spec.task, partial(examples, self.task), self.spec.seed)
+    def pipeline(self, architecture: Architecture) -> Pipeline:
+        """What an architecture's axes do, with the task's first training examples to look at."""
+        transforms = self.space.transforms(architecture.choices, self.spec.task)
+        given = Given(self.spec.task, partial(examples, self.task), self.spec.seed)
+        return Pipeline(transforms, given)
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -146,10 +145,9 @@ def _work(place: Place, job: Job, report: Report) -> Outcome:
 def build(place: Place, job: Build) -> Outcome:
     """Builds, folds, counts and exports an untrained candidate."""
     module = module_of(place, job.architecture, place.spec.seed)
-    shape, transforms = place.spec.task.input, _transforms(place, job.architecture)
+    shape, stem = place.spec.task.input, place.scratch(str(job.trial))
     deployed = deployed_of(place, job.architecture, module)
-    written = forms.write(deployed, shape, place.scratch(str(job.trial)), place.device())
-    written = _written(written, transforms, place)
+    written = _written(place, job.architecture, deployed, stem, place.device())
     counts = count(deployed, shape)
     costs: dict[str, float] = {
         "params": counts.params,
@@ -246,10 +244,10 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
 def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
     """Exports the trained candidate and scores the file in its runtime."""
     shape, device = place.spec.task.input, place.device()
-    transforms = _transforms(place, job.architecture)
+    pipeline = place.pipeline(job.architecture)
     deployed = deployed_of(place, job.architecture, trained)
     stem = place.scratch(f"{job.trial}-{job.repeat}")
-    if any(t.write for t in transforms):  # the timed file is no longer the graph of the module
+    if pipeline.writes:  # the timed file is not the graph of the module
         written = forms.write(deployed, shape, stem, device)
     else:
         written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
@@ -261,8 +259,8 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
             error=f"the exported file differs from the trained network by {parity.relative:.2g} "
             f"of the largest output; {parity.threshold:.2g} is allowed"
         )
-    if any(t.write for t in transforms):
-        written = _written(written, transforms, place)
+    if pipeline.writes:
+        written = forms.changed(written, pipeline.write)
         run = forms.open_file(written.path, device)
     if written.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
@@ -293,38 +291,31 @@ def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)
     if place.spec.weights is not None:
         load_weights(Path(place.spec.weights), module)
-    return prepare(module, _transforms(place, architecture), place.given)[0]
+    return place.pipeline(architecture).prepare(module)[0]
 
 
 def deployed_of(place: Place, architecture: Architecture, module: nn.Module) -> nn.Module:
-    """A deployed copy of a candidate's module: what its axes put in is merged, the rest folded."""
-    transforms = _transforms(place, architecture)
-    if any(t.finish for t in transforms):
-        module, _ = finish(deepcopy(module), transforms, place.given)
-    return fold(module, place.spec.task.input)[0]
-
-
-def _transforms(place: Place, architecture: Architecture) -> Sequence[Transform]:
-    return place.space.transforms(architecture.choices, place.spec.task)
+    """A deployed copy of a candidate's module."""
+    return place.pipeline(architecture).deploy(module, place.spec.task.input)[0]
 
 
 def _written(
-    written: forms.Deployed, transforms: Sequence[Transform], place: Place
+    place: Place, architecture: Architecture, deployed: nn.Module, stem: Path, device: Device
 ) -> forms.Deployed:
-    """An exported file with what its axes do to files."""
-    if not any(t.write for t in transforms):
-        return written
-    return forms.changed(written, lambda path: write(path, transforms, place.given))
+    """A deployed module's own file with what its axes do to files."""
+    plain = forms.write(deployed, place.spec.task.input, stem, device)
+    pipeline = place.pipeline(architecture)
+    return forms.changed(plain, pipeline.write) if pipeline.writes else plain
 
 
 def write_again(
     place: Place, architecture: Architecture, trained: nn.Module, stem: Path, device: Device
 ) -> forms.Deployed:
     """The file of a trained candidate for a device, as `_shipped` writes it: of the same bytes."""
-    shape, transforms = place.spec.task.input, _transforms(place, architecture)
     deployed = deployed_of(place, architecture, trained)
-    if any(t.write for t in transforms):
-        return _written(forms.write(deployed, shape, stem, device), transforms, place)
+    if place.pipeline(architecture).writes:
+        return _written(place, architecture, deployed, stem, device)
+    shape = place.spec.task.input
     untrained = module_of(place, architecture, place.spec.seed)
     first = forms.write(deployed_of(place, architecture, untrained), shape, stem, device)
     return forms.rewrite(first.path, deployed, shape, stem, device)

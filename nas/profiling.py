@@ -29,6 +29,7 @@ from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.predict import predict
 from nas.hardware.timing import measure
 from nas.transforms.fold import fold
+from nas.transforms.stages import Given, Pipeline
 
 UNTRAINED = "untrained form"
 
@@ -44,11 +45,13 @@ def profile_architecture(
     # counts need shapes only: the largest presets are never given memory
     with torch.device("meta") if options["device"] is None else nullcontext():
         module = space.build(architecture.choices, task)
+        pipeline = Pipeline(space.transforms(architecture.choices, task), _anything(task))
+        module, _ = pipeline.prepare(module)
     return {
         "space": space.name,
         "preset": point if isinstance(point, str) else None,
         "choices": dict(architecture.choices),
-        **_profile(module, task, **options),
+        **_profile(module, task, pipeline, **options),
     }
 
 
@@ -60,18 +63,30 @@ def profile_module(name: str, task: TaskSpec, **options: Any) -> dict[str, Any]:
             f"{name} returned {type(module).__name__}, not a torch.nn.Module",
             "write def FN(task): return the module that maps task.input to task.outputs",
         )
-    return {"network": name, **_profile(module, task, **options)}
+    return {"network": name, **_profile(module, task, Pipeline((), _anything(task)), **options)}
+
+
+def _anything(task: TaskSpec) -> Given:
+    """Random examples: what a network costs does not depend on them."""
+    numbers = torch.Generator().manual_seed(0)
+    return Given(task, lambda count: torch.randn(count, *task.input, generator=numbers))
 
 
 def _profile(
-    module: nn.Module, task: TaskSpec, device: Device | None, batch: int, by_layer: bool
+    module: nn.Module,
+    task: TaskSpec,
+    pipeline: Pipeline,
+    device: Device | None,
+    batch: int,
+    by_layer: bool,
 ) -> dict[str, Any]:
     shape = task.input
     trained = count(module, shape)
     # `deploy` counts what the authors count; what is timed is folded as far as it goes
     published, _ = fold(module, shape, published=True)
     shipped = count(published, shape)
-    deployed, report = fold(module, shape)
+    deployed, reports = pipeline.deploy(module, shape)
+    report = reports[-1]
     uncounted = {**trained.uncounted, **shipped.uncounted}
     activations = peak_activation_bytes(deployed, shape) / 1e6
     found: dict[str, Any] = {
@@ -93,6 +108,8 @@ def _profile(
         return found | _size(shipped) | rows
     with tempfile.TemporaryDirectory() as folder:
         written = forms.write(deployed, shape, Path(folder) / "network", device)
+        if pipeline.writes:
+            written = forms.changed(written, pipeline.write)
         found |= {
             "size_mb": written.bytes / 1e6,
             "size_basis": written.about,

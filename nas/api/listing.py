@@ -7,7 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from nas.catalog import DEVICES, SPACES, find, load_space, names, shadowed
+from nas.catalog import (
+    DEVICES,
+    SPACES,
+    axes,
+    find,
+    load_axis,
+    load_space,
+    names,
+    of_network,
+    shadowed,
+)
+from nas.catalog import spaces as spaces_named
+from nas.core.axis import join
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.calibration import level
@@ -18,24 +30,25 @@ STANDARD = TaskSpec("digits", (3, 32, 32), 10)
 
 
 def spaces() -> list[dict[str, Any]]:
-    """Every search space found, with its size and presets at 32x32 pixels."""
+    """Every search space and axis found, with its size and presets at 32x32 pixels."""
     rows = []
-    for name in names(SPACES):
+    for name in [*spaces_named(), *axes()]:
+        row: dict[str, Any] = {"name": name, "file": str(find(SPACES, name))}
         try:
-            space = load_space(name).at(STANDARD)
-            rows.append(
-                {
-                    "name": name,
-                    "file": str(find(SPACES, name)),
-                    "about": _about(find(SPACES, name)),
-                    "decisions": len(space.listed),
-                    "size": space.size,
-                    "presets": sorted(space.presets),
-                    "shadows": shadowed(SPACES, name),
-                }
-            )
+            axis = name in axes()
+            found = join(of_network("any:network"), [load_axis(name)]) if axis else load_space(name)
+            space = found.at(STANDARD)
+            row |= {
+                "kind": "axis" if axis else "space",
+                "about": _about(find(SPACES, name)),
+                "decisions": len(space.listed),
+                "size": space.size,
+                "presets": [] if axis else sorted(space.presets),
+                "shadows": shadowed(SPACES, name),
+            }
         except NasError as error:
-            rows.append({"name": name, "file": str(find(SPACES, name)), "error": str(error)})
+            row["error"] = str(error)
+        rows.append(row)
     return rows
 
 
@@ -102,7 +115,7 @@ def profile(
     found = named(device).under(runtime)
     head, _, tail = target.partition(":")
     options = {"device": None if static else found, "batch": batch, "by_layer": by_layer}
-    if head in names(SPACES):
+    if head.partition("+")[0] in names(SPACES):
         side = resolution or (224 if tail else 32)
         task = replace(STANDARD, input=(3, side, side), outputs=1000 if tail else 10)
         return profile_architecture(load_space(head).at(task), tail or None, task, **options)
@@ -132,7 +145,7 @@ def _stored(
     if resolution is not None:
         task = replace(task, input=(task.input[0], resolution, resolution))
     return profile_architecture(
-        load_space(spec.space).at(task), found.architecture, task, **options
+        load_space(spec.space, spec.network).at(task), found.architecture, task, **options
     )
 
 

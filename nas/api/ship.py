@@ -46,7 +46,8 @@ def export(
     """
     if format not in FORMATS:
         raise unknown("format", format, FORMATS)
-    from nas.deploy.export import examine
+    from nas.deploy.export import examine, read
+    from nas.deploy.graph import precision
     from nas.deploy.package import Card, package
     from nas.deploy.parity import check
     from nas.evaluate import deployed_of
@@ -56,7 +57,7 @@ def export(
     device = _onnx(place.device())
     file, _ = file_of(place.spec, place.artifacts, found, device)
     deployed = deployed_of(place, found.architecture, restored(place, found))
-    parity = check(deployed, file, place.task)
+    parity = check(deployed, file, place.task, precision(read(file)))
     searched = file.name == found.trained[0].file
     timing = _timed(place, found if searched else None, file, device)
     # of this file alone: other seeds' trainings of the trial are only in the interval

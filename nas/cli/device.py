@@ -70,13 +70,13 @@ def profile(
 @click.command()
 @shared
 def spaces(screen: Screen, storage: str | None) -> None:
-    """List the search spaces found."""
+    """List the search spaces found, and the axes (+NAME) that can be joined to them."""
     from nas import api
     from nas.report.listings import spaces_table
 
     rows = api.spaces()
     screen.answer(rows, lambda width: spaces_table(rows))
-    usable = [row["name"] for row in rows if "error" not in row]
+    usable = [r["name"] for r in rows if "error" not in r and r.get("kind") != "axis"]
     if usable:
         screen.next(["search", "--space", usable[0], "--device", "cpu", "--data", "digits"])
 

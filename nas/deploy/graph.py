@@ -28,6 +28,12 @@ def note(proto: ModelProto, weights: Set[str], unused: Set[str]) -> None:
     onnx.helper.set_model_props(proto, {k: "\n".join(sorted(v)) for k, v in notes.items()})
 
 
+def precision(proto: ModelProto) -> str:
+    """`int8` where a file works with integers, else `float32`."""
+    quantized = any(node.op_type == "QuantizeLinear" for node in proto.graph.node)
+    return "int8" if quantized else "float32"
+
+
 def build_digest(proto: ModelProto) -> str:
     """Names what was built: operators, attributes, topology, shapes of inputs and weights.
 

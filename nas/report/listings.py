@@ -87,8 +87,9 @@ def spaces_table(rows: Sequence[Row]) -> RenderableType:
             parts.append(Text.assemble((row["name"], "bold"), f"  cannot be used: {row['error']}"))
             continue
         size = "endless" if not math.isfinite(row["size"]) else f"{row['size']:.3g}"
+        joined, what = ("+", "ways") if row.get("kind") == "axis" else ("", "networks")
         parts.append(Text.assemble(
-            (row["name"], "bold"), f"  {row['decisions']} decisions, {size} networks"
+            (joined + row["name"], "bold"), f"  {row['decisions']} decisions, {size} {what}"
         ))  # fmt: skip
         about = [row["about"], row.get("shadows")]
         if row["presets"]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor, nn
 
 from nas.core.task import Task, TaskSpec
+from nas.transforms.fold import fold
 from nas.transforms.report import Report
 
 Examples = Callable[[int], Tensor]
@@ -63,47 +65,55 @@ def ordered(transforms: Sequence[Transform]) -> list[Transform]:
     return sorted(transforms, key=place)
 
 
-def prepare(
-    module: nn.Module, transforms: Sequence[Transform], given: Given
-) -> tuple[nn.Module, list[Report]]:
-    """The module in its training form."""
-    reports = []
-    for transform in ordered(transforms):
-        if transform.prepare is not None:
-            module, report = transform.prepare(module, given)
-            reports.append(report)
-    return module, reports
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of several transforms, each applied in its one order."""
 
+    transforms: Sequence[Transform]
+    given: Given
 
-def during(module: nn.Module, transforms: Sequence[Transform], given: Given) -> AfterStep:
-    """What to call after every step of the optimizer."""
-    after = [t.during(module, given) for t in ordered(transforms) if t.during is not None]
+    @property
+    def writes(self) -> bool:
+        """Whether the exported file is changed, so that its graph is not the module's."""
+        return any(t.write for t in self.transforms)
 
-    def call(share: float) -> None:
-        for each in after:
-            each(share)
+    def prepare(self, module: nn.Module) -> tuple[nn.Module, list[Report]]:
+        """The module in its training form."""
+        reports = []
+        for transform in ordered(self.transforms):
+            if transform.prepare is not None:
+                module, report = transform.prepare(module, self.given)
+                reports.append(report)
+        return module, reports
 
-    return call
+    def during(self, module: nn.Module) -> AfterStep:
+        """What to call after every step of the optimizer, with the share of training over."""
+        after = [t.during(module, self.given) for t in ordered(self.transforms) if t.during]
 
+        def call(share: float) -> None:
+            for each in after:
+                each(share)
 
-def finish(
-    module: nn.Module, transforms: Sequence[Transform], given: Given
-) -> tuple[nn.Module, list[Report]]:
-    """The trained module in the form that is folded and exported."""
-    reports = []
-    for transform in reversed(ordered(transforms)):  # adapters merge before anything is removed
-        if transform.finish is not None:
-            module, report = transform.finish(module, given)
-            reports.append(report)
-    return module, reports
+        return call
 
+    def deploy(self, module: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, list[Report]]:
+        """A deployed copy of a trained module: what was put in is merged, then all is folded."""
+        reports = []
+        if any(t.finish for t in self.transforms):
+            module = deepcopy(module)
+        for transform in reversed(ordered(self.transforms)):  # what came last is merged first
+            if transform.finish is not None:
+                module, report = transform.finish(module, self.given)
+                reports.append(report)
+        deployed, report = fold(module, shape)
+        return deployed, [*reports, report]
 
-def write(path: Path, transforms: Sequence[Transform], given: Given) -> list[Report]:
-    """Changes an exported file in place."""
-    reports = []
-    for transform in ordered(transforms):
-        if transform.write is not None:
-            changed = path.with_name(f"{path.stem}-{transform.name}{path.suffix}")
-            reports.append(transform.write(path, changed, given))
-            changed.replace(path)
-    return reports
+    def write(self, path: Path) -> list[Report]:
+        """Changes an exported file in place."""
+        reports = []
+        for transform in ordered(self.transforms):
+            if transform.write is not None:
+                changed = path.with_name(f"{path.stem}-{transform.name}{path.suffix}")
+                reports.append(transform.write(path, changed, self.given))
+                changed.replace(path)
+        return reports

@@ -15,8 +15,7 @@ from nas.core.axis import Axis, join
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
-from nas.transforms.fold import fold
-from nas.transforms.stages import Given, finish, prepare, write
+from nas.transforms.stages import Given, Pipeline
 
 TASK = TaskSpec("digits", (3, 16, 16), 10)
 
@@ -47,12 +46,11 @@ def given() -> Given:
 
 def shipped(joint: SearchSpace, choices: object, given: Given, path: Path) -> Tensor:
     """What the file of a point, trained for no time at all, answers to some examples."""
-    transforms = joint.transforms(choices, TASK)  # type: ignore[arg-type]
+    pipeline = Pipeline(joint.transforms(choices, TASK), given)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    module, _ = prepare(joint.build(choices, TASK), transforms, given)  # type: ignore[arg-type]
-    deployed, _ = fold(finish(module, transforms, given)[0], TASK.input)
-    export(deployed, TASK.input, path)
-    write(path, transforms, given)
+    module, _ = pipeline.prepare(joint.build(choices, TASK))  # type: ignore[arg-type]
+    export(pipeline.deploy(module, TASK.input)[0], TASK.input, path)
+    pipeline.write(path)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     return torch.from_numpy(session.run(None, {"input": given.examples(8).numpy()})[0])
 

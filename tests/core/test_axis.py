@@ -77,5 +77,5 @@ def test_what_cannot_be_joined_is_said() -> None:
     with pytest.raises(NasError, match="axis 'bits' is named twice"):
         join(SPACE, [BITS, BITS])
     clash = SearchSpace("own", [Choice("bits.depth", [1])], build=lambda choices, task: None)
-    with pytest.raises(NasError, match="'bits.depth', as the axis has"):
+    with pytest.raises(NasError, match=r"'bits\.depth', as the axis has"):
         join(clash, [BITS]).at(TASK)

@@ -21,6 +21,8 @@ def test_spaces_show_size_presets_and_faults() -> None:
          "presets": ["a", "b"], "shadows": "big: f is used instead of the shipped one"},
         {"name": "real", "file": "f", "about": "", "decisions": 1, "size": float("inf"),
          "presets": [], "shadows": None},
+        {"name": "bits", "kind": "axis", "file": "f", "about": "Bits.", "decisions": 2, "size": 3,
+         "presets": [], "shadows": None},
         {"name": "bad", "file": "f", "error": "line 3: no"},
     ]  # fmt: skip
     assert [line.rstrip() for line in printed(listings.spaces_table(rows)).splitlines()] == [
@@ -29,6 +31,8 @@ def test_spaces_show_size_presets_and_faults() -> None:
         "  big: f is used instead of the shipped one",
         "  presets: a, b",
         "real  1 decisions, endless networks",
+        "+bits  2 decisions, 3 ways",
+        "  Bits.",
         "bad  cannot be used: line 3: no",
     ]
     assert "no search space found" in printed(listings.spaces_table([]))

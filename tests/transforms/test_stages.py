@@ -7,7 +7,7 @@ from torch import nn
 
 from nas.core.task import TaskSpec
 from nas.transforms.report import Report
-from nas.transforms.stages import Given, Transform, during, finish, ordered, prepare, write
+from nas.transforms.stages import Given, Pipeline, Transform, ordered
 
 GIVEN = Given(TaskSpec("t", (1,), 1), lambda count: torch.zeros(count, 1))
 
@@ -44,17 +44,20 @@ def test_the_order_does_not_depend_on_how_they_were_named() -> None:
     assert found == ["sparsity", "adapter", "mine", "bitwidth"]
 
 
-def test_what_came_last_is_finished_first(tmp_path: Path) -> None:
+def test_what_came_last_is_merged_first(tmp_path: Path) -> None:
     log = Log()
-    transforms = [log.transform(n) for n in ("adapter", "sparsity")]
+    pipeline = Pipeline([log.transform(n) for n in ("adapter", "sparsity")], GIVEN)
     module = nn.Linear(1, 1)
-    same, reports = prepare(module, transforms, GIVEN)
+    same, reports = pipeline.prepare(module)
     assert same is module and [r.transform for r in reports] == ["sparsity", "adapter"]
-    during(module, transforms, GIVEN)(0.5)
-    finish(module, transforms, GIVEN)
+    pipeline.during(module)(0.5)
+    deployed, reports = pipeline.deploy(module, (1,))
+    assert [r.transform for r in reports] == ["adapter", "sparsity", "fold"]
+    assert deployed is not module and not deployed.training
     path = tmp_path / "network.onnx"
     path.write_text("graph ")
-    write(path, transforms, GIVEN)
+    assert pipeline.writes
+    pipeline.write(path)
     assert log.calls == [
         "prepare sparsity", "prepare adapter", "step sparsity 0.5", "step adapter 0.5",
         "finish adapter", "finish sparsity", "write sparsity", "write adapter",
@@ -65,8 +68,9 @@ def test_what_came_last_is_finished_first(tmp_path: Path) -> None:
 
 def test_a_stage_that_is_none_does_nothing(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
-    nothing = [Transform("bitwidth")]
-    assert prepare(module, nothing, GIVEN) == (module, [])
-    during(module, nothing, GIVEN)(1.0)
-    assert finish(module, nothing, GIVEN) == (module, [])
-    assert write(tmp_path / "none.onnx", nothing, GIVEN) == []
+    pipeline = Pipeline([Transform("bitwidth")], GIVEN)
+    assert pipeline.prepare(module) == (module, [])
+    pipeline.during(module)(1.0)
+    assert [r.transform for r in pipeline.deploy(module, (1,))[1]] == ["fold"]
+    assert not pipeline.writes
+    assert pipeline.write(tmp_path / "none.onnx") == []
