@@ -1,9 +1,11 @@
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from nas.core.errors import NasError
 from nas.training import checkpoint
+from nas.training.checkpoint import load_weights
 
 
 def _trained(steps=2):
@@ -63,3 +65,47 @@ def test_nowhere_to_write(tmp_path):
     module, optimizer = _trained()
     with pytest.raises(NasError, match="cannot be written"):
         checkpoint.save(tmp_path / "no" / "c.safetensors", module, optimizer, {})
+
+
+def small() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten())
+
+
+def test_weights_of_anyone_are_taken_by_name(tmp_path):
+    one, other = small(), small()
+    kept = {k: v for k, v in one.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file(kept, tmp_path / "w.safetensors")
+    load_weights(tmp_path / "w.safetensors", other)
+    for name, value in kept.items():
+        assert torch.equal(other.state_dict()[name], value)
+
+
+def test_a_checkpoint_of_ours_is_weights_too(tmp_path):
+    one, other = small(), small()
+    optimizer = torch.optim.AdamW(one.parameters())
+    checkpoint.save(tmp_path / "c.safetensors", one, optimizer, {})
+    load_weights(tmp_path / "c.safetensors", other)
+    assert torch.equal(one[0].weight, other[0].weight)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda s: s.pop("0.bias"), "0.bias is missing"),
+        (lambda s: s.update(extra=torch.zeros(1)), "extra is not in the network"),
+        (lambda s: s.update({"0.bias": torch.zeros(5)}), r"0.bias is \(5,\), not \(4,\)"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_name(tmp_path, change, said):
+    state = small().state_dict()
+    change(state)
+    save_file(state, tmp_path / "w.safetensors")
+    with pytest.raises(NasError, match=said):
+        load_weights(tmp_path / "w.safetensors", small())
+
+
+def test_what_is_no_safetensors_file_is_said(tmp_path):
+    (tmp_path / "w.safetensors").write_bytes(b"pickle")
+    with pytest.raises(NasError, match="cannot read the weights") as caught:
+        load_weights(tmp_path / "w.safetensors", small())
+    assert "save_file" in caught.value.hint
