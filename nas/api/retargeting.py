@@ -45,6 +45,7 @@ def retarget(
     study: str,
     device: str,
     *,
+    runtime: str | None = None,
     limit: int | None = None,
     fresh: bool = False,
     take_over: bool = False,
@@ -64,6 +65,8 @@ def retarget(
     Args:
         study: its name.
         device: where to; the study's own is measured again.
+        runtime: what runs the files there, `NAME[:OPTION+OPTION]`; the device's own by default, the
+            study's on the study's device, whose numbers are never of two.
         limit: only so many candidates, in the order of `nas.core.retarget.candidates`.
         fresh: times again what was timed before.
         take_over: claims a study whose writer is thought dead.
@@ -76,7 +79,7 @@ def retarget(
     target, url = named(device), storage_url(storage)
     with Store(url, make=False) as store, _claimed(store, study, take_over) as epoch:
         spec = store.spec(study)
-        target = target.under(spec.runtime_on(target.name))
+        target = _under(spec, target, runtime)
         record = Record(store, spec, epoch, target, artifacts_of(url), watch)
         chosen = candidates(record.spec, record.trials)[:limit]
         if not chosen:
@@ -91,6 +94,21 @@ def retarget(
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
         return replace(found, unlike=_unlike(found.front))
+
+
+def _under(spec: StudySpec, device: Device, runtime: str | None) -> Device:
+    """The device under the runtime asked for. Raises: NasError where the study has another."""
+    own, found = device.under(spec.runtime_on(device.name)), device.under(runtime)
+    if runtime is None or (device.name == spec.device and found.engine == own.engine):
+        return own
+    if device.name == spec.device:
+        raise NasError(
+            f"the numbers of {spec.name!r} on {device.name} are under {own.engine}, and a front "
+            "compares no two runtimes",
+            f"give the device another name: a file in hardware_profiles/ with the line  "
+            f'runtime = "{found.engine}"',
+        )
+    return found
 
 
 def _unlike(front: Front) -> dict[int, list[str]]:

@@ -191,6 +191,7 @@ def export(
 @click.option(
     "--device", required=True, metavar="D", help="Where to: see nas devices, or ssh://HOST/PROFILE."
 )
+@click.option("--runtime", metavar="R", help="What runs it there, such as torch:compiled.")
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -204,6 +205,7 @@ def retarget(
     screen: Screen,
     study: str,
     device: str,
+    runtime: str | None,
     limit: int | None,
     fresh: bool,
     take_over: bool,
@@ -223,6 +225,7 @@ def retarget(
         found = api.retarget(
             study,
             device,
+            runtime=runtime,
             limit=limit,
             fresh=fresh,
             take_over=take_over,

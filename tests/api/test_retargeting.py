@@ -20,6 +20,7 @@ from nas.core.objective import BUILTIN
 from nas.core.retarget import candidates, searched
 from nas.core.trial import Trial
 from nas.hardware import timing
+from nas.hardware.device import named
 from nas.store.store import Store
 
 
@@ -354,3 +355,26 @@ def test_real_files_on_a_real_processor(toy: Toy) -> None:
     assert predicted.predicted == 3
     assert all(m.measurements["latency_ms"].low < m.measurements["latency_ms"].value
                for m in predicted.front.members)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("device", "runtime", "engine"),
+    [
+        ("a100", None, "torch:compiled"),
+        ("a100", "torch", "torch"),
+        ("cpu", None, "torch:bf16"),
+        ("cpu", "torch:bf16", "torch:bf16"),
+    ],
+)
+def test_a_runtime_may_be_named_for_another_device(
+    device: str, runtime: str | None, engine: str
+) -> None:
+    spec = replace(SPEC, device="cpu", runtime="torch:bf16")
+    assert str(retargeting._under(spec, named(device), runtime).engine) == engine
+
+
+def test_one_device_has_numbers_of_one_runtime() -> None:
+    with pytest.raises(NasError) as refused:
+        retargeting._under(replace(SPEC, device="cpu"), named("cpu"), "openvino")
+    assert "are under onnxruntime" in refused.value.problem
+    assert 'runtime = "openvino"' in refused.value.hint

@@ -115,11 +115,12 @@ def test_export_passes_everything(nas: Nas, asked: Asked) -> None:
 def test_retarget_passes_everything(nas: Nas, asked: Asked) -> None:
     answer = nas(
         "retarget", "digits-1", "--device", "t4", "--limit", "3", "--fresh", "--take-over",
-        "--storage", "sqlite:///x.db", "--json", "--quiet",
+        "--runtime", "torch:compiled", "--storage", "sqlite:///x.db", "--json", "--quiet",
     )  # fmt: skip
     name, given, options = asked.calls[-1]
     options.pop("watch")
     assert (name, given) == ("retarget", ("digits-1", "t4"))
+    assert options.pop("runtime") == "torch:compiled"
     assert options == {"limit": 3, "fresh": True, "take_over": True, "storage": "sqlite:///x.db"}
     document = json.loads(answer.out)
     assert answer.err == "" and document["device"] == "t4"
