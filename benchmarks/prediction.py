@@ -1,7 +1,7 @@
 """How well latency is predicted without measuring: on published tables, and on this host.
 
     python benchmarks/prediction.py --tables FOLDER [--ship]    operators and networks on GPUs
-    python benchmarks/prediction.py --networks FOLDER [--int8]  unseen networks on this host
+    python benchmarks/prediction.py --networks FOLDER [--int8] [--seed N]   networks on this host
 
 FOLDER of the tables holds `gpu_ops/` and `ofa_latency/`; FOLDER of the networks is where the
 sampled networks are exported to, and kept. `--ship` writes the laws fitted on the table's training
@@ -213,6 +213,7 @@ def main() -> None:
     parser.add_argument("--ship", action="store_true", help="write the calibrations")
     parser.add_argument("--networks", type=Path, help="folder of exported networks, made if absent")
     parser.add_argument("--int8", action="store_true", help="the networks quantized, not in fp32")
+    parser.add_argument("--seed", type=int, help="another sample than the one tuned on")
     given = parser.parse_args()
     if given.tables:
         scores, calibrations = operators(given.tables)
@@ -225,11 +226,15 @@ def main() -> None:
         show(scores)
         keep("networks", scores, draws=DRAWS, source="OFA-MobileNetV3, of HELP (MIT licence)")
     if given.networks:
-        from prediction_host import host
+        from prediction_host import TUNED_SEED, host
 
-        scores, facts = host(given.networks, given.int8)
+        scores, facts = host(given.networks, given.int8, given.seed or TUNED_SEED)
         show(scores)
-        keep("host int8" if given.int8 else "host", scores, **facts)
+        part = "host int8" if given.int8 else "host"
+        if facts["fresh"]:
+            part += f", fresh sample {given.seed}"
+            print(f"{facts['networks']} networks never met before, a factor of {facts['factor']}")
+        keep(part, scores, **facts)
 
 
 if __name__ == "__main__":

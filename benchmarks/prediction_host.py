@@ -1,5 +1,8 @@
 """Prediction on this host: networks of the space that were never measured, from their kernels.
 
+A sample of networks has a seed. `tuned_on.json` names the networks that predictions were tuned on,
+by their kernels; no other sample may hold one of them.
+
 Truth is the ordinary measurement, three processes a network. Two ways of knowing kernels are
 compared: `table`, where every kernel of the unseen networks was timed alone, and `laws`, where only
 kernels of the calibration networks were, and the others follow from the laws of their classes. The
@@ -15,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sampled import exported, quantized
 from scores import Array, Roofline, Score, flops_line, kendall, mean, score, totals
 
 from nas.api.calibrating import NOMINAL
 from nas.catalog import DEVICES, find
+from nas.core.architecture import digest
 from nas.hardware.calibrate import UNLIKE, choose_networks, fit_networks, with_times
 from nas.hardware.calibration import Calibration
 from nas.hardware.device import Device, host_fingerprint, load
@@ -28,80 +33,32 @@ from nas.hardware.microbench import distinct, time_kernels
 from nas.hardware.predict import forecast
 from nas.hardware.timing import measure, runtime_version
 
-MEASURED, UNSEEN, LARGEST = 80, 60, 31
+MEASURED, UNSEEN = 80, 60
 DRAWS = 20
-SIDES = (32, 48, 64, 32)
-SEED = 20261121
+TUNED = Path(__file__).resolve().with_name("tuned_on.json")
+TUNED_SEED = 20261121
 
 
-def networks(folder: Path, count: int) -> list[Path]:
-    """Exports networks drawn at random from the space, kernels 3 to 31; keeps those there are."""
-    paths = [folder / f"{place:03d}.onnx" for place in range(count)]
-    if all(path.exists() for path in paths):
-        return paths
-    import torch
-
-    from nas.catalog import load_space
-    from nas.core.task import TaskSpec
-    from nas.deploy.export import export
-    from nas.transforms.fold import fold
-
-    torch.set_num_threads(1)
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(SEED)
-    tasks = {side: TaskSpec("digits", (3, side, side), 10) for side in SIDES}
-    spaces = {side: load_space("largekernel").at(task) for side, task in tasks.items()}
-    place = 0
-    while place < count:
-        side = SIDES[place % len(SIDES)]
-        choices = spaces[side].sample(rng).choices
-        kernels = [int(v) for name, v in choices.items() if name.endswith(".kernel")]
-        if max(kernels, default=0) > LARGEST:
-            continue
-        if not paths[place].exists():
-            torch.manual_seed(place)
-            module, _ = fold(spaces[side].build(choices, tasks[side]), tasks[side].input)
-            export(module, tasks[side].input, paths[place])
-        place += 1
-    return paths
+def unseen(paths: Sequence[Path], nets: Sequence[Lowered]) -> list[int]:
+    """Places of the networks that predictions were not tuned on: equal kernels, equal network."""
+    tuned = set(json.loads(TUNED.read_text()))
+    return [i for i, net in enumerate(nets) if fingerprint(net) not in tuned]
 
 
-def quantized(paths: Sequence[Path], folder: Path) -> list[Path]:
-    """The networks in int8: static QDQ, unsigned activations, signed weights by channel."""
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-
-    class Images(CalibrationDataReader):
-        """Two images of noise: the ranges decide values, not which kernels run."""
-
-        def __init__(self, side: int) -> None:
-            shape = (1, 3, side, side)
-            drawn = [np.random.default_rng(i).standard_normal(shape) for i in range(2)]
-            self.left = iter([{"input": image.astype(np.float32)} for image in drawn])
-
-        def get_next(self) -> dict[str, Any] | None:
-            return next(self.left, None)
-
-    onnxruntime.set_default_logger_severity(3)
-    folder.mkdir(parents=True, exist_ok=True)
-    found = []
-    for path in paths:
-        target = folder / path.name
-        found.append(target)
-        if not target.exists():
-            shape = onnx.load(path).graph.input[0].type.tensor_type.shape
-            quantize_static(
-                str(path), str(target), Images(shape.dim[2].dim_value),
-                activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8, per_channel=True,
-            )  # fmt: skip
-    return found
+def fingerprint(network: Lowered) -> str:
+    """Names a network by its kernels."""
+    return digest(sorted(kernel.signature for kernel in network.kernels))[:16]
 
 
-def host(folder: Path, int8: bool = False) -> tuple[list[Score], dict[str, Any]]:
+def host(
+    folder: Path, int8: bool = False, seed: int = TUNED_SEED
+) -> tuple[list[Score], dict[str, Any]]:
     """Measures, predicts, compares; the measurements are kept in `measured.json` of the folder."""
     device = load(find(DEVICES, "cpu"))
-    paths = networks(folder, MEASURED + 4)
+    paths = exported(folder, MEASURED + 4, seed)
+    if seed != TUNED_SEED:
+        fresh = unseen(paths, [lower(path, "onnxruntime") for path in paths])
+        paths = [paths[i] for i in fresh]
     if int8:
         folder = folder / "int8"
         paths = quantized(paths, folder)
@@ -118,7 +75,10 @@ def host(folder: Path, int8: bool = False) -> tuple[list[Score], dict[str, Any]]
     facts = {
         "versions": {"runtime": runtime_version(device)},
         "host": host_fingerprint(),
+        "seed": seed,
+        "fresh": seed != TUNED_SEED,
         "networks": len(alive),
+        "factor": round(float(us.max() / us.min()), 1),
         "latency_ms": [round(float(v) / 1e3, 3) for v in (us.min(), np.median(us), us.max())],
         "noise": found["noise"],
         "kernels_timed": len(found["kernels"]),
