@@ -108,7 +108,9 @@ def test_a_build_says_what_proxies_are_where_the_study_asks_and_trains(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "search_spaces").mkdir()
     (tmp_path / "search_spaces" / "thin.py").write_text(THIN)
-    spec = replace(SPEC, space="thin", task=describe("digits"), recipe=Recipe().to_json(), **changes)
+    spec = replace(
+        SPEC, space="thin", task=describe("digits"), recipe=Recipe().to_json(), **changes
+    )
     place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
     job = job_to_json(Build(0, Architecture("thin", {"width": 4})))
     outcome = evaluate.perform(place, job, lambda rung, values: "go on")
