@@ -29,11 +29,12 @@ def test_what_people_see(
 
 
 def test_profile_passes_everything(nas: Nas, asked: Asked) -> None:
-    nas("profile", "big:one", "--device", "cpu", "--resolution", "224", "--batch", "8",
-        "--by-layer", "--static")  # fmt: skip
+    nas("profile", "big:one", "--device", "cpu", "--runtime", "torch:bf16", "--resolution", "224",
+        "--batch", "8", "--by-layer", "--static")  # fmt: skip
     assert asked.calls[-1] == (
         "profile", ("big:one", "cpu"),
-        {"resolution": 224, "batch": 8, "by_layer": True, "static": True, "storage": None},
+        {"runtime": "torch:bf16", "resolution": 224, "batch": 8, "by_layer": True, "static": True,
+         "storage": None},
     )  # fmt: skip
 
 
