@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -150,8 +151,19 @@ def opened(
     forward, _ = engine.program(str(path), kind)
 
     def run(rows: Array) -> Array:
-        with torch.inference_mode():
+        with torch.inference_mode(), _as_timed(runtime):
             found: Array = forward(torch.from_numpy(rows).to(kind)).cpu().numpy()
             return found
 
     return run, None
+
+
+@contextmanager
+def _as_timed(runtime: Runtime) -> Iterator[None]:
+    """The precision that the engine times in; training in this process keeps its own."""
+    products, convolutions = engine.allow_tf32("tf32" in runtime.options)
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = products
+        torch.backends.cudnn.allow_tf32 = convolutions

@@ -103,3 +103,20 @@ def test_rows_of_another_shape_are_refused(tmp_path):
     write(network(), (3, 8, 8), tmp_path / "n.pt2", PLAIN)
     with pytest.raises(NasError, match=r"n\.pt2 does not run under torch"):
         opened(tmp_path / "n.pt2", PLAIN)(np.zeros((2, 4, 8, 8), np.float32))
+
+
+def test_scoring_rounds_as_timing_does_and_leaves_training_as_it_was(tmp_path, monkeypatch):
+    seen = []
+
+    def noted(path, kind):
+        return lambda given: (seen.append(flags()), given)[1], None
+
+    def flags():
+        return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+    monkeypatch.setattr("nas.hardware.agent.engines.torch.program", noted)
+    before = flags()
+    for engine in (PLAIN, Runtime("torch", ("tf32",))):
+        opened(tmp_path / "n.pt2", engine)(images(1))
+        assert flags() == before
+    assert seen == [(False, False), (True, True)]

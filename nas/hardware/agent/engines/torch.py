@@ -59,9 +59,15 @@ def versions() -> dict[str, str]:
 def prepare(options: list[str], threads: int) -> None:
     """Threads, and precision as written: float32 is not tf32 unless that is asked for."""
     torch.set_num_threads(threads)
-    torch.backends.cuda.matmul.allow_tf32 = "tf32" in options
-    torch.backends.cudnn.allow_tf32 = "tf32" in options
+    allow_tf32("tf32" in options)
     torch.backends.cudnn.benchmark = True  # shapes are fixed: the fastest algorithm is what ships
+
+
+def allow_tf32(allowed: bool) -> tuple[bool, bool]:
+    """Whether products and convolutions of float32 may be rounded to tf32; what was before."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    return before
 
 
 def program(path: str, kind: str) -> tuple[Callable[[Any], Any], SimpleNamespace]:
