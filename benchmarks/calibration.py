@@ -1,6 +1,6 @@
 """Whether stated probabilities of membership come true: whole searches with a known truth.
 
-    python benchmarks/calibration.py --studies 300 --out benchmarks/results/calibration.json
+    python benchmarks/calibration.py --first 1000 --out benchmarks/results/calibration.json
 
 Each study is the real engine with the default strategy, promotion and confirmation, on networks
 that are made up: a true accuracy and a true latency follow from the choices and a draw of each
@@ -261,19 +261,20 @@ def distance(bins: Sequence[Mapping[str, Any]]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--studies", type=int, default=300, help="of each kind")
+    parser.add_argument("--studies", type=int, default=80, help="of each kind")
+    parser.add_argument("--first", type=int, default=0, help="seed of the first study")
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     began, rows = time.process_time(), []
-    for seed in range(given.studies):
+    for seed in range(given.first, given.first + given.studies):
         for world in WORLDS:
             rows += study(world, seed, given.trials)
     document = {
         "date": datetime.date.today().isoformat(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "studies": given.studies, "trials": given.trials,
+        "studies": given.studies, "first": given.first, "trials": given.trials,
         "worlds": [vars(w) for w in WORLDS],
         "cpu_seconds": round(time.process_time() - began, 1),
         "reading": "bins of stated probability; `true` is the share that belongs to the true front "

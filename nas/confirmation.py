@@ -2,14 +2,16 @@
 
 First every near-front network is timed once more as the trained file, interleaved in one batch
 with several fresh processes; then a stated share of the trials is spent on trainings with new
-seeds, always for the undecided point with the fewest.
+seeds: of a point that is undecided, or of the one likeliest to dominate it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from nas.core.front import known_rows, seed_deviation, standings
+import numpy as np
+
+from nas.core.front import known_rows, seed_deviation, signed, standings
 from nas.core.job import Measure, Train
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
@@ -76,20 +78,41 @@ class Confirmation:
         near: Sequence[tuple[Trial, float]],
         busy: Collection[Slot],
     ) -> Train | None:
-        """One more training of the undecided member with the fewest, while the share lasts."""
+        """One more training of an undecided point or its rival, the one with the fewest."""
         under_way = {n for kind, n, _ in busy if kind == "train"}
         spent = sum(max(0, len(t.trained) - 1) for t in trials if not t.reused) + len(under_way)
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
-        open_points = [
-            (len(t.trained), abs(p - 0.5), t)
-            for t, p in near
-            if t.number not in under_way and (p < DECIDED or spent < UNCONDITIONAL)
+        early = spent < UNCONDITIONAL
+        open_points = [(t, abs(p - 0.5)) for t, p in near if early or p < DECIDED]
+        open_points += [
+            (rival, doubt) for t, doubt in open_points if (rival := self._rival(t, trials, near))
         ]
-        if not open_points:
+        waiting = [
+            (len(t.trained), doubt, t.number, t)
+            for t, doubt in open_points
+            if t.number not in under_way
+        ]
+        if not waiting:
             return None
-        _, _, trial = min(open_points, key=lambda point: (*point[:2], point[2].number))
+        trial = min(waiting, key=lambda point: point[:3])[-1]
         return train_job(self.spec, trial, repeat=max(t.repeat for t in trial.trained) + 1)
+
+    def _rival(
+        self, trial: Trial, trials: Sequence[Trial], near: Sequence[tuple[Trial, float]]
+    ) -> Trial | None:
+        """The near trial that is likeliest to dominate this one, if any may."""
+        rows = known_rows(self.spec, [t for t, _ in near], seed_deviation(trials))
+        points = signed(self.spec.objectives, [m for _, m in rows])
+        errors = np.array([[m[o.name].se for o in self.spec.objectives] for _, m in rows])
+        at = next((i for i, (t, _) in enumerate(rows) if t.number == trial.number), None)
+        if at is None or len(rows) < 2:
+            return None
+        doubt = np.maximum(np.hypot(errors, errors[at]), 1e-9)
+        ahead = np.clip((points[at] - points) / doubt, -4.0, 4.0)
+        ahead[at] = -np.inf
+        place = int(ahead.min(axis=1).argmax())
+        return rows[place][0] if ahead[place].min() > -4.0 else None
 
 
 def train_job(spec: StudySpec, trial: Trial, repeat: int) -> Train:

@@ -197,8 +197,10 @@ def test_retracing_a_parallel_search_contradicts_nothing(order: int, width: int)
     assert again.trials == search.trials
 
 
-def test_a_broken_static_constraint_is_recorded_and_never_trained() -> None:
-    spec = toy_spec(constraints=(Constraint.parse("macs<=20000"),))
+@pytest.mark.parametrize("promotion", ["none", "halving", "hyperband"])
+def test_a_broken_static_constraint_is_recorded_and_never_trained(promotion: str) -> None:
+    limits = (Constraint.parse("macs<=20000"),)
+    spec = toy_spec(constraints=limits, promotion=promotion, trials=24)
     search, perform = new_search(spec), ToyPerform(spec)
     drive(search, perform)
     trained = {j["trial"] for j in perform.done if j["kind"] == "train"}
