@@ -202,4 +202,4 @@ def test_a_heavy_layer_among_short_ones_has_the_time_that_it_has_alone(tmp_path,
     whole, without = (m.value for m in both)
     profile = profiled(path, cpu, lease, Workload())
     rows = timed(count(module, (3, 16, 16)), path, exported.modules, profile, whole)["layers"]
-    assert rows["1"]["latency_ms"] == pytest.approx(whole - without, rel=0.2)
+    assert rows["1"]["latency_ms"] == pytest.approx(whole - without, rel=0.3)
