@@ -10,13 +10,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nas.catalog import DEVICES, folders
 from nas.core.errors import NasError
 from nas.hardware.device import Device, host_id
-from nas.hardware.kernels import Form
 from nas.hardware.law import Hull, Law, Peaks
+
+if TYPE_CHECKING:  # devices are listed without onnx
+    from nas.hardware.kernels import Form
 
 FOLDER = "calibrations"
 RATES = {"fp16": "fp16_tflops", "bf16": "bf16_tflops", "int8": "int8_tops"}
