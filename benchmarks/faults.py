@@ -9,8 +9,9 @@ not converge.
 
 Search: `nas search` on a space (`faults_space/`) in which candidates hang or ask for more memory
 than there is, while this benchmark kills one of the processes that measure. Each fault may cost one
-trial; the search must reach its number of trials and a front, and leave the device free. Then a
-file that fills its process's memory step by step is measured between two sound ones.
+trial; the search must reach its number of trials and a front, and leave the device free. Then the
+process that measures a sound file is killed, and a file that fills its process's memory step by
+step is measured between two sound ones.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,8 +35,7 @@ import onnx
 from kept import keep
 from load import Load, bursts
 from onnx import TensorProto, helper, numpy_helper
-from repeatability import POOL, SAMPLE, spread
-from sampled import exported
+from repeatability import spread
 from scores import wilson
 
 from nas.catalog import DEVICES, find
@@ -210,7 +211,32 @@ def _free(locks: Path) -> bool:
     return True
 
 
-# --- memory that fills up ----------------------------------------------------------------------
+# --- a killed process, and memory that fills up ----------------------------------------------------------------------
+
+
+def killed_alone(sound: Path, device: Device, folder: Path) -> dict[str, Any]:
+    """A sound file whose measuring process is killed, and the same file measured again."""
+    lease = Lease(folder / "locks", device.name)
+
+    def kill() -> None:
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for pid in _measuring(os.getpid()):
+                time.sleep(0.3)  # into its work
+                os.kill(pid, signal.SIGKILL)
+                return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    (first,) = measure([sound], device, lease, basis="untrained form")
+    killer.join()
+    free = _free(folder / "locks")
+    (again,) = measure([sound], device, lease, basis="untrained form")
+    return {
+        "error": first if isinstance(first, str) else None, "lease_free": free,
+        "measured_again": isinstance(again, Measurement),
+    }  # fmt: skip
 
 
 def filling(path: Path, steps: int = 24) -> Path:
@@ -271,7 +297,7 @@ def show_load(found: dict[str, Any]) -> None:
         )
 
 
-def show_search(found: dict[str, Any], memory: dict[str, Any]) -> None:
+def show_search(found: dict[str, Any], killed: dict[str, Any], memory: dict[str, Any]) -> None:
     """What became of the search."""
     states = [t["state"] for t in found["trials"]]
     print(
@@ -282,6 +308,10 @@ def show_search(found: dict[str, Any], memory: dict[str, Any]) -> None:
     )
     for failure in found["failures"]:
         print(f"  trial {failure['trial']} ({failure['fault']}): {failure['error'][:110]}")
+    print(
+        f"killed: {killed['error']}; device free: {killed['lease_free']}, measured again: "
+        f"{killed['measured_again']}"
+    )
     print(
         f"memory: {memory['sound_measured']} of 2 sound files measured beside the one that failed: "
         f"{str(memory['error'])[:110]}; device free: {memory['lease_free']}"
@@ -297,18 +327,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="instead of benchmarks/results/faults.json")
     given = parser.parse_args()
     device = load(find(DEVICES, "cpu"))
-    pool = exported(given.networks, POOL, SAMPLE)
+    chosen = [path for path, _ in spread(given.networks, device)]
     document: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="nas-faults-") as name:
         folder = Path(name)
-        chosen = [p for p, _ in spread(pool, device, Lease(folder / "locks", "cpu"))]
         if not given.search_only:
             document["load"] = under_load(chosen[::2], device, given.seed)
             show_load(document["load"])
         if not given.load_only:
             document["search"] = faulty_search(folder)
+            document["killed"] = killed_alone(chosen[0], device, folder)
             document["memory"] = full_memory(chosen[:2], device, folder)
-            show_search(document["search"], document["memory"])
+            show_search(document["search"], document["killed"], document["memory"])
     keep("faults", document, given.out)
 
 

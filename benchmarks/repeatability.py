@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import random
 import tempfile
 import time
@@ -44,16 +45,27 @@ ONE, THREE = "ours, one process", "ours, three processes"
 Row = dict[str, Any]
 
 
-def spread(paths: Sequence[Path], device: Device, lease: Lease) -> list[tuple[Path, float]]:
-    """Twelve of the networks, evenly in log latency over a factor of ten, and their latencies."""
-    found = measure(paths, device, lease, basis="untrained form")
+def spread(folder: Path, device: Device) -> list[tuple[Path, float]]:
+    """Twelve networks, evenly in log latency over a factor of ten, with a first look's latencies.
+
+    They are chosen once; `spread.json` in the folder says which.
+    """
+    kept = folder / "spread.json"
+    if kept.exists():
+        return [(folder / name, ms) for name, ms in json.loads(kept.read_text()).items()]
+    paths = exported(folder, POOL, SAMPLE)
+    with tempfile.TemporaryDirectory(prefix="nas-locks-") as locks:
+        lease = Lease(Path(locks), device.name)
+        found = measure(paths, device, lease, processes=3, basis="untrained form")
     ms = np.array([np.inf if isinstance(m, str) else m.value for m in found])
     chosen: list[int] = []
     for wanted in np.geomspace(FASTEST_MS, FACTOR * FASTEST_MS, NETWORKS):
         apart = np.abs(np.log(ms / wanted))
         apart[chosen] = np.inf
         chosen.append(int(apart.argmin()))
-    return sorted(((paths[i], float(ms[i])) for i in chosen), key=lambda found: found[1])
+    chosen.sort(key=lambda i: float(ms[i]))
+    kept.write_text(json.dumps({paths[i].name: round(float(ms[i]), 4) for i in chosen}))
+    return [(paths[i], float(ms[i])) for i in chosen]
 
 
 def plan(rounds: int, singles: int, seed: int) -> list[tuple[int, str]]:
@@ -202,9 +214,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="instead of benchmarks/results/repeatability.json")
     given = parser.parse_args()
     device = load(find(DEVICES, "cpu"))
-    pool = exported(given.networks, POOL, SAMPLE)
-    with tempfile.TemporaryDirectory(prefix="nas-locks-") as folder:
-        chosen = spread(pool, device, Lease(Path(folder), device.name))
+    chosen = spread(given.networks, device)
     ms = [round(value, 3) for _, value in chosen]
     print(f"networks of {ms} ms, a factor of {ms[-1] / ms[0]:.1f}", flush=True)
     rows, busy = run([p for p, _ in chosen], device, given.minutes, given.singles, given.seed)

@@ -25,8 +25,8 @@ from typing import Any
 
 import numpy as np
 from kept import keep
-from repeatability import POOL, SAMPLE, spread
-from sampled import exported, published
+from repeatability import SAMPLE, spread
+from sampled import published
 from timers import JOB, TIMER_S, blocked, session
 
 from nas.catalog import DEVICES, find
@@ -191,9 +191,7 @@ def main() -> None:
         print(json.dumps(block(given.block, given.base)))
         return
     device = load(find(DEVICES, "cpu"))
-    pool = exported(given.networks, POOL, SAMPLE)
-    with tempfile.TemporaryDirectory(prefix="nas-locks-") as folder:
-        chosen = [p for p, _ in spread(pool, device, Lease(Path(folder), device.name))]
+    chosen = [path for path, _ in spread(given.networks, device)]
     rows = compare([*chosen, *published(given.networks, SLOW, RESOLUTION)])
     found = figures(rows)
     show(rows, found)
