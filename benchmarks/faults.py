@@ -211,7 +211,7 @@ def _free(locks: Path) -> bool:
     return True
 
 
-# --- a killed process, and memory that fills up ----------------------------------------------------------------------
+# --- a killed process, and memory that fills up -------------------------------------------------
 
 
 def killed_alone(sound: Path, device: Device, folder: Path) -> dict[str, Any]:
