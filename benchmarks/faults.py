@@ -324,22 +324,23 @@ def main() -> None:
     parser.add_argument("--load-only", action="store_true")
     parser.add_argument("--search-only", action="store_true")
     parser.add_argument("--seed", type=int, default=1, help="of the load")
-    parser.add_argument("--out", type=Path, help="instead of benchmarks/results/faults.json")
+    parser.add_argument("--out", type=Path, help="folder, instead of benchmarks/results")
     given = parser.parse_args()
     device = load(find(DEVICES, "cpu"))
     chosen = [path for path, _ in spread(given.networks, device)]
-    document: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="nas-faults-") as name:
         folder = Path(name)
         if not given.search_only:
-            document["load"] = under_load(chosen[::2], device, given.seed)
-            show_load(document["load"])
+            loaded = under_load(chosen[::2], device, given.seed)
+            show_load(loaded)
+            keep("faults_load", loaded, given.out and given.out / "faults_load.json")
         if not given.load_only:
-            document["search"] = faulty_search(folder)
-            document["killed"] = killed_alone(chosen[0], device, folder)
-            document["memory"] = full_memory(chosen[:2], device, folder)
-            show_search(document["search"], document["killed"], document["memory"])
-    keep("faults", document, given.out)
+            search = faulty_search(folder)
+            killed = killed_alone(chosen[0], device, folder)
+            memory = full_memory(chosen[:2], device, folder)
+            show_search(search, killed, memory)
+            found = {"search": search, "killed": killed, "memory": memory}
+            keep("faults_search", found, given.out and given.out / "faults_search.json")
 
 
 if __name__ == "__main__":
