@@ -13,7 +13,7 @@ from nas.core.objective import Objective
 from nas.core.promotion import Standing, order
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
-from nas.strategies.protocol import proposal_seed
+from nas.strategies.protocol import first_size, proposal_seed
 
 
 @dataclass(frozen=True)
@@ -79,17 +79,12 @@ class Evolution:
         asked: set[Architecture] = set()
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
-            size = None if number >= self._start and ranked else self._size(number)
+            random = number < self._start or not ranked
+            size = first_size(self._seed, number, self._start) if random else None
             child = self._new(ranked, size, rng, asked)
             asked.add(child)
             proposals.append(Proposal(child))
         return proposals
-
-    def _size(self, number: int) -> float:
-        """The size of a random proposal: each `start` of them are spread evenly, shuffled."""
-        turn, place = divmod(number, self._start)
-        order = np.random.default_rng(proposal_seed(self._seed, turn)).permutation(self._start)
-        return 0.5 * (float(order[place]) + 0.5) / self._start
 
     def _new(
         self,

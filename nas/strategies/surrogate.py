@@ -19,13 +19,13 @@ from nas.strategies.candidates import Genes
 from nas.strategies.improvement import boxes, expected_improvement
 from nas.strategies.kernel import Embedding
 from nas.strategies.observations import Data, Observations
-from nas.strategies.protocol import proposal_seed
+from nas.strategies.protocol import first_size, proposal_seed
 
 Array = npt.NDArray[np.float64]
 Costs = Callable[[Architecture], Mapping[str, float]]
 
-FIRST = 10  # proposals spread over the space before any is chosen,
-SPREAD = 54  # then every second one, up to this number
+FIRST = 8  # proposals of sizes from small to the middle before any is chosen,
+SPREAD = 24  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
 BOLD = 3.0  # every third proposal doubts the surrogate so many times more
@@ -40,7 +40,8 @@ class Surrogate:
     Objectives that `costs` knows are never modelled: candidates come with their exact values,
     which also are features of the surrogate. Without `costs` every objective is modelled.
 
-    The first proposals spread over the space. Then thousands of candidates, moved and mixed from
+    The first proposals are small to middling, as those of `Evolution`, then some spread over the
+    space. Then thousands of candidates, moved and mixed from
     the near-front or drawn fresh, are ranked by the hypervolume they are expected to add, times
     the probability that they keep every constraint. Hypervolume is measured up to a reference of
     its own: the median error of what was tried, and the highest cost. A pending trial counts as
@@ -67,6 +68,7 @@ class Surrogate:
         seed: int = 0,
         costs: Costs | None = None,
     ) -> None:
+        self._space = space
         self._genes = Genes(space)
         self._objectives = tuple(objectives)
         self._constraints = tuple(constraints)
@@ -94,6 +96,10 @@ class Surrogate:
         tried = number + int((~self._past.mine).sum())
         filling = tried < FIRST or (tried < SPREAD and number % 2 == 0)
         view = None if filling else self._view(asked)
+        if view is None and tried < FIRST:
+            size = first_size(self._seed, number, FIRST)
+            drawn = self._genes.code(self._space.sample_sized(rng, size))
+            return self._elsewhere(asked, seen, rng) if drawn.tobytes() in seen else drawn
         if view is None:
             return self._elsewhere(asked, seen, rng)
         boldness = BOLD if number % 3 == 2 else 1.0
@@ -114,8 +120,9 @@ class Surrogate:
     def _elsewhere(
         self, asked: Sequence[Array], seen: set[bytes], rng: np.random.Generator
     ) -> Array:
-        """Of some random codes the one that differs most from all that was tried."""
-        codes = self._genes.sample(200, rng)
+        """Of some random codes of all sizes the one that differs most from all that was tried."""
+        drawn = [self._space.sample_sized(rng, size) for size in rng.random(60)]
+        codes = np.array([self._genes.code(architecture) for architecture in drawn])
         fresh = _unseen(codes, seen)
         past = np.array([*self._past.codes.values(), *asked])
         if not len(fresh) or not len(past):
