@@ -14,12 +14,14 @@ from typing import Any
 SHARES = (0.9, 0.95, 0.99)
 OURS = "surrogate"
 MAIN = "costs known"
+ARRIVED = "best peer that got there"
 PACKAGES = ("numpy", "scipy", "moocore")
 NOTES = Path(__file__).parent / "search_notes.md"
 READING = (
     "Evaluations are medians over seeds; a run that did not get so far is later than all that did. "
     "Where half of the runs or more did not, a peer counts as the evaluations it was given, so its "
-    "ratio is a lower bound (>=); where that is so of ours, there is no ratio, and it is missed."
+    "ratio is a lower bound (>=), and so is the best peer's; where that is so of ours, there is no "
+    "ratio, and it is missed."
 )
 
 Rows = Sequence[Mapping[str, Any]]
@@ -81,6 +83,7 @@ def _ratios(ours: Mapping[str, Any], peers: Mapping[str, Any], share: str) -> di
     missed = [table for table, cell in ours.items() if cell["to"][share] is None]
     first: list[str] = []
     best: list[tuple[float, bool]] = []
+    there: list[tuple[float, bool]] = []
     for table in sorted(set(ours) - set(missed)):
         here: list[tuple[float, bool]] = []
         for name, cells in peers.items():
@@ -89,11 +92,15 @@ def _ratios(ours: Mapping[str, Any], peers: Mapping[str, Any], share: str) -> di
                 ratio = (needed or cells[table]["trials"]) / ours[table]["to"][share]
                 found.setdefault(name, []).append((ratio, needed is None))
                 here.append(found[name][-1])
+        there += [min(pair for pair in here if not pair[1])] if not all(b for _, b in here) else []
         if here:
             best.append(min(here))
             first += [table] if best[-1][0] > 1 else []
     means = {name: _over(pairs) for name, pairs in sorted(found.items())}
-    return {"missed": missed, "first": first, "best peer": _over(best) if best else None, **means}
+    return {
+        "missed": missed, "first": first, "best peer": _over(best) if best else None,
+        ARRIVED: _over(there) if there else None, **means,
+    }  # fmt: skip
 
 
 def _over(pairs: Sequence[tuple[float, bool]]) -> dict[str, Any]:
@@ -119,7 +126,8 @@ def markdown(whole: Mapping[str, Any]) -> str:
         ("costs hidden", "Costs hidden from all"),
         ("costs given", "Peers given the costs too (the best of 4 proposals, by known cost)"),
     ):
-        text += ["", f"## {title}", "", *_ratio_table(ratios[variant])]
+        if variant in cells:
+            text += ["", f"## {title}", "", *_ratio_table(ratios[variant])]
     for share in SHARES:
         for variant in ("costs known", "costs hidden", "costs given"):
             if variant in cells:
@@ -143,10 +151,12 @@ def markdown(whole: Mapping[str, Any]) -> str:
 
 
 def _ratio_table(ratios: Mapping[str, Any]) -> list[str]:
-    names = sorted({n for r in ratios.values() for n in r} - {"missed", "first", "best peer"})
+    names = sorted(
+        {n for r in ratios.values() for n in r} - {"missed", "first", "best peer", ARRIVED}
+    )
     head = "| times more evaluations than ours | " + " | ".join(f"to {s:.0%}" for s in SHARES)
     lines = [head + " |", "|---" * (1 + len(SHARES)) + "|"]
-    for name in ["best peer", *names]:
+    for name in ["best peer", ARRIVED, *names]:
         entries = [_entry(ratios[f"{s:g}"].get(name)) for s in SHARES]
         lines.append(f"| {name} | " + " | ".join(entries) + " |")
     missed = [", ".join(ratios[f"{s:g}"]["missed"]) or "none" for s in SHARES]

@@ -32,7 +32,8 @@ def replay(
 
     Args:
         table: folder with a `table.toml`, or a table that was read.
-        strategy: `surrogate`, `evolution`, `nsga2`, `tpe`, `gp`, `random`, `optuna:SamplerName`.
+        strategy: `surrogate`, `evolution`, `local`, `predictor`, `nsga2`, `tpe`, `gp`, `random`,
+            `optuna:SamplerName`.
         trials: evaluations of each run.
         seeds: how many runs, from seed 0 on, or which ones.
         workers: how many trials train at once on the simulated clock.
