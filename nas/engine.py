@@ -14,11 +14,11 @@ from nas.core import ledger
 from nas.core.front import measure, timing_of, violation
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
 from nas.core.objective import Constraint
-from nas.core.promotion import RULES, Standing, bracket
+from nas.core.promotion import RULES, Standing, bracket, judged, leading
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Event, History, Proposal, Trial
-from nas.strategies.protocol import Strategy
+from nas.strategies.protocol import Strategy, resumes
 
 ATTEMPTS = 2
 
@@ -120,7 +120,7 @@ class Search:
         brought does not, and is returned as it is.
         """
         again = event
-        if event.kind == "proposed":
+        if event.kind in ("proposed", "resumed"):
             again = self._next_proposal()
         elif event.kind == "told" and "reused" not in event.payload:
             trial = self.trials[event.trial]
@@ -191,7 +191,8 @@ class Search:
     def _propose(self) -> None:
         event = self._next_proposal()
         self._happened(event)
-        self._settle_twins(self.trials[event.trial].key)
+        if event.kind == "proposed":
+            self._settle_twins(self.trials[event.trial].key)
 
     def _next_proposal(self) -> Event:
         number = len(self.trials)
@@ -203,6 +204,8 @@ class Search:
             proposal = Proposal(self.space.architecture(start.choices), {}, start.origin)
         else:
             [proposal] = self.strategy.propose(self.history, 1)
+        if proposal.resumes is not None:
+            return Event("resumed", proposal.resumes, {})
         payload = {
             "architecture": proposal.architecture.to_json(),
             "origin": proposal.origin,
@@ -236,7 +239,8 @@ class Search:
             self._settle(trial)
 
     def _trained(self, job: Train, outcome: Outcome) -> None:
-        if self.trials[job.trial].state == "stopped":
+        stopped = not outcome.values and outcome.error is None  # and may be resumed by now
+        if stopped or self.trials[job.trial].state == "stopped":
             return
         if outcome.error is not None:
             return self._failed(job.trial, "train", outcome.error, job.repeat)
@@ -291,6 +295,11 @@ class Search:
             return "continue"
         if trial.number == 0 and self.spec.network:  # what every table compares with
             return "continue"
+        if trial.number in self.history.resumed:
+            return "continue"
+        late = self.spec.promotion == "halving" and resumes(self.strategy)
+        if late and rung != judged(rungs, self.spec.fidelity.reduction):
+            return "continue"
         peers = [t for t in self.trials.values() if t.number != trial.number]
         if self.spec.promotion == "hyperband":
             mine = self._bracket(trial.number)
@@ -299,7 +308,7 @@ class Search:
             peers = [t for t in peers if self._bracket(t.number) == mine]
         earlier = [self._standing(t, s) for t in peers if (s := _score_at(t, rung)) is not None]
         standing = self._standing(trial, float(values["score"]))
-        rule = RULES[self.spec.promotion]
+        rule = leading if late else RULES[self.spec.promotion]
         return "continue" if rule(earlier, standing, self.spec.fidelity.reduction) else "stop"
 
     def _bracket(self, number: int) -> int:

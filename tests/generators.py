@@ -62,7 +62,9 @@ trials = st.builds(
     error=st.none() | texts,
     reused=st.none() | texts,
 )
-events = st.builds(Event, st.sampled_from(["proposed", "reported", "told"]), small, notes)
+events = st.builds(
+    Event, st.sampled_from(["proposed", "reported", "told", "resumed"]), small, notes
+)
 evaluations = st.builds(Evaluation, texts, texts, texts, texts, small, small, notes)
 timings = st.builds(Timing, texts, texts, texts, texts, texts, texts, texts, measurements)
 

@@ -10,9 +10,11 @@ from conftest import ToyPerform, toy_space, toy_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nas.core.architecture import Architecture
 from nas.core.front import front_of
 from nas.core.job import Done, Measure, Outcome, Train, Wait, job_from_json, job_to_json
 from nas.core.objective import BUILTIN, Constraint
+from nas.core.promotion import judged
 from nas.core.study import Start, StudySpec
 from nas.core.trial import Event, History, Proposal
 from nas.engine import Search
@@ -30,6 +32,25 @@ class Sampling:
         first = len(history.proposals)
         rngs = [np.random.default_rng([self.seed, first + i]) for i in range(count)]
         return [Proposal(toy_space().sample(rng), {"seed": self.seed}) for rng in rngs]
+
+
+class Resuming(Sampling):
+    """Goes on with the latest stopped trial at every third proposal or so."""
+
+    resumes = True
+
+    def propose(self, history: History, count: int) -> list[Proposal]:
+        """One at a time is all that is asked for."""
+        stopped = [
+            n
+            for n, event in history.results.items()
+            if event.payload["state"] == "stopped" and n not in history.resumed
+            and "reused" not in event.payload
+        ]  # fmt: skip
+        if not stopped or len(history.proposals) % 3:
+            return super().propose(history, count)
+        made = history.proposals[stopped[-1]].payload["architecture"]
+        return [Proposal(Architecture.from_json(made), resumes=stopped[-1])]
 
 
 def new_search(spec: StudySpec, history: Sequence[Event] = (), width: int = 1) -> Search:
@@ -174,12 +195,81 @@ def test_killed_between_two_rungs_it_trains_from_the_last_one() -> None:
     assert (again.from_rung, again.checkpoint) == (0, values["checkpoint"])
 
 
+def test_a_resumed_trial_goes_on_from_the_rung_at_which_it_was_stopped() -> None:
+    spec = toy_spec(trials=20)
+    search, perform = Search(spec, toy_space(), Resuming(spec.seed)), ToyPerform(spec)
+    events = drive(search, perform)
+    resumed = [e.trial for e in events if e.kind == "resumed"]
+    assert resumed and len(set(resumed)) == len(resumed) and len(search.trials) == 20
+    at = judged(spec.fidelity.rungs, spec.fidelity.reduction)
+    for number in resumed:
+        trial = search.trials[number]
+        assert trial.state == "complete" and trial.values["accuracy"] == trial.trained[0].score
+        assert [r.rung for r in trial.rungs if r.repeat == 0] == list(
+            range(len(spec.fidelity.rungs))
+        )
+        ended = [e.payload["state"] for e in events if e.kind == "told" and e.trial == number]
+        assert ended == ["stopped", "complete"]
+        first, then, *_ = [j for j in perform.done if j["kind"] == "train" and j["trial"] == number]
+        assert (first["from_rung"], then["from_rung"]) == (-1, at)
+        assert then["checkpoint"]
+    stopped = [t for t in search.trials.values() if t.state == "stopped"]
+    assert stopped and {t.rungs[-1].rung for t in stopped} == {at}
+    states = front_of(spec, list(search.trials.values())).trials
+    assert sum(states.values()) == 20
+
+
+@pytest.mark.parametrize("cut", range(0, 70, 6))
+def test_a_search_with_resumed_trials_goes_on_as_if_it_had_not_been_killed(cut: int) -> None:
+    spec = toy_spec(**MEASURED, trials=20)
+
+    def fresh(history: Sequence[Event] = ()) -> Search:
+        return Search(spec, toy_space(), Resuming(spec.seed), history)
+
+    whole = drive(fresh(), ToyPerform(spec))
+    assert "resumed" in {e.kind for e in whole}
+    before = drive(fresh(), ToyPerform(spec), stop_after=cut)
+    assert before + drive(fresh(before), ToyPerform(spec)) == whole
+
+
+def test_what_a_stopped_training_ends_with_is_no_result_of_the_resumed_one() -> None:
+    """The strategy resumes a trial before the worker that was told to stop has answered."""
+    spec = toy_spec(trials=30)
+    search, perform = Search(spec, toy_space(), Resuming(spec.seed), width=2), ToyPerform(spec)
+    answers, late = [], 0
+    while True:
+        job = search.ask()
+        if isinstance(job, Done):
+            break
+        if isinstance(job, Wait):
+            search.tell(*answers.pop(0))
+            continue
+        if isinstance(job, Train):
+            assert job.trial not in [j.trial for j, _ in answers if isinstance(j, Train)]
+        outcome = perform(job_to_json(job), lambda r, v, j=job: search.report(j, r, v))
+        done = Outcome.from_json(outcome)
+        if isinstance(job, Train) and not done.values:
+            answers.append((job, done))
+            late += 1
+            continue
+        search.tell(job, done)
+    assert late and search.history.resumed
+    assert not [t for t in search.trials.values() if t.state in ("running", "failed")]
+
+
+@pytest.mark.parametrize("strategy", [Sampling, Resuming])
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**31), st.integers(2, 6))
-def test_retracing_a_parallel_search_contradicts_nothing(order: int, width: int) -> None:
+@given(order=st.integers(0, 2**31), width=st.integers(2, 6))
+def test_retracing_a_parallel_search_contradicts_nothing(
+    strategy: type[Sampling], order: int, width: int
+) -> None:
     """Jobs end in any order; the recorded decisions follow from the recorded events."""
     spec = toy_spec(**MEASURED, trials=15)
-    search, perform, events = new_search(spec, width=width), ToyPerform(spec), []
+
+    def fresh() -> Search:
+        return Search(spec, toy_space(), strategy(spec.seed), width=width)
+
+    search, perform, events = fresh(), ToyPerform(spec), []
     shuffled, under_way = random.Random(order), []
     while True:
         job = search.ask() if len(under_way) < width else Wait()
@@ -192,7 +282,7 @@ def test_retracing_a_parallel_search_contradicts_nothing(order: int, width: int)
         outcome = perform(job_to_json(ending), lambda r, v, j=ending: search.report(j, r, v))
         search.tell(ending, Outcome.from_json(outcome))
     events = search.drain()
-    again = new_search(spec)
+    again = fresh()
     assert [again.retrace(e) for e in events] == events
     assert again.trials == search.trials
 

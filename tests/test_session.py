@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from conftest import ToyPerform, toy_space, toy_spec
-from test_engine import MEASURED, Sampling
+from test_engine import MEASURED, Resuming, Sampling
 
 from nas.core.errors import NasError
 from nas.core.front import front_of
@@ -49,14 +49,17 @@ def artifacts(tmp_path: Path) -> Artifacts:
     return folder
 
 
-def run(url: str, spec: StudySpec, artifacts: Artifacts, perform: ToyPerform, **given: Any) -> None:
+def run(
+    url: str, spec: StudySpec, artifacts: Artifacts, perform: ToyPerform,
+    strategy: type[Sampling] = Sampling, **given: Any,
+) -> None:  # fmt: skip
     with Store(url) as store:
         if spec.name not in {r.name for r in store.studies()}:
             store.create(spec)
         epoch = store.claim(spec.name)
         try:
             history = store.events(spec.name)
-            search = Search(spec, toy_space(), Sampling(spec.seed), history)
+            search = Search(spec, toy_space(), strategy(spec.seed), history)
             session = Session(search, store, epoch, artifacts, {"cpu": BENCH}, **given)
             Inline(perform).run(session)
         finally:
@@ -91,6 +94,34 @@ def test_a_killed_study_resumes_to_the_same_trials_and_front(
         run(cut, spec, artifacts, Dying(spec, at))
     run(cut, spec, artifacts, ToyPerform(spec))
     assert recorded(cut, spec) == recorded(whole, spec)
+
+
+@pytest.mark.parametrize("at", range(30, 62, 3))
+def test_a_killed_study_with_resumed_trials_ends_the_same(
+    tmp_path: Path, artifacts: Artifacts, at: int
+) -> None:
+    spec = toy_spec(**MEASURED, trials=20)
+    whole, cut = (f"sqlite:///{tmp_path}/{n}.db" for n in ("whole", "cut"))
+    run(whole, spec, artifacts, ToyPerform(spec), Resuming)
+    with Store(whole, read_only=True) as store:
+        assert "resumed" in {e.kind for e in store.events(spec.name)}
+    with pytest.raises(Interrupt):
+        run(cut, spec, artifacts, Dying(spec, at), Resuming)
+    run(cut, spec, artifacts, ToyPerform(spec), Resuming)
+    assert recorded(cut, spec) == recorded(whole, spec)
+
+
+def test_a_resumed_trial_takes_what_another_study_trained(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
+    url = f"sqlite:///{tmp_path}/a.db"
+    first, second = (toy_spec(name=n, trials=20) for n in ("first", "second"))
+    run(url, first, artifacts, ToyPerform(first), Resuming)
+    again = ToyPerform(second)
+    run(url, second, artifacts, again, Resuming)
+    assert not [j for j in again.done if j["kind"] == "train"]
+    states = [[(t.number, t.state, t.values) for t in recorded(url, s)[0]] for s in (first, second)]
+    assert states[0] == states[1]
 
 
 def test_another_study_reuses_trainings_and_timings(tmp_path: Path, artifacts: Artifacts) -> None:

@@ -24,6 +24,8 @@ def after(event: Event, trials: Mapping[int, Trial], first: Mapping[str, int]) -
     trial = trials[event.trial]
     if event.kind == "reported":
         return reported(trial, event.payload)
+    if event.kind == "resumed":
+        return resumed(trial)
     trial = told(trial, event.payload)
     return twin(trial, trials[first[trial.key]]) if trial.reused else trial
 
@@ -101,6 +103,11 @@ def told(trial: Trial, payload: Mapping[str, Any]) -> Trial:
         error=payload.get("error"),
         reused=payload.get("reused"),
     )
+
+
+def resumed(trial: Trial) -> Trial:
+    """The stopped trial, running again, with all that was found out about it."""
+    return replace(trial, state="running", values={}, violations={}, error=None)
 
 
 def twin(trial: Trial, first: Trial) -> Trial:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from nas.core.pareto import crowding, dominates, ranks
+
+FULL = 4  # trials that are trained to the end whatever the first rung says
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,28 @@ def halving(earlier: Sequence[Standing], trial: Standing, reduction: int) -> boo
         return True
     place = order([*earlier, trial]).index(len(earlier))
     return place * reduction < len(earlier) + 1
+
+
+def leading(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:
+    """Whether a trial goes on at once where a strategy may resume those that do not.
+
+    The first few do, so that it is seen what a rung tells of the end, and whoever beats all
+    earlier ones.
+
+    >>> leading([Standing((1.0, 1.0))] * 5, Standing((0.5, 1.5)), 3)
+    False
+    """
+    return len(earlier) < FULL or all(beats(trial, s) for s in earlier)
+
+
+def judged(epochs: Sequence[float], reduction: int) -> int:
+    """The one rung at which a strategy that resumes trials judges them: near 1/reduction^2 of all.
+
+    >>> judged([5, 15, 45, 100], reduction=3), judged([3, 10], reduction=3)
+    (1, 0)
+    """
+    aim = math.log(epochs[-1] / reduction**2)
+    return min(range(len(epochs) - 1), key=lambda i: abs(math.log(epochs[i]) - aim), default=0)
 
 
 Rule = Callable[[Sequence[Standing], Standing, int], bool]

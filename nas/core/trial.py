@@ -10,7 +10,7 @@ from nas.core.architecture import Architecture
 from nas.core.measurement import Measurement
 
 State = Literal["running", "complete", "stopped", "infeasible", "failed"]
-Kind = Literal["known", "proposed", "reported", "told"]
+Kind = Literal["known", "proposed", "reported", "told", "resumed"]
 Origin = str  # strategy, preset, network, user, or `from STUDY trial N`
 
 
@@ -28,7 +28,9 @@ class Event:
       `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a retarget also
       `processes` and `bench`; `repeat`, `rung`, `values`, `decision`; or `error`;
     - `told`: `state`, `values` (objective -> number), `violations` (constraint -> relative excess,
-      above 0 where broken), `error`.
+      above 0 where broken), `error`;
+    - `resumed`: nothing more; the stopped trial goes on from the last rung that it reached, and is
+      told again.
     """
 
     kind: Kind
@@ -47,11 +49,16 @@ class Event:
 
 @dataclass(frozen=True)
 class Proposal:
-    """What to try next, and what the strategy must be given back with the history."""
+    """What to try next, and what the strategy must be given back with the history.
+
+    `resumes` is the number of a stopped trial that is to go on, of this architecture; None opens a
+    new trial.
+    """
 
     architecture: Architecture
     notes: Mapping[str, Any] = field(default_factory=dict)
     origin: Origin = "strategy"
+    resumes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -173,6 +180,7 @@ class History:
         self.events: list[Event] = []
         self.proposals: dict[int, Event] = {}
         self.results: dict[int, Event] = {}
+        self.resumed: set[int] = set()
         for event in events or []:
             self.append(event)
 
@@ -183,6 +191,9 @@ class History:
             self.proposals[event.trial] = event
         elif event.kind == "told":
             self.results[event.trial] = event
+        elif event.kind == "resumed":
+            self.results.pop(event.trial, None)
+            self.resumed.add(event.trial)
 
     def __len__(self) -> int:
         return len(self.events)

@@ -13,10 +13,10 @@ import numpy.typing as npt
 
 from nas.core.architecture import Architecture
 from nas.core.pareto import hypervolume, non_dominated
-from nas.core.promotion import RULES, Standing, bracket
+from nas.core.promotion import RULES, Standing, bracket, judged, leading
 from nas.core.trial import Event, History, Proposal
 from nas.runners.table import Table
-from nas.strategies.protocol import Strategy
+from nas.strategies.protocol import Strategy, resumes
 
 REPEATS = 50
 REDUCTION = 3
@@ -30,7 +30,7 @@ class Run:
         seed: what the observed column and the strategy were drawn by.
         curve: `(evaluations, share of the true hypervolume)` after each evaluation.
         epochs_curve: `(simulated epochs, share)`; a table without fidelities trains for 1 epoch.
-        stopped: evaluations that the promotion rule ended early.
+        stopped: evaluations that the promotion rule ended early, and nobody resumed.
         asks: distinct architectures whose known costs the strategy asked for before proposing.
     """
 
@@ -79,11 +79,12 @@ class Oracle:
 
 @dataclass
 class _Trial:
-    """A trial under way: its row, the rungs still before it, and who waits for its result."""
+    """A trial: its row, the rungs still before it, who waits for its result, epochs so far."""
 
     row: int
     rungs: list[tuple[int, float, float]]
     twins: list[int] = field(default_factory=list)
+    epochs: float = 0.0
 
 
 class Replay:
@@ -123,10 +124,11 @@ class Replay:
         self._used = np.zeros(len(table), dtype=bool)
         self._front: npt.NDArray[np.float64] = np.zeros((0, len(table.objectives)))
         self._volume = 0.0
+        self._ended: set[int] = set()
         self._clock: list[tuple[float, int]] = []
         self._curve: list[tuple[int, float]] = []
         self._epochs: list[tuple[float, float]] = []
-        self._stopped = 0
+        self._stopped: dict[int, _Trial] = {}
 
     def run(self, trials: int, until: float = math.inf) -> Run:
         """Searches until so many evaluations are done, or nothing new is proposed.
@@ -148,11 +150,14 @@ class Replay:
                 break
             now, number = heapq.heappop(self._clock)
             self._rung(number, now)
-        return Run(self._seed, tuple(self._curve), tuple(self._epochs), self._stopped)
+        return Run(self._seed, tuple(self._curve), tuple(self._epochs), len(self._stopped))
 
     def _start(self, now: float) -> bool:
         """Starts the next proposal; False where it repeats an earlier one."""
         [proposal] = self._strategy.propose(self._history, 1)
+        if proposal.resumes is not None:
+            self._resume(proposal.resumes, now)
+            return True
         number = len(self._history.proposals)
         row = self._table.row(proposal.architecture, self._used)
         self._proposed(number, row, proposal)
@@ -179,6 +184,12 @@ class Replay:
         self._running[number] = trial
         heapq.heappush(self._clock, (now + trial.rungs[0][1], number))
         return True
+
+    def _resume(self, number: int, now: float) -> None:
+        """A stopped trial goes on where it was stopped."""
+        trial = self._running[number] = self._stopped.pop(number)
+        self._happened("resumed", number, {})
+        heapq.heappush(self._clock, (now + trial.rungs[0][1] - trial.epochs, number))
 
     def _proposed(self, number: int, row: int, proposal: Proposal) -> None:
         """Records a proposal as the architecture that the table really has."""
@@ -214,6 +225,7 @@ class Replay:
         """A trial reached a rung: it goes on, is stopped, or is done."""
         trial = self._running[number]
         rung, epochs, value = trial.rungs.pop(0)
+        trial.epochs = epochs
         values = self._values(trial.row) | {self._table.objectives[0].name: value}
         if not trial.rungs:
             if self._table.levels:
@@ -225,21 +237,28 @@ class Replay:
         if goes_on:
             heapq.heappush(self._clock, (now + trial.rungs[0][1] - epochs, number))
             return None
-        self._stopped += 1
-        return self._end(number, "stopped", self._known(values), now)
+        self._end(number, "stopped", self._known(values), now)
+        self._stopped[number] = trial
+        return None
 
     def _promoted(self, number: int, rung: int, value: float, row: int) -> bool:
         """Whether the promotion rule lets a trial go on, among those of its bracket."""
-        mine = 0
+        mine, levels = 0, [level.epochs for level in self._table.levels]
+        if number in self._history.resumed:
+            return True
+        late = self._promotion == "halving" and resumes(self._strategy)
+        if late and rung != judged(levels, REDUCTION):
+            return True
         if self._promotion == "hyperband":
-            mine = bracket(number, len(self._table.levels), REDUCTION)
+            mine = bracket(number, len(levels), REDUCTION)
             if rung < mine:
                 return True
         objectives = self._table.objectives
         values = self._known(self._values(row) | {objectives[0].name: value})
         standing = Standing(tuple(o.sign * values[o.name] for o in objectives if o.name in values))
         earlier = self._standings.setdefault((mine, rung), [])
-        kept = RULES[self._promotion](earlier, standing, REDUCTION)
+        rule = leading if late else RULES[self._promotion]
+        kept = rule(earlier, standing, REDUCTION)
         earlier.append(standing)
         return kept
 
@@ -264,9 +283,12 @@ class Replay:
     def _end(self, number: int, state: str, values: Mapping[str, float], now: float) -> None:
         payload = {"state": state, "values": dict(values), "violations": {}, "error": None}
         self._happened("told", number, payload)
-        for twin in self._running.pop(number).twins:
+        trial = self._running.pop(number)
+        for twin in trial.twins:
             self._copy(twin, number)
-        self._curve.append((len(self._curve) + 1, self._share))
+        trial.twins.clear()
+        self._ended.add(trial.row)
+        self._curve.append((len(self._ended), self._share))
         self._epochs.append((now, self._share))
 
     @property

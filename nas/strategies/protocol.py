@@ -17,11 +17,19 @@ class Strategy(Protocol):
     asking for two proposals is asking for one twice. It may keep a cache that grows with the
     history. What it must remember beyond the measurements it returns as `Proposal.notes`, JSON;
     they come back in the `proposed` events.
+
+    Where a promotion rule stops trials, a proposal may name one of them to go on with; that is
+    recorded as a `resumed` event. A strategy that does so says `resumes = True`.
     """
 
     def propose(self, history: History, count: int) -> list[Proposal]:
         """The next `count` proposals after `history`, which is left as it is."""
         ...
+
+
+def resumes(strategy: Strategy) -> bool:
+    """Whether a strategy goes on with stopped trials, so that one is no loss."""
+    return bool(getattr(strategy, "resumes", False))
 
 
 def proposal_seed(seed: int, number: int) -> list[int]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from nas.core import ledger
 from nas.core.architecture import Architecture
 from nas.core.measurement import Measurement
-from nas.core.trial import Trial, devices_of
+from nas.core.trial import Event, Rung, Trial, devices_of
 
 TRIAL = Trial(0, Architecture("toy", {"n": 0}), state="complete")
 
@@ -43,3 +44,12 @@ def test_devices_are_read_from_the_names_whatever_is_in_them() -> None:
     for name in names:
         trial = ledger.reported(trial, payload("measured", 1.0, name))
     assert devices_of([TRIAL, trial]) == sorted(names)
+
+
+def test_a_resumed_trial_runs_again_with_all_that_was_found_out_about_it() -> None:
+    rung = Rung(0, 0, 3, 50.0, 9, "c.safetensors", "stop")
+    known = replace(TRIAL, build="b", costs={"macs": 1.0}, rungs=(rung,))
+    stopped = ledger.told(known, {"state": "stopped", "values": {"accuracy": 50.0},
+                                  "violations": {"macs<=2": -0.5}})  # fmt: skip
+    again = ledger.after(Event("resumed", 0, {}), {0: stopped}, {stopped.key: 0})
+    assert again == replace(known, state="running")

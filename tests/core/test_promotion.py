@@ -6,7 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.pareto import Array, dominates, non_dominated
-from nas.core.promotion import RULES, Standing, beats, bracket, halving, none, order
+from nas.core.promotion import (
+    FULL,
+    RULES,
+    Standing,
+    beats,
+    bracket,
+    halving,
+    judged,
+    leading,
+    none,
+    order,
+)  # fmt: skip
 
 VALUES = st.tuples(st.integers(-4, 4).map(float), st.integers(-4, 4).map(float))
 STANDINGS = st.builds(Standing, VALUES, st.sampled_from([0.0, 0.0, 0.0, 0.1, 0.5, -0.2]))
@@ -103,3 +114,20 @@ def test_hyperband_deals_trials_to_brackets_in_proportion() -> None:
     assert [dealt.count(b) for b in range(3)] == [18, 6, 2]
     assert dealt[:13] == dealt[13:]
     assert bracket(5, rungs=1, reduction=3) == 0
+
+
+@given(st.lists(STANDINGS, max_size=40), STANDINGS, REDUCTIONS)
+def test_who_leads_or_came_first_goes_on_and_the_others_wait(
+    earlier: list[Standing], trial: Standing, reduction: int
+) -> None:
+    beaten = [beats(trial, s) for s in earlier]
+    assert leading(earlier, trial, reduction) == (len(earlier) < FULL or all(beaten))
+    if leading(earlier, trial, reduction) and len(earlier) >= FULL:
+        assert halving(earlier, trial, reduction)
+
+
+def test_trials_are_judged_near_a_ninth_of_the_full_training() -> None:
+    assert judged([1, 3, 9, 27], 3) == 1
+    assert judged([12, 200], 3) == 0
+    assert judged([1, 4, 16, 64], 4) == 1
+    assert judged([10], 3) == 0

@@ -39,6 +39,8 @@ def test_history_grows_at_the_end_and_indexes_what_strategies_ask() -> None:
     assert history.results == {0: events[3]}
     events.clear()
     assert len(history) == 4
+    history.append(Event("resumed", 0, {}))
+    assert history.results == {} and history.resumed == {0}
 
 
 def test_measurements_are_named_after_all_that_tells_them_apart() -> None:

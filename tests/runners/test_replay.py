@@ -126,3 +126,34 @@ def test_a_summary_counts_who_never_got_there():
     found = summary(runs)
     assert found["evaluations"]["0.95"] == {"median": 2.0, "low": 1.0, "high": None, "reached": 2}
     assert found["evaluations"]["0.99"]["median"] is None
+
+
+class Returning(Listed):
+    """Goes on with the first stopped trial once it has proposed all that it was given."""
+
+    resumes = True
+
+    def propose(self, history, count):
+        stopped = [n for n, e in history.results.items() if e.payload["state"] == "stopped"]
+        if len(history.proposals) < len(self.widths) or not stopped:
+            return super().propose(history, count)
+        width = {"width": self.widths[stopped[0]]}
+        return [Proposal(Architecture("toy", width), resumes=stopped[0])]
+
+
+def test_a_resumed_trial_costs_the_epochs_that_were_left_and_is_scored():
+    levels = (Level(10.0, ERRORS + 20), Level(30.0, ERRORS + 10), Level(90.0, ERRORS))
+    table = toy(levels)
+    replay = Replay(table, Returning(0, 1, 2, 4, 3), seed=0, promotion="halving")
+    # the first four are trained to the end; the fifth waits at the rung near a ninth
+    assert replay.run(5).stopped == 1
+    strategy = Returning(0, 1, 2, 4, 3, 4)
+    replay = Replay(table, strategy, seed=0, promotion="halving")
+    run = replay.run(6)
+    assert run.stopped == 0
+    assert [n for n, _ in run.curve] == [1, 2, 3, 4, 5, 5]
+    assert [e for e, _ in run.epochs_curve] == [90.0, 180.0, 270.0, 360.0, 370.0, 450.0]
+    assert run.curve[-1][1] == pytest.approx(1.0) and run.curve[-2][1] < 1.0
+    told = [e for e in replay._history.events if e.trial == 4 and e.kind != "reported"]
+    assert [e.kind for e in told] == ["proposed", "told", "resumed", "told"]
+    assert told[-1].payload["values"]["error"] == 20.0
