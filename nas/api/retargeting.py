@@ -12,12 +12,12 @@ from typing import Protocol
 from nas.api.files import file_of
 from nas.api.places import artifacts_of, storage_url
 from nas.api.searching import bench
+from nas.api.study import compared
 from nas.core import ledger
 from nas.core.errors import NasError
-from nas.core.front import Front, known_rows, moved, seed_deviation, shippable, standings
+from nas.core.front import known_rows, moved, seed_deviation, shippable, standings
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.core.objective import TIMED
 from nas.core.retarget import Retarget, candidates, compare, searched, timed
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Timing, Trial, measurement_name
@@ -93,7 +93,7 @@ def retarget(
         before = searched(record.events)
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
-        return replace(found, unlike=_unlike(found.front))
+        return replace(found, front=compared(found.front))
 
 
 def _under(spec: StudySpec, device: Device, runtime: str | None) -> Device:
@@ -109,21 +109,6 @@ def _under(spec: StudySpec, device: Device, runtime: str | None) -> Device:
             f'runtime = "{found.engine}"',
         )
     return found
-
-
-def _unlike(front: Front) -> dict[int, list[str]]:
-    """The members timed under other conditions than the first, as after a move to another host."""
-    from nas.hardware.protocol import differences
-
-    timed = {
-        member.trial: found.record
-        for member in front.members
-        for name, found in member.measurements.items()
-        if name in TIMED and found.source == "measured"
-    }
-    first = next(iter(timed.values()), {})
-    unlike = {trial: differences(first, record) for trial, record in timed.items()}
-    return {trial: reasons for trial, reasons in unlike.items() if reasons}
 
 
 @contextmanager
@@ -222,9 +207,13 @@ class Record:
 
 
 def _predict(record: Record, chosen: Sequence[Trial]) -> dict[int, str]:
-    """Predicts the candidates that were never measured on the device; why some cannot be."""
-    from nas.hardware.predict import predict
+    """Predicts the candidates that were never measured on the device; why some cannot be.
 
+    Raises: NasError, before anything is stored, where none could be.
+    """
+    from nas.hardware.predict import predict, predictable
+
+    predictable(record.device)
     failed: dict[int, str] = {}
     known = {t.number: record.known(t) for t in chosen}
     waiting = [t for t in chosen if (m := known[t.number]) is None or m.source == "predicted"]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from nas.api.earlier import earlier_results, first_points
 from nas.api.places import artifacts_of, storage_url
+from nas.api.study import compared
 from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load_space
 from nas.core.errors import NasError, unknown
 from nas.core.fidelity import Fidelity
@@ -207,12 +208,12 @@ def _plain(name: str) -> str:
 def _installed(device: Device) -> Device:
     """The device, whose runtime is here if it is. Raises: NasError with the line that adds it.
 
-    Where it is not attached, its runtime must be one that predictions are of.
+    Where it is not attached, something must be known to predict from, for its runtime.
     """
     if not attached(device):
-        from nas.hardware.predict import form_of
+        from nas.hardware.predict import predictable
 
-        form_of(device)
+        predictable(device)
     elif device.address is None:
         require(device.engine, device.kind)
     return device
@@ -268,7 +269,7 @@ def _run(session: Session, runner: Any) -> Front:
     except BaseException:  # whatever ends it early, the front of what is recorded is kept
         session.keep_front()
         raise
-    return session.front()
+    return compared(session.front())
 
 
 def _observer(session: Session, watch: Watcher | None) -> Any:
@@ -377,7 +378,7 @@ def _constraint(
     if constraint.name not in names:
         raise unknown("objective", constraint.name, names)
     if constraint.device not in (None, device.name):
-        constraint = replace(constraint, device=named(constraint.device or "").name)
+        constraint = replace(constraint, device=_installed(named(constraint.device or "")).name)
         if constraint.name not in TIMED:
             raise NasError(
                 f"constraint {text!r}: {constraint.name} is the same on every device",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from nas.core.front import Front, front_of
 from nas.core.objective import BUILTIN, TIMED, Constraint
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, devices_of
+from nas.hardware.protocol import differences
 from nas.hardware.ssh import canonical
 from nas.report import pick as picking
 from nas.report.documents import study_document, trial_document
@@ -26,7 +27,19 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
     """
     spec, trials = _read(study, storage)
     device = _with_numbers(spec, trials, device)
-    return front_of(spec, trials, device)
+    return compared(front_of(spec, trials, device))
+
+
+def compared(front: Front) -> Front:
+    """The front with what forbids comparing its latencies, as after a move to another host."""
+    unlike: dict[int, list[str]] = {}
+    first: dict[str, Mapping[str, Any]] = {}
+    for member in front.members:
+        for name, found in member.measurements.items():
+            if name in TIMED:
+                reasons = differences(first.setdefault(found.source, found.record), found.record)
+                unlike |= {member.trial: reasons} if reasons else {}
+    return replace(front, unlike=unlike)
 
 
 def pick(

@@ -48,7 +48,9 @@ class Front:
     """What a study found so far, as `nas front` shows it.
 
     `others` are trials that a member beats in the numbers as they are, and that may belong all the
-    same, with `NEAR` at least; they are worked out from trials and not kept in a database.
+    same, with `NEAR` at least. `unlike` says of a member why its latency may not be compared with
+    the first one's: it was taken elsewhere, by other rules or under another runtime. Both are
+    worked out from trials and not kept in a database.
     """
 
     study: str
@@ -60,6 +62,7 @@ class Front:
     hypervolume: float
     reference: tuple[float, ...]
     others: tuple[Member, ...] = field(default=(), compare=False)
+    unlike: Mapping[int, Sequence[str]] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document that scripts rely on."""
@@ -77,6 +80,7 @@ class Front:
             "possible": [
                 {"trial": m.trial, "key": m.key, "membership": m.membership} for m in self.others
             ],
+            "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
         }
 
 

@@ -143,7 +143,6 @@ class Retarget:
             a number here.
         measured, predicted, missing: how many candidates have which number here.
         failed: trial -> why it has none.
-        unlike: trial on the front -> why its number may not be compared with the others'.
     """
 
     front: Front
@@ -155,7 +154,6 @@ class Retarget:
     predicted: int
     missing: int
     failed: Mapping[int, str] = field(default_factory=dict)
-    unlike: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """What stands under `retarget` in the document, beside the front's own."""
@@ -169,7 +167,7 @@ class Retarget:
             "predicted": self.predicted,
             "missing": self.missing,
             "failed": {str(number): reason for number, reason in self.failed.items()},
-            "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
+            "unlike": self.front.to_json()["unlike"],
         }
 
 

@@ -191,7 +191,7 @@ def peaks_of(device: Device, calibration: Calibration | None, dtype: str = "fp32
         return calibration.peaks
     raise NasError(
         f"nothing is known of the speed of {device.name!r}: no fp32_tflops and bandwidth_gbs",
-        f"add them under [facts] in its profile, or type: nas calibrate {device.name}",
+        f"add them under [facts] in its profile, or type: nas calibrate {device.name} --csv FILE",
     )
 
 

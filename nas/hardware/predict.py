@@ -142,6 +142,12 @@ def predict(
     )
 
 
+def predictable(device: Device) -> None:
+    """Raises NasError where no latency of the device can be predicted, with what is lacking."""
+    form_of(device)
+    peaks_of(device, find_calibration(device))
+
+
 def form_of(device: Device) -> Form:
     """The form in which a device's runtime runs a network; of others, the nearest to it.
 

@@ -65,7 +65,11 @@ class Protocol:
         return f"{agent.VERSION}-{digest(dataclasses.asdict(self))[:8]}"
 
 
-CONDITIONS = ("protocol", "device", "host", "workload", "threads", "runtime", "options")
+# The last two are of predictions.
+CONDITIONS = (
+    "protocol", "device", "host", "workload", "threads", "runtime", "options",
+    "form", "calibration",
+)  # fmt: skip
 # What was true before records said so.
 ONCE: dict[str, Any] = {"runtime": "onnxruntime", "options": []}
 
@@ -76,7 +80,8 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05)
     Two numbers are comparable when protocol, device profile, host, workload, threads, runtime with
     its options and versions, and governor agree, and no anchor differs by more than `drift`:
     anchors are the same networks everywhere, so what moves them would move the candidates. A number
-    without converged samples is comparable, its interval says how little it is worth.
+    without converged samples is comparable, its interval says how little it is worth. Two
+    predictions are, where form and calibration agree.
 
     >>> differences({"device": "cpu"}, {"device": "a100"})
     ["device: 'cpu' and 'a100'"]

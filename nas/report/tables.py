@@ -53,7 +53,6 @@ def retarget_table(found: Retarget, width: int = WIDTH) -> RenderableType:
         ("left", ", ".join(map(str, found.left)) or "nobody"),
         ("candidates", ", ".join(f"{n} {word}" for n, word in numbers if n)),
         *((f"trial {n}", f"failed: {' '.join(why.split())}") for n, why in found.failed.items()),
-        *((f"trial {n}", f"not like the others: {'; '.join(w)}") for n, w in found.unlike.items()),
     ]
     return Group(front_table(front, width), Text(), pair_table(rows))
 
@@ -249,6 +248,12 @@ def _legend(front: Front) -> list[Text]:
         named = [f"{m.trial} ({percent(m.membership)})" for m in front.others[:OTHERS]]
         more = f" and {len(front.others) - OTHERS} more" if len(front.others) > OTHERS else ""
         lines.append(Text(f"possible too: trial {', '.join(named)}{more}", style="dim"))
+    for trial, reasons in front.unlike.items():
+        text = f"trial {trial} cannot be compared with trial {front.members[0].trial}: "
+        lines.append(Text(text + "; ".join(reasons), style="red"))
+    if front.unlike:
+        again = f"nas retarget {front.study} --device {front.device}"
+        lines.append(Text(f"to time all of them alike: {again}", style="red"))
     return lines if len(lines) > 1 else []
 
 

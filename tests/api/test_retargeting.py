@@ -185,13 +185,14 @@ def test_other_conditions_are_timed_again(
     monkeypatch.setattr(retargeting, "bench", lambda device: replace(here, runtime="newer"))
     bench.conditions = {"host": "another"}
     mixed = api.retarget("toy", "board", limit=1)
-    moved = mixed.unlike
+    moved = mixed.front.unlike
     assert all("host: " in why for reasons in moved.values() for why in reasons)
     assert set(moved) <= {m.trial for m in mixed.front.members} and moved
     assert json.loads(json.dumps(mixed.to_json()))["unlike"].keys() == {str(n) for n in moved}
+    assert api.front("toy", "board").unlike == moved
     api.retarget("toy", "board")
     assert sum(n for n, processes in bench.batches[len(done) :] if processes == 1) == len(able(toy))
-    assert not api.retarget("toy", "board").unlike
+    assert not api.retarget("toy", "board").front.unlike
 
 
 def test_a_file_that_fails_fails_alone_and_is_tried_again(toy: Toy, bench: Bench) -> None:
@@ -295,6 +296,19 @@ def test_a_search_goes_on_after_a_retarget(toy: Toy, bench: Bench) -> None:
     assert len(trials(toy)) == 14
     found = api.retarget("toy", "board")
     assert found.missing == 0 and found.measured == len(able(toy))
+
+
+def test_a_device_of_which_nothing_is_known_is_refused_and_leaves_no_trace(toy: Toy) -> None:
+    profile = toy.folder / "hardware_profiles" / "board.toml"
+    profile.write_text('kind = "cuda"\nnames = ["A board that nobody has"]')
+    before = trials(toy)
+    with pytest.raises(NasError, match="nothing is known of the speed of 'board'"):
+        api.retarget("toy", "board")
+    with pytest.raises(NasError, match="can only be measured"):
+        api.retarget("toy", "a100", runtime="torch:bf16")
+    assert trials(toy) == before
+    with Store(toy.url, read_only=True) as store:
+        assert not [e for e in store.events("toy") if e.payload.get("job") == "retarget"]
 
 
 def test_mistakes_are_told(toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,17 @@ def test_predicted_numbers_are_marked_and_explained() -> None:
     assert "~ predicted, not measured (datasheet)" in text
 
 
+def test_members_that_cannot_be_compared_are_named_with_the_cure() -> None:
+    made = front([{"accuracy": (90.0, 1.0), "latency_ms": (2.0, 0.5)}])
+    first = made.members[0].trial
+    lines = printed(
+        tables.front_table(replace(made, unlike={7: ["threads: 1 and 2"]}))
+    ).splitlines()
+    assert f"trial 7 cannot be compared with trial {first}: threads: 1 and 2" in lines
+    assert f"to time all of them alike: nas retarget {made.study} --device {made.device}" in lines
+    assert max(map(len, lines)) <= 80
+
+
 def test_an_empty_front_says_so() -> None:
     text = printed(tables.front_table(front_of(spec(), [])))
     assert "no trials" in text
