@@ -91,13 +91,14 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05)
     sessions = [record["sessions"][0] for record in (a, b) if record.get("sessions")]
     if len(sessions) < 2:
         return found
-    one, two = sessions
-    if one["runtime"] != two["runtime"]:
-        found.append(f"runtime: {one['runtime']} and {two['runtime']}")
-    if one["before"]["governor"] != two["before"]["governor"]:
-        found.append(f"governor: {one['before']['governor']} and {two['before']['governor']}")
-    for name in sorted(set(one["anchors_ms"]) & set(two["anchors_ms"])):
-        ratio = two["anchors_ms"][name] / one["anchors_ms"][name]
+    runtimes = [session.get("runtime") for session in sessions]
+    governors = [session.get("before", {}).get("governor") for session in sessions]
+    for name, (one, two) in {"runtime": runtimes, "governor": governors}.items():
+        if one != two:
+            found.append(f"{name}: {one} and {two}")
+    first, second = (session.get("anchors_ms", {}) for session in sessions)
+    for name in sorted(first.keys() & second.keys()):
+        ratio = second[name] / first[name]
         if abs(ratio - 1) > drift:
             found.append(f"anchor {name}: {ratio - 1:+.1%}")
     return found
