@@ -118,7 +118,8 @@ def _from_csv(device: Device, path: Path) -> Calibration:
                 f"{path} has fewer than three operators of every class",
                 "time each at three sizes or more",
             )
-        return replace(start, laws={**start.laws, **laws})
+        # Whole networks were fitted to the laws as they were before: they must be given again.
+        return replace(start, laws={**start.laws, **laws}, networks=None, networks_form=None)
     # Single operators are timed eager; networks ran as the device runs them by default.
     whole = form_of(device)
     if whole != start.form:

@@ -58,10 +58,16 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
     `attached` says whether this machine has it, `nodes` how many of the Ray cluster's nodes do
     (None where no cluster is named, by `address` or `RAY_ADDRESS`), `predicted` what predictions
     start from otherwise (`anchored`, `table`, `datasheet`, or None where nothing is known).
+    A profile that cannot be read has its `error` instead.
     `runtime` is its default, `runtimes` all that such a device has, with their versions on this
     machine, None where one is not installed.
     """
-    known, here = [load(find(DEVICES, name)) for name in names(DEVICES)], installed()
+    known, broken, here = [], [], installed()
+    for name in names(DEVICES):
+        try:
+            known.append(load(find(DEVICES, name)))
+        except NasError as error:
+            broken.append({"name": name, "error": str(error)})
     address = address or os.environ.get("RAY_ADDRESS")
     nodes: dict[str, int] = {}
     if address:
@@ -82,7 +88,7 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
             "shadows": shadowed(DEVICES, device.name),
         }
         for device in known
-    ]
+    ] + broken
 
 
 def profile(

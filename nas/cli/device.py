@@ -64,7 +64,8 @@ def profile(
     )
     screen.answer(found, lambda width: profile_table(target, found))
     if "space" in found:
-        screen.next(["search", "--space", found["space"], "--device", device])
+        under = ["--runtime", runtime] if runtime else []
+        screen.next(["search", "--space", found["space"], "--device", device, *under])
 
 
 @click.command()

@@ -48,7 +48,7 @@ class Measured:
 def read(path: Path, form: Form, native: bool = False) -> Measured:
     """The measurements of a CSV file. Raises: NasError naming the line and what it lacks."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets mark the beginning
             reader = csv.DictReader(file)
             rows = list(reader)
             columns = set(reader.fieldnames or ())
@@ -59,6 +59,8 @@ def read(path: Path, form: Form, native: bool = False) -> Measured:
             f"{path} has the columns {', '.join(sorted(columns)) or 'none'}",
             "networks need  file,latency_ms  and operators  op,latency_ms  and their sizes",
         )
+    if not rows:
+        raise NasError(f"{path} has a header and no rows", "add a row for each that was measured")
     times = tuple(_positive(path, i, row, "latency_ms") for i, row in enumerate(rows))
     if "file" in columns:
         networks = tuple(_network(path, i, row, form, native) for i, row in enumerate(rows))
@@ -69,22 +71,35 @@ def read(path: Path, form: Form, native: bool = False) -> Measured:
 def _network(
     path: Path, place: int, row: Mapping[str, str], form: Form, native: bool
 ) -> tuple[Kernel, ...]:
-    batch = int(_positive(path, place, row, "batch", 1))
-    lowered = lower(path.parent / (row["file"] or ""), form, Workload(batch), native)
-    return lowered.kernels
+    batch, name = _whole(path, place, row, "batch", 1), (row["file"] or "").strip()
+    if not (path.parent / name).is_file():
+        raise NasError(
+            f"line {place + 2} of {path}: no file {name!r}",
+            f"name an ONNX file, as it is called from {path.parent.absolute()}",
+        )
+    return lower(path.parent / name, form, Workload(batch), native).kernels
 
 
 def _operator(path: Path, place: int, row: Mapping[str, str]) -> Kernel:
     op = (row["op"] or "").strip()
     if op in ELEMENTWISE:
-        count = _positive(path, place, row, "count")
-        return analytic.elementwise(op, int(count), int(_positive(path, place, row, "inputs", 1)))
+        count, inputs = (_whole(path, place, row, *c) for c in (("count",), ("inputs", 1)))
+        return analytic.elementwise(op, count, inputs)
     if op not in _OPERATORS:
         raise unknown(f"operator in line {place + 2} of {path}", op, [*_OPERATORS, *ELEMENTWISE])
     make, needed, optional = _OPERATORS[op]
-    sizes = {name: int(_positive(path, place, row, name)) for name in needed}
-    sizes |= {n: int(_positive(path, place, row, n, value)) for n, value in optional.items()}
+    sizes = {name: _whole(path, place, row, name) for name in needed}
+    sizes |= {name: _whole(path, place, row, name, value) for name, value in optional.items()}
     return make(**sizes)
+
+
+def _whole(
+    path: Path, place: int, row: Mapping[str, str], name: str, default: int | None = None
+) -> int:
+    value = _positive(path, place, row, name, default)
+    if value != int(value):
+        raise NasError(f"line {place + 2} of {path}: {name} = {value:g}", f"{name} is whole")
+    return int(value)
 
 
 def _positive(

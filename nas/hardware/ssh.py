@@ -107,9 +107,9 @@ def parse(text: str) -> Address:
             f"not a device on another host: {text!r}",
             "write ssh://[USER@]HOST[:PORT]/PROFILE, for example ssh://pi@kitchen/cpu",
         )
-    return Address(
-        found["host"], found["user"], port, found["profile"] or "cpu", found["python"] or "python3"
-    )
+    # Paths there begin at the home folder; a shell would not expand what is quoted for it.
+    python = (found["python"] or "python3").removeprefix("~/")
+    return Address(found["host"], found["user"], port, found["profile"] or "cpu", python)
 
 
 @functools.cache

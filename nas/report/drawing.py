@@ -34,11 +34,11 @@ def title(front: Front) -> str:
 
 
 def footer(front: Front, made: str, beyond: int = 0) -> str:
-    """What the plot rests on: trials, runtimes of the numbers, and `made`: by which version, when.
+    """What the plot rests on: trials, runtimes or bases of the numbers, and `made`: version, date.
 
     `beyond` is how many dominated trials lie outside the plot.
     """
-    parts = [counted(front.trials), *_runtimes(front), made]
+    parts = [counted(front.trials), *_runtimes(front), *_bases(front), made]
     if beyond:
         parts.insert(1, f"{beyond} far behind, outside the plot")
     return "  ·  ".join(parts)
@@ -64,6 +64,13 @@ def panel_axes(front: Front, dominated: Dominated) -> list[tuple[Axis, Axis]]:
 def is_predicted(member: Member, x: Axis, y: Axis) -> bool:
     """Whether either number of a point is predicted rather than measured."""
     return any(member.measurements[a.name].source == "predicted" for a in (x, y))
+
+
+def _bases(front: Front) -> list[str]:
+    """What predicted numbers rest on: `predicted (datasheet)`."""
+    numbers = [m for member in front.members for m in member.measurements.values()]
+    bases = sorted({m.basis for m in numbers if m.source == "predicted"})
+    return [f"predicted ({', '.join(bases)})"] if bases else []
 
 
 def _runtimes(front: Front) -> list[str]:

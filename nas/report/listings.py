@@ -103,8 +103,10 @@ def devices_table(rows: Sequence[Row]) -> RenderableType:
     shown = [
         {"device": r["name"], "latency": _latency(r), "runtime": r["runtime"], "what": r["title"]}
         for r in rows
+        if "error" not in r
     ]
-    notes = [r["shadows"] for r in rows if r.get("shadows")] + _runtimes(rows)
+    notes = [f"{r['name']} cannot be used: {r['error']}" for r in rows if "error" in r]
+    notes += [r["shadows"] for r in rows if r.get("shadows")] + _runtimes(rows)
     dim = [Text(note, style="dim") for note in notes]
     return Group(listing(shown, "no device profile found"), *dim)
 
@@ -112,7 +114,7 @@ def devices_table(rows: Sequence[Row]) -> RenderableType:
 def _runtimes(rows: Sequence[Row]) -> list[str]:
     """Which runtimes are installed, and what adds the others to the devices that are here."""
     every = {name: version for r in rows for name, version in r.get("runtimes", {}).items()}
-    wanted = {name for r in rows if r["attached"] for name in r.get("runtimes", {})}
+    wanted = {name for r in rows if r.get("attached") for name in r.get("runtimes", {})}
     here = [f"{name} {version}" for name, version in sorted(every.items()) if version]
     missing = sorted(name for name in wanted if not every[name])
     notes = [f"runtimes here: {', '.join(here)}"] if here else []

@@ -82,11 +82,16 @@ def interval(measurement: Measurement) -> str:
 def compact(measurement: Measurement) -> str:
     """The value with half its interval, for narrow tables; `~` where it is predicted.
 
+    Where the interval is a factor, as of most predictions, the factor stands there.
+
     >>> compact(Measurement("accuracy", 97.2, "%", 95.1, 98.8, 0.9, 200, "measured", ""))
     '97.2 ±1.9 %'
     """
     text, spread = value_text(measurement), (measurement.high - measurement.low) / 2
-    if spread > 0:
+    below, above = measurement.value - measurement.low, measurement.high - measurement.value
+    if measurement.low > 0 and above > 1.5 * below:
+        text = f"{text} ×÷{math.sqrt(measurement.high / measurement.low):.2g}"
+    elif spread > 0:
         half = plain(spread) if abs(measurement.value) >= 1e5 else f"{spread:.{decimals(spread)}f}"
         text = f"{text} ±{half}"
     return _marked(with_unit(text, measurement.unit), measurement)

@@ -170,8 +170,9 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
 
 
 def origin(measurement: Measurement) -> str:
-    """How a number came about: `measured, trained file`."""
-    return ", ".join(filter(None, (measurement.source, measurement.basis)))
+    """How a number came about: `measured, trained file`; of a timing also if it never settled."""
+    settled = "" if measurement.record.get("converged", True) else "not converged"
+    return ", ".join(filter(None, (measurement.source, measurement.basis, settled)))
 
 
 def cell(value: Any) -> str:

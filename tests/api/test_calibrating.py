@@ -30,6 +30,10 @@ def test_three_networks_of_a_csv_anchor_a_device(folder):
     after = predict(folder / "1.onnx", device)
     assert after.basis == "anchored" and after.n == 3
     assert after.value == pytest.approx(0.5, rel=0.1)
+    rows = [f"Relu,{count},{1e-3 + count * 1e-9}" for count in (10**4, 10**6, 10**7)]
+    (folder / "o.csv").write_text("\n".join(["op,count,latency_ms", *rows]))
+    assert calibrate("h100", "o.csv")["networks"] == 0  # they were fitted to other laws
+    assert predict(folder / "1.onnx", device).basis != "anchored"
 
 
 def test_operators_of_a_csv_add_to_what_is_shipped(folder):

@@ -28,3 +28,11 @@ def test_a_network_is_profiled_on_another_host(tmp_path, monkeypatch):
     assert latency["record"]["device"] == host.device
     assert latency["record"]["fingerprint"] == host_fingerprint()
     assert (host.cache / "nas-agent").is_dir() and host.locks.is_dir()
+
+
+def test_one_broken_profile_hides_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hardware_profiles").mkdir()
+    (tmp_path / "hardware_profiles" / "mine.toml").write_text('kind = "gpu"')
+    rows = {row["name"]: row for row in api.devices()}
+    assert rows["cpu"]["attached"] and "kind = 'gpu'" in rows["mine"]["error"]

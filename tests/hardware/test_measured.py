@@ -45,12 +45,20 @@ def test_networks_lie_beside_the_table(tmp_path):
         (("op,latency_ms", "Relu,0.1"), "line 2 .*count = ''"),
         (("op,count,latency_ms", "Relu,10,0.1", "Relu,10,-1"), "line 3 .*latency_ms = '-1'"),
         (("op,count,latency_ms", "Rellu,10,0.1"), "Rellu"),
-        (("file,latency_ms", "nowhere.onnx,1"), "nowhere.onnx"),
+        (("file,latency_ms", "nowhere.onnx,1"), "line 2 .*nowhere.onnx"),
+        (("file,latency_ms", ",1"), "line 2 .*no file ''"),
+        (("op,m,n,k,latency_ms", "linear,4,5,0.5,1"), "line 2 .*k = 0.5"),
+        (("op,count,latency_ms",), "no rows"),
     ],
 )
 def test_mistakes_are_named_with_their_line(tmp_path, lines, said):
     with pytest.raises(NasError, match=said):
         read(csv(tmp_path / "x.csv", *lines), "torch eager")
+
+
+def test_the_mark_of_a_spreadsheet_is_no_part_of_a_column(tmp_path):
+    (tmp_path / "s.csv").write_text("op,count,latency_ms\nRelu,10,0.1\n", encoding="utf-8-sig")
+    assert len(read(tmp_path / "s.csv", "torch eager").operators) == 1
 
 
 def test_no_such_file(tmp_path):

@@ -34,6 +34,7 @@ QUICK = Protocol(warm_s=0.0, warm_cap_s=0.05, visit_s=0.004, max_passes=6, secon
                                                             "raspberry_pi_5")),
         ("ssh://[fe80::1%eth0]:22/cpu", Address("[fe80::1%eth0]", None, 22)),
         ("ssh://k?python=venv/bin/python", Address("k", python="venv/bin/python")),
+        ("ssh://k?python=~/venv/bin/python", Address("k", python="venv/bin/python")),
     ],
 )  # fmt: skip
 def test_addresses(text, address):

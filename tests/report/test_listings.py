@@ -63,6 +63,15 @@ def test_devices_say_which_runtimes_are_installed_and_what_adds_the_others() -> 
     assert "not here: openvino (pip install openvino)" in text and "tensorrt" not in text
 
 
+def test_a_profile_that_cannot_be_read_is_named_below_the_others() -> None:
+    row = {"name": "cpu", "title": "x", "kind": "cpu", "runtime": "torch", "file": "f",
+           "attached": True, "runtimes": {}}  # fmt: skip
+    text = printed(
+        listings.devices_table([row, {"name": "bad", "error": "bad.toml: kind = 'gpu'"}])
+    )
+    assert "measured here" in text and "bad cannot be used: bad.toml: kind = 'gpu'" in text
+
+
 def test_no_device_profile_is_said() -> None:
     assert "no device profile found" in printed(listings.devices_table([]))
 

@@ -34,6 +34,11 @@ def test_plain_numbers_keep_four_digits(value: float) -> None:
         (measured(2.5e7, 1e6, "MACs"), "25 M [24 M, 26 M]", "25 M ±1 M"),
         (measured(3.0, 0.0, "10^6 bytes"), "3 MB", "3 MB"),
         (measured(3.0, 0.3, source="predicted"), "~3.00 [2.70, 3.30] ms", "~3.00 ±0.30 ms"),
+        (
+            Measurement("x", 0.08, "ms", 0.04, 0.16, 0.02, 0, "predicted", "datasheet"),
+            "~0.080 [0.040, 0.160] ms",
+            "~0.080 ×÷2 ms",
+        ),
     ],
 )
 def test_intervals(made: Measurement, shown: str, narrow: str) -> None:

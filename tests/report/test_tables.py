@@ -64,6 +64,13 @@ def test_members_that_cannot_be_compared_are_named_with_the_cure() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_a_timing_that_never_settled_says_so() -> None:
+    made = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 9, "measured", "trained file")
+    assert tables.origin(made) == "measured, trained file"
+    shaken = replace(made, record={"converged": False})
+    assert tables.origin(shaken) == "measured, trained file, not converged"
+
+
 def test_an_empty_front_says_so() -> None:
     text = printed(tables.front_table(front_of(spec(), [])))
     assert "no trials" in text
