@@ -17,6 +17,7 @@ GROWTH = 1.25  # relevances are fitted anew when there are so many times more va
 FIT = 200  # values that relevances are fitted to
 KEPT = 600  # values that predictions are made from
 BEYOND = 3.0  # no cost is predicted more than e to this times above all that were seen
+FAR = 5.0  # spreads: no warped value is taken for one further above the knee
 OUTLIER = 2.5  # standardised residuals beyond this count as less certain
 
 
@@ -35,6 +36,16 @@ class Warp:
         """Values, minimised, on this scale."""
         above = np.maximum(values - self.knee, 0.0)
         found: Array = np.minimum(values, self.knee) + self.spread * np.log1p(above / self.spread)
+        return found
+
+    def inverse(self, warped: Array) -> Array:
+        """Values of places on this scale, none further above the knee than e to the `FAR`.
+
+        >>> float(Warp(1.0, 2.0).inverse(Warp(1.0, 2.0)(np.array([7.0])))[0])
+        7.0
+        """
+        above = np.clip((warped - self.knee) / self.spread, 0.0, FAR)
+        found: Array = np.minimum(warped, self.knee) + self.spread * np.expm1(above)
         return found
 
     def slope(self, values: Array) -> Array:

@@ -8,11 +8,12 @@ from nas.core.errors import unknown
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.strategies.evolution import Evolution
+from nas.strategies.known import Costs
 from nas.strategies.local import LocalSearch
 from nas.strategies.optuna import SHORT, OptunaStrategy, samplers
 from nas.strategies.predictor import PredictorSearch
 from nas.strategies.protocol import Strategy
-from nas.strategies.surrogate import Costs, Surrogate
+from nas.strategies.surrogate import Surrogate
 
 _PREFIX = "optuna:"
 

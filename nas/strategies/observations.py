@@ -33,6 +33,15 @@ class Data:
         return len(self.values)
 
 
+@dataclass(frozen=True)
+class _Result:
+    """How a trial ended: what was found, and whether a rung ended it."""
+
+    values: Mapping[str, float]
+    violations: Mapping[str, float]
+    stopped: bool
+
+
 class Observations:
     """Follows a history; knows every proposal's code and every result.
 
@@ -42,6 +51,16 @@ class Observations:
 
     Results of other studies (`known` events) teach as much, under numbers below zero; but their
     networks are not on this study's front, and may be proposed still.
+
+    A stopped trial that was resumed is told twice. What the first results say of anything is what
+    they said when there were no more of them, so a search that is read again believes the same.
+
+    Attributes:
+        codes: of each trial.
+        told: trials in the order of their results; those of a resumed trial are two.
+        seen: the codes that were proposed, as bytes.
+        under_way: resumed trials whose second result is not known yet.
+        judged: epochs after which the first of this study's trials was stopped; None before.
     """
 
     def __init__(
@@ -54,8 +73,11 @@ class Observations:
         self.codes: dict[int, Array] = {}
         self.told: list[int] = []
         self.seen: set[bytes] = set()
-        self._values: dict[int, dict[str, float]] = {}
-        self._violations: dict[int, Mapping[str, float]] = {}
+        self.under_way: list[int] = []
+        self.judged: float | None = None
+        self._results: list[_Result] = []
+        self._latest: dict[int, int] = {}
+        self._resumed: set[int] = set()
         self._rungs: dict[int, dict[float, float]] = {}
         self._closed: set[int] = set()
         self._read = 0
@@ -73,7 +95,7 @@ class Observations:
             elif event.kind == "known":
                 self._known(event)
             elif event.trial in self.codes:
-                self._reported(event) if event.kind == "reported" else self._told(event)
+                self._happened(event)
             self._read += 1
             self._last = event
         return True
@@ -84,9 +106,37 @@ class Observations:
         return [t for t in self.codes if t not in self._closed]
 
     @property
+    def trials(self) -> list[int]:
+        """The told trials, each once, in the order of their first results."""
+        return list(self._latest)
+
+    @property
     def mine(self) -> npt.NDArray[np.bool_]:
-        """Which of the told trials are this study's own. `(N,)`"""
-        return np.array(self.told, dtype=np.int64) >= 0
+        """Which of `trials` are this study's own. `(N,)`"""
+        return np.array(self.trials, dtype=np.int64) >= 0
+
+    @property
+    def stopped(self) -> list[int]:
+        """This study's trials that were stopped at a rung, and are not under way again."""
+        return [
+            t
+            for t, i in self._latest.items()
+            if t >= 0 and self._results[i].stopped and t not in self.under_way
+        ]
+
+    @property
+    def resumable(self) -> list[int]:
+        """Those of the stopped trials that never were resumed, and can be judged."""
+        return [
+            t
+            for t in self.stopped
+            if t not in self._resumed and self.judged in self._rungs.get(t, {})
+        ]
+
+    def left(self, trials: Sequence[int]) -> Array:
+        """The share of a full training that is left of each, as far as one was seen. `(N,)`"""
+        full = max(max(rungs) for rungs in self._rungs.values())
+        return np.array([1.0 - max(self._rungs[t]) / full for t in trials])
 
     def code(self, trials: Sequence[int] | npt.NDArray[np.int64]) -> Array:
         """The codes of some trials, `(N, decisions)`."""
@@ -95,33 +145,51 @@ class Observations:
 
     def violation(self, trial: int) -> float:
         """By how much a trial breaks constraints, summed."""
-        return sum(v for v in self._violations.get(trial, {}).values() if v > 0)
+        if trial not in self._latest:
+            return 0.0
+        return sum(v for v in self._results[self._latest[trial]].violations.values() if v > 0)
 
-    def objective(self, place: int, first: int) -> Data:
-        """What the first so many told trials say of an objective at full training."""
+    def objective(self, place: int, first: int, guessed: bool = True) -> Data:
+        """What the first so many results say of an objective at full training.
+
+        Args:
+            place: which objective.
+            first: how many results.
+            guessed: whether a stopped trial counts, as what its last rung lets guess.
+        """
         name = self._objectives[place].name
         told = self._heard(first)
-        if place != self.score:
-            rows = [(t, self._values[t][name], 0.0) for t in told if name in self._values[t]]
+        if place != self.score or not guessed:
+            rows = [(t, r.values[name], 0.0) for t, r in told.items() if name in r.values]
         else:
-            chain = self._chain(told)
-            rows = [(t, *guess) for t in told if (guess := self._full(t, name, chain))]
+            chain = self._chain(list(told))
+            rows = [
+                (t, *guess) for t, r in told.items() if (guess := self._full(t, name, r, chain))
+            ]
         return _data(rows, self._objectives[place].sign)
 
+    def rung(self, first: int) -> Data:
+        """The score's value after `judged` epochs, of those of the first so many who got there."""
+        at = self.judged or 0.0
+        found = [
+            (t, rungs[at]) for t in self._heard(first) if at in (rungs := self._rungs.get(t, {}))
+        ]
+        return _data([(t, v, 0.0) for t, v in found], self._objectives[self.score or 0].sign)
+
     def constraint(self, text: str, first: int) -> Data:
-        """What the first so many told trials say of a constraint: by how much it is broken."""
+        """What the first so many results say of a constraint: by how much it is broken."""
         rows = [
-            (t, self._violations[t][text], 0.0)
-            for t in self._heard(first)
-            if text in self._violations[t]
+            (t, r.violations[text], 0.0)
+            for t, r in self._heard(first).items()
+            if text in r.violations
         ]
         return _data(rows, 1.0)
 
     def points(self, first: int, feasible: bool = True) -> tuple[npt.NDArray[np.int64], Array]:
-        """Those of the first so many told trials whose every objective is known or guessed.
+        """Those of the trials of the first so many results whose objectives are known or guessed.
 
         Args:
-            first: how many told trials.
+            first: how many results.
             feasible: only those that break no constraint, unless none does.
 
         Returns:
@@ -131,22 +199,32 @@ class Observations:
             {int(t): float(v) for t, v in zip(data.trials, data.values, strict=True)}
             for data in (self.objective(i, first) for i in range(len(self._objectives)))
         ]
-        told = [t for t in self.told[:first] if all(t in c for c in columns)]
+        told = [t for t in dict.fromkeys(self.told[:first]) if all(t in c for c in columns)]
         if feasible:
             told = [t for t in told if self.violation(t) <= 0] or told
         rows = np.array([[c[t] for c in columns] for t in told], dtype=np.float64)
         return np.array(told, dtype=np.int64), rows.reshape(len(told), len(columns))
 
-    def _heard(self, first: int) -> list[int]:
-        """The first so many told trials, less those of other studies that this one has repeated.
+    def _heard(self, first: int) -> dict[int, _Result]:
+        """The trials of the first so many results, with the latest of these results.
 
-        A result that was taken over twice would say that there is no noise.
+        Less those of other studies that this one has repeated: a result that was taken over twice
+        would say that there is no noise.
         """
-        told = self.told[:first]
+        told = dict(zip(self.told[:first], self._results[:first], strict=True))
         if all(t >= 0 for t in told):
             return told
         mine = {self.codes[t].tobytes() for t in told if t >= 0}
-        return [t for t in told if t >= 0 or self.codes[t].tobytes() not in mine]
+        return {t: r for t, r in told.items() if t >= 0 or self.codes[t].tobytes() not in mine}
+
+    def _happened(self, event: Event) -> None:
+        if event.kind == "reported":
+            self._reported(event)
+        elif event.kind == "resumed":
+            self._resumed.add(event.trial)
+            self.under_way.append(event.trial)
+        else:
+            self._told(event)
 
     def _proposed(self, event: Event) -> None:
         if self._coded(event):
@@ -183,26 +261,32 @@ class Observations:
         self._rungs.setdefault(event.trial, {})[float(payload["values"]["epochs"])] = score
 
     def _told(self, event: Event) -> None:
-        """The first result of a trial stays; a copy of another trial's says nothing new."""
-        if event.trial in self._closed:
+        """Takes a result in; a copy of another trial's says nothing new, nor does one unasked."""
+        if event.trial in self._closed and event.trial not in self.under_way:
             return
         self._closed.add(event.trial)
+        self.under_way = [t for t in self.under_way if t != event.trial]
         if event.payload["state"] == "failed" or event.payload.get("reused"):
             return
         given = event.payload.get("values", {})
         values = {n: float(v) for n, v in given.items() if math.isfinite(v)}
-        if event.payload["state"] == "stopped" and event.trial in self._rungs:
+        stopped = event.payload["state"] == "stopped" and event.trial in self._rungs
+        if stopped:
             values.pop(self._objectives[self.score or 0].name, None)
-        self._values[event.trial] = values
-        self._violations[event.trial] = dict(event.payload.get("violations", {}))
+            if self.judged is None and event.trial >= 0:
+                self.judged = max(self._rungs[event.trial])
+        violations = dict(event.payload.get("violations", {}))
+        self._latest[event.trial] = len(self.told)
+        self._results.append(_Result(values, violations, stopped))
         self.told.append(event.trial)
 
     def _full(
-        self, trial: int, name: str, chain: Mapping[float, tuple[float, float, float]]
-    ) -> tuple[float, float] | None:
+        self, trial: int, name: str, result: _Result,
+        chain: Mapping[float, tuple[float, float, float]],
+    ) -> tuple[float, float] | None:  # fmt: skip
         """A trial's value at full training and the doubt of it; a guess from its last rung."""
-        if name in self._values[trial]:
-            return self._values[trial][name], 0.0
+        if name in result.values:
+            return result.values[name], 0.0
         rungs = self._rungs.get(trial)
         if not rungs:
             return None

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
-from nas.core.architecture import Architecture
 from nas.core.objective import Constraint, Objective
 from nas.core.pareto import crowding, non_dominated
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
 from nas.strategies.belief import Belief, Evidence
 from nas.strategies.candidates import Genes
+from nas.strategies.curve import Curve
 from nas.strategies.improvement import boxes, expected_improvement
 from nas.strategies.kernel import Embedding
+from nas.strategies.known import Costs, Known, exact
 from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import first_size, proposal_seed
 
 Array = npt.NDArray[np.float64]
-Costs = Callable[[Architecture], Mapping[str, float]]
 
 FIRST = 8  # proposals of sizes from small to the middle before any is chosen,
+BEFORE = 20  # proposals before any is chosen where trainings are stopped, the later ones far apart
+SOME = (
+    1 / 3
+)  # share trained to the end at least, as by halving: what a rung tells is learnt of them
 SPREAD = 24  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
@@ -48,6 +52,10 @@ class Surrogate:
     if it had come out as predicted. Every third proposal trusts the surrogate less, so a search
     that settled in one part of the space is drawn out of it.
 
+    Where a promotion rule stops trainings, a value at the rung is a feature of the final one
+    (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
+    epoch that it still needs, is that of the best new candidate for each epoch of a full training.
+
     Sources: expected improvement of hypervolume, Emmerich et al. 2011; pending trials, Ginsbourger
     et al. 2010 (kriging believer); neighbours and mutation for discrete spaces, White et al. 2021
     (BANANAS).
@@ -59,6 +67,8 @@ class Surrogate:
         costs: what is known of any architecture before training, by objective name, always the
             same for the same architecture.
     """
+
+    resumes = True
 
     def __init__(
         self,
@@ -73,7 +83,7 @@ class Surrogate:
         self._objectives = tuple(objectives)
         self._constraints = tuple(constraints)
         self._seed = seed
-        self._known = _Known(self._genes, costs)
+        self._known = Known(self._genes, costs)
         self._forget()
 
     def propose(self, history: History, count: int) -> list[Proposal]:
@@ -82,27 +92,54 @@ class Surrogate:
             self._forget()
             self._past.follow(history)
         asked: list[Array] = []
-        for number in range(len(history.proposals), len(history.proposals) + count):
+        again: list[int] = []
+        found: list[Proposal] = []
+        for _ in range(count):
+            number = len(history.proposals) + len(asked)
             rng = np.random.default_rng(proposal_seed(self._seed, number))
-            asked.append(self._next(number, asked, rng))
-        return [Proposal(self._genes.architecture(code)) for code in asked]
+            what = self._next(number, asked, again, rng)
+            if isinstance(what, int):
+                again.append(what)
+                code = self._past.codes[what]
+                found.append(Proposal(self._genes.architecture(code), resumes=what))
+            else:
+                asked.append(what)
+                found.append(Proposal(self._genes.architecture(what)))
+        return found
 
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
-        self._beliefs: dict[int | str, Belief] = {}
+        self._beliefs: dict[int | str, Belief | Curve] = {}
 
-    def _next(self, number: int, asked: Sequence[Array], rng: np.random.Generator) -> Array:
+    def _next(
+        self, number: int, asked: Sequence[Array], again: Sequence[int], rng: np.random.Generator
+    ) -> Array | int:
+        """The code of a new network, or the number of a stopped trial to go on with."""
         seen = self._past.seen | {code.tobytes() for code in asked}
         tried = number + int((~self._past.mine).sum())
-        filling = tried < FIRST or (tried < SPREAD and number % 2 == 0)
-        view = None if filling else self._view(asked)
+        first = FIRST if self._past.judged is None else BEFORE
+        filling = tried < first or (tried < SPREAD and number % 2 == 0)
+        view = None if filling else self._view(asked, again)
+        stopped = [] if filling else [t for t in self._past.resumable if t not in again]
         if view is None and tried < FIRST:
             size = first_size(self._seed, number, FIRST)
             drawn = self._genes.code(self._space.sample_sized(rng, size))
             return self._elsewhere(asked, seen, rng) if drawn.tobytes() in seen else drawn
         if view is None:
-            return self._elsewhere(asked, seen, rng)
-        boldness = BOLD if number % 3 == 2 else 1.0
+            return stopped[0] if stopped else self._elsewhere(asked, seen, rng)
+        best, score = self._best(view, seen, BOLD if number % 3 == 2 else 1.0, rng)
+        if stopped:
+            worth = self._gains(self._past.code(stopped), view, 1.0) / self._past.left(stopped)
+            own = int(self._past.mine.sum())
+            few = own - len(self._past.stopped) + len(again) < SOME * own
+            if few or best is None or worth.max() >= score > 0:
+                return stopped[int(worth.argmax())]
+        return self._elsewhere(asked, seen, rng) if best is None else best
+
+    def _best(
+        self, view: _View, seen: set[bytes], boldness: float, rng: np.random.Generator
+    ) -> tuple[Array | None, float]:
+        """The new candidate that is expected to add most, and how much; None without any."""
         best, score = None, -1.0
         pool = self._pool(view.parents, rng)
         for _ in range(2):
@@ -115,7 +152,7 @@ class Surrogate:
                 best, score = pool[order[0]], float(gains[order[0]])
             near = np.repeat(pool[order[:REFINED]], 15, axis=0)
             pool = self._genes.move(near, rng, np.ones(len(near), dtype=np.int64))
-        return self._elsewhere(asked, seen, rng) if best is None else best
+        return best, score
 
     def _elsewhere(
         self, asked: Sequence[Array], seen: set[bytes], rng: np.random.Generator
@@ -136,40 +173,48 @@ class Surrogate:
 
     # -- what is believed
 
-    def _view(self, asked: Sequence[Array]) -> _View | None:
-        """The front as it is believed to be, or None where too little is known of something."""
+    def _view(self, asked: Sequence[Array], again: Sequence[int]) -> _View | None:
+        """The front as it is believed to be, or None where too little is known of something.
+
+        What was stopped has children, but is not on the front.
+        """
         past, count = self._past, len(self._past.told)
         if count < 4:
             return None
-        codes = past.code(past.told)
+        codes = past.code(past.trials)
+        resumed = [*past.under_way, *again]
         waiting = np.array([*past.code(past.pending), *asked]).reshape(-1, codes.shape[1])
         known = {n: i for i, n in enumerate(self._known.names(codes[0]))}
         modelled: list[int | str] = [
             i for i, o in enumerate(self._objectives) if o.name not in known
         ]
-        modelled += [str(c) for c in self._constraints if not _exact(c, known)]
+        modelled += [str(c) for c in self._constraints if not exact(c, known)]
         for place in modelled:
-            if not self._learn(place, count, waiting):
+            if not self._learn(place, count, waiting, past.code(resumed)):
                 return None
         both = np.concatenate([codes, waiting])
         points, _ = self._predict(both)
         feasible = self._feasible(both) >= 0.5
-        feasible[:count] = [past.violation(t) <= 0 for t in past.told]
+        feasible[: len(codes)] = [past.violation(t) <= 0 for t in past.trials]
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 points[:, i] = self._owned(i, belief, points[:, i])
-        reference = self._reference(codes)
-        mine = np.concatenate([past.mine, np.ones(len(waiting), dtype=bool)])
+        reference = self._reference(codes, points[: len(codes)])
+        stopped = set(past.stopped) - set(again)
+        mine = [t >= 0 and t not in stopped for t in past.trials]
+        mine += [True] * len(waiting)
         front, inside = _front(points, feasible, reference)
         parents = both[inside if len(inside) else front]
         if not len(parents):
-            parents = both[np.argsort([past.violation(t) for t in past.told])[:10]]
-        _, inside = _front(points, feasible & mine, reference)
+            parents = both[np.argsort([past.violation(t) for t in past.trials])[:10]]
+        _, inside = _front(points, feasible & np.array(mine), reference)
         low, high = boxes(_thinned(points[inside]), reference)
         return _View(parents, low, high)
 
-    def _learn(self, place: int | str, count: int, waiting: Array) -> bool:
+    def _learn(self, place: int | str, count: int, waiting: Array, resumed: Array) -> bool:
         """Keeps one belief up with the history; False where it has too few values to begin."""
+        if isinstance(place, int) and place == self._past.score and self._past.judged is not None:
+            return self._learn_curve(place, count, np.concatenate([waiting, resumed]))
 
         def after(first: int) -> Evidence:
             return self._evidence(self._data(place, first))
@@ -177,14 +222,27 @@ class Surrogate:
         evidence = after(count)
         if len(evidence.values) < 4:
             return False
-        if place not in self._beliefs:
+        belief = self._beliefs.get(place)
+        if not isinstance(belief, Belief):
             trained = isinstance(place, int) and self._objectives[place].needs == "trained"
             embedding = Embedding(self._genes, evidence.extras.shape[1])
             cost = isinstance(place, int) and not trained
-            self._beliefs[place] = Belief(embedding, warped=trained, multiplied=cost)
-        self._beliefs[place].learn(evidence, count, after)
+            self._beliefs[place] = belief = Belief(embedding, warped=trained, multiplied=cost)
+        belief.learn(evidence, count, after)
         if len(waiting):
-            self._beliefs[place].imagine(waiting, self._extras(waiting))
+            belief.imagine(waiting, self._extras(waiting))
+        return True
+
+    def _learn_curve(self, place: int, count: int, waiting: Array) -> bool:
+        """The same where trainings are stopped at a rung."""
+        curve = self._beliefs.get(place)
+        if not isinstance(curve, Curve):
+            curve = Curve(self._genes, self._past, self._extras, place)
+        if not curve.learn(count):
+            return False
+        self._beliefs[place] = curve
+        if len(waiting):
+            curve.imagine(waiting, self._extras(waiting))
         return True
 
     def _data(self, place: int | str, first: int) -> Data:
@@ -196,10 +254,10 @@ class Surrogate:
         codes = self._past.code(data.trials)
         return Evidence(codes, self._extras(codes), data.values, data.doubt)
 
-    def _owned(self, place: int, belief: Belief, points: Array) -> Array:
+    def _owned(self, place: int, belief: Belief | Curve, points: Array) -> Array:
         """Believed values moved towards what was observed, by the share that is no noise."""
         data = self._past.objective(place, len(self._past.told))
-        at = {t: i for i, t in enumerate(self._past.told)}
+        at = {t: i for i, t in enumerate(self._past.trials)}
         rows = np.array([at[int(t)] for t in data.trials], dtype=np.int64)
         sure = data.doubt == 0
         moved = points.copy()
@@ -207,7 +265,7 @@ class Surrogate:
         moved[rows[sure]] += OWN * (observed - points[rows])[sure]
         return moved
 
-    def _reference(self, codes: Array) -> Array:
+    def _reference(self, codes: Array, points: Array) -> Array:
         """How far hypervolume is measured: an average error, the highest cost."""
         trained = [i for i, o in enumerate(self._objectives) if o.needs == "trained"]
         reference = np.zeros(len(self._objectives))
@@ -217,7 +275,11 @@ class Surrogate:
             if objective.name in names:
                 reference[i] = (objective.sign * known[:, names.index(objective.name)]).max()
                 continue
-            values = self._beliefs[i].warp(self._past.objective(i, len(codes)).values)
+            belief = self._beliefs[i]
+            if isinstance(belief, Curve):
+                reference[i] = np.median(points[:, i])
+                continue
+            values = belief.warp(self._past.objective(i, len(self._past.told)).values)
             average = trained == [i]
             reference[i] = np.median(values[: 2 * FIRST]) if average else values.max()
         return reference
@@ -242,7 +304,7 @@ class Surrogate:
         mean, deviation = self._predict(codes)
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
-                own = OWN**2 * belief.noise
+                own = (OWN**2 if isinstance(belief, Belief) else 1.0) * belief.noise
                 deviation[:, i] = boldness * np.sqrt(deviation[:, i] ** 2 + own)
         return expected_improvement(mean, deviation, view.low, view.high) * self._feasible(codes)
 
@@ -263,7 +325,7 @@ class Surrogate:
         known, names = self._known(codes), self._known.names(codes[0])
         chance = np.ones(len(codes))
         for constraint in self._constraints:
-            if _exact(constraint, names):
+            if exact(constraint, names):
                 values = known[:, names.index(constraint.name)]
                 chance *= [float(constraint.violation(float(v)) <= 0) for v in values]
             else:
@@ -288,49 +350,6 @@ class _View:
     parents: Array
     low: Array
     high: Array
-
-
-class _Known:
-    """What is known before training, asked for once for each code."""
-
-    def __init__(self, genes: Genes, costs: Costs | None) -> None:
-        self._genes = genes
-        self._costs = costs
-        self._names: list[str] | None = None
-        self._asked: dict[bytes, list[float]] = {}
-        self._latest: tuple[Array | None, Array] = None, np.zeros((0, 0))
-
-    def names(self, code: Array) -> list[str]:
-        """What is known, by name; asks for one code if nothing was asked yet."""
-        if self._names is None:
-            self._names = [] if self._costs is None else sorted(self._ask(code))
-        return self._names
-
-    def __call__(self, codes: Array) -> Array:
-        """The known values of codes, one column for each name."""
-        if self._costs is None or not len(codes):
-            return np.zeros((len(codes), 0))
-        if codes is self._latest[0]:
-            return self._latest[1]
-        names = self.names(codes[0])
-        rows = []
-        for code in codes:
-            key = code.tobytes()
-            if key not in self._asked:
-                found = self._ask(code)
-                self._asked[key] = [float(found[n]) for n in names]
-            rows.append(self._asked[key])
-        self._latest = codes, np.array(rows)
-        return self._latest[1]
-
-    def _ask(self, code: Array) -> Mapping[str, float]:
-        return self._costs(self._genes.architecture(code)) if self._costs else {}
-
-
-def _exact(constraint: Constraint, known: Sequence[str] | Mapping[str, int]) -> bool:
-    """Whether a constraint is on a number that is known, and on no other form of it."""
-    plain = constraint.quantile is None and constraint.batch is None
-    return plain and constraint.resolution is None and constraint.name in known
 
 
 def _unseen(codes: Array, seen: set[bytes]) -> Array:
