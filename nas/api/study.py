@@ -37,7 +37,9 @@ def compared(front: Front) -> Front:
     for member in front.members:
         for name, found in member.measurements.items():
             if name in TIMED:
-                reasons = differences(first.setdefault(found.source, found.record), found.record)
+                # Profiles of one processor share timings; a front is of one device by its making.
+                record = {**found.record, "device": front.device}
+                reasons = differences(first.setdefault(found.source, record), record)
                 unlike |= {member.trial: reasons} if reasons else {}
     return replace(front, unlike=unlike)
 

@@ -221,7 +221,8 @@ def attached(device: Device) -> bool:
         return True
     there = device.host.fingerprint()
     found = nameless or any(n in there["processor"] for n in device.names)
-    found = found or (device.kind != "cpu" and bool({*device.names} & {*there["accelerators"]}))
+    # Of several GPUs the first is the one that would be timed.
+    found = found or (device.kind != "cpu" and bool({*device.names} & {*there["accelerators"][:1]}))
     if device.address is not None and not found:
         what = ", ".join(there["accelerators"]) or there["processor"]
         raise NasError(

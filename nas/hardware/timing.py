@@ -102,12 +102,17 @@ def measure(
 
 
 def runtime_version(device: Device) -> str:
-    """What a timing on this device is filed under: `onnxruntime 1.31.1, 1 thread`."""
+    """What a timing on this device is filed under: `onnxruntime 1.31.1, 1 thread`.
+
+    On an accelerator threads matter little; that it was not the processor matters: `on cuda`.
+    """
     _refuse(device)
-    plural = "" if device.threads == 1 else "s"
+    where = f"{device.threads} thread{'' if device.threads == 1 else 's'}"
+    if device.kind != "cpu":
+        where = f"on {device.kind}"
     options = "".join(f" {option}" for option in device.options)
     version = device.host.versions(device.runtime)[device.runtime]
-    return f"{device.runtime} {version}{options}, {device.threads} thread{plural}"
+    return f"{device.runtime} {version}{options}, {where}"
 
 
 def _ran(device: Device) -> dict[str, Any]:

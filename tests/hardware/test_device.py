@@ -95,6 +95,16 @@ def test_a_gpu_is_known_by_the_name_its_driver_gives(monkeypatch):
     assert host_fingerprint()["driver"] == "570.1"
 
 
+def test_of_two_gpus_only_the_one_that_would_be_timed_is_attached(monkeypatch):
+    both = (("Tesla T4", "570.1"), ("NVIDIA H100 80GB HBM3", "570.1"))
+    t4, h100 = (load(PROFILES[0].with_name(f"{n}.toml")) for n in ("t4", "h100"))
+    monkeypatch.setattr(fingerprint, "accelerators", lambda: both)
+    first = host_id()
+    assert attached(t4) and not attached(h100)
+    monkeypatch.setattr(fingerprint, "accelerators", lambda: both[::-1])
+    assert attached(h100) and not attached(t4) and host_id() != first
+
+
 def test_a_host_keeps_its_id_when_its_system_is_updated(monkeypatch):
     before = host_id()
     monkeypatch.setattr(fingerprint.platform, "release", lambda: "99.0")

@@ -152,6 +152,12 @@ def test_a_runtime_that_is_not_installed_is_refused(lease, files, monkeypatch):
         measure([files["small"]], other, lease, basis="x")
 
 
+def test_a_timing_on_a_gpu_is_not_filed_where_one_on_the_processor_is(monkeypatch):
+    gpu = parse('kind = "cuda"\nruntime = "torch"\nnames = ["Any"]', "gpu")
+    monkeypatch.setattr(timing, "_refuse", lambda device: None)
+    assert runtime_version(gpu).endswith(", on cuda")
+
+
 def test_runtime_version_names_options_and_threads():
     assert runtime_version(parse('kind = "cpu"\nthreads = 2', "cpu")).endswith(", 2 threads")
     found = runtime_version(parse('kind = "cpu"\nruntime = "torch:bf16+channels_last"', "cpu"))

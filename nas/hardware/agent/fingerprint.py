@@ -26,20 +26,30 @@ def processor() -> str:
 
 @functools.cache
 def accelerators() -> tuple[tuple[str, str], ...]:
-    """Name and driver version of every NVIDIA device that the driver shows, in its order.
+    """Name and driver version of every NVIDIA device that the driver shows.
 
-    Asked of `nvidia-smi`, so that no GPU library is loaded and no context made.
+    The one that this process would use is the first: the driver's first, or the first that
+    `CUDA_VISIBLE_DEVICES` names. Asked of `nvidia-smi`, so that no GPU library is loaded and no
+    context made.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
-    query = [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"]
+    query = [tool, "--query-gpu=uuid,driver_version,name", "--format=csv,noheader"]
     try:
         found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ()
-    rows = [line.rpartition(",") for line in found.stdout.splitlines() if found.returncode == 0]
-    return tuple((name.strip(), driver.strip()) for name, comma, driver in rows if comma)
+    lines = found.stdout.splitlines() if found.returncode == 0 else []
+    rows = [row for row in (line.split(", ", 2) for line in lines) if len(row) == 3]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    order = sorted(range(len(rows)), key=lambda i: not _names(visible, i, rows[i][0]))
+    return tuple((rows[i][2].strip(), rows[i][1].strip()) for i in order)
+
+
+def _names(visible: str, place: int, uuid: str) -> bool:
+    """Whether an entry of `CUDA_VISIBLE_DEVICES` means the GPU, by its place or its UUID."""
+    return visible == str(place) or (visible.startswith("GPU-") and uuid.startswith(visible))
 
 
 def memory_bytes() -> int:

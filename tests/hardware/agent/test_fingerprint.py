@@ -6,13 +6,17 @@ from nas.hardware.agent.fingerprint import fingerprint, memory_bytes
 
 
 def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
-    answer = "NVIDIA L4, 550.54\nNVIDIA L4, 550.54\n"
+    answer = "GPU-1a, 550.54, Tesla T4\nGPU-2b, 550.54, NVIDIA L4\n"
     monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
     monkeypatch.setattr(
         module.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, answer, "")
     )
-    found = module.accelerators.__wrapped__()
-    assert found == (("NVIDIA L4", "550.54"), ("NVIDIA L4", "550.54"))
+    first, second = ("Tesla T4", "550.54"), ("NVIDIA L4", "550.54")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert module.accelerators.__wrapped__() == (first, second)
+    for visible, found in [("1", second), ("GPU-2b,GPU-1a", second), ("0,1", first), ("", first)]:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert module.accelerators.__wrapped__()[0] == found
 
 
 def test_what_a_host_says_of_itself_survives_being_sent():
