@@ -80,7 +80,7 @@ def measure(
             found, failures = run(asked, alive, seed + 1000 * process)
             reasons |= failures
             runs += found
-    history = _history(lease, device, protocol)
+    history = _history(lease, device, workload, protocol)
     for each in runs:
         _remember(history, each, protocol)
     spread = between(runs, history, protocol, device.threads)
@@ -183,8 +183,10 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     return Run(session, estimates, drift, repeated)
 
 
-def _history(lease: Lease, device: Device, rules: Protocol) -> AnchorHistory:
-    conditions = [host_id(device), device.name, runtime_version(device), rules.version]
+def _history(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
+    """The anchors of sessions like this one; they run in the batch of the candidates."""
+    conditions = [host_id(device), device.name, runtime_version(device), rules.version,
+                  workload.name]  # fmt: skip
     return AnchorHistory(lease.folder, digest(conditions)[:12])
 
 
@@ -262,7 +264,7 @@ def _measurement(
         "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
     }
     return Measurement(
-        "latency_ms", value, "ms", value - float(half), value + float(half), se,
+        "latency_ms", value, "ms", max(0.0, value - float(half)), value + float(half), se,
         record["kept"], "measured", basis, record,
     )  # fmt: skip
 

@@ -217,6 +217,16 @@ def test_the_interval_has_both_terms():
     assert found.value == pytest.approx(1.0, rel=0.01)
 
 
+def test_anchors_of_another_batch_say_nothing_of_the_spread(tmp_path):
+    device, lease = parse('kind = "cpu"', "cpu"), Lease(tmp_path, "cpu")
+    one, same, many = (
+        timing._history(lease, device, Workload(batch), Protocol()) for batch in (1, 1, 8)
+    )
+    one.add({"dense": 100.0})
+    many.add({"dense": 400.0})
+    assert len(same.rows()) == len(many.rows()) == 1
+
+
 def test_the_spread_between_processes_is_learnt_from_files_and_anchors():
     rng = np.random.default_rng(5)
     none = AnchorHistory(Path("nowhere"), "x")
