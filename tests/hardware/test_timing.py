@@ -218,7 +218,7 @@ def test_the_interval_has_both_terms():
 
 
 def test_anchors_of_another_batch_say_nothing_of_the_spread(tmp_path):
-    device, lease = parse('kind = "cpu"', "cpu"), Lease(tmp_path, "cpu")
+    device, lease = parse('kind = "cpu"', "cpu"), timing.Lease(tmp_path, "cpu")
     one, same, many = (
         timing._history(lease, device, Workload(batch), Protocol()) for batch in (1, 1, 8)
     )
