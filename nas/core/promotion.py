@@ -10,7 +10,7 @@ import numpy as np
 
 from nas.core.pareto import crowding, dominates, ranks
 
-FULL = 4  # trials that are trained to the end whatever the first rung says
+FULL = 8  # trials that are trained to the end whatever the first rung says
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def leading(earlier: Sequence[Standing], trial: Standing, reduction: int) -> boo
     The first few do, so that it is seen what a rung tells of the end, and whoever beats all
     earlier ones.
 
-    >>> leading([Standing((1.0, 1.0))] * 5, Standing((0.5, 1.5)), 3)
+    >>> leading([Standing((1.0, 1.0))] * 9, Standing((0.5, 1.5)), 3)
     False
     """
     return len(earlier) < FULL or all(beats(trial, s) for s in earlier)

@@ -25,10 +25,7 @@ from nas.strategies.protocol import first_size, proposal_seed
 Array = npt.NDArray[np.float64]
 
 FIRST = 8  # proposals of sizes from small to the middle before any is chosen,
-BEFORE = 20  # proposals before any is chosen where trainings are stopped, the later ones far apart
-SOME = (
-    1 / 3
-)  # share trained to the end at least, as by halving: what a rung tells is learnt of them
+SOME = 0.5  # share that is trained to the end at least: what a rung tells is learnt of it
 SPREAD = 24  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
@@ -117,8 +114,7 @@ class Surrogate:
         """The code of a new network, or the number of a stopped trial to go on with."""
         seen = self._past.seen | {code.tobytes() for code in asked}
         tried = number + int((~self._past.mine).sum())
-        first = FIRST if self._past.judged is None else BEFORE
-        filling = tried < first or (tried < SPREAD and number % 2 == 0)
+        filling = tried < FIRST or (tried < SPREAD and number % 2 == 0)
         view = None if filling else self._view(asked, again)
         stopped = [] if filling else [t for t in self._past.resumable if t not in again]
         if view is None and tried < FIRST:
@@ -277,7 +273,7 @@ class Surrogate:
                 continue
             belief = self._beliefs[i]
             if isinstance(belief, Curve):
-                reference[i] = np.median(points[:, i])
+                reference[i] = np.median(points[: 2 * FIRST, i])
                 continue
             values = belief.warp(self._past.objective(i, len(self._past.told)).values)
             average = trained == [i]
@@ -304,7 +300,7 @@ class Surrogate:
         mean, deviation = self._predict(codes)
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
-                own = (OWN**2 if isinstance(belief, Belief) else 1.0) * belief.noise
+                own = OWN**2 * belief.noise
                 deviation[:, i] = boldness * np.sqrt(deviation[:, i] ** 2 + own)
         return expected_improvement(mean, deviation, view.low, view.high) * self._feasible(codes)
 

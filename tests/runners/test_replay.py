@@ -141,7 +141,8 @@ class Returning(Listed):
         return [Proposal(Architecture("toy", width), resumes=stopped[0])]
 
 
-def test_a_resumed_trial_costs_the_epochs_that_were_left_and_is_scored():
+def test_a_resumed_trial_costs_the_epochs_that_were_left_and_is_scored(monkeypatch):
+    monkeypatch.setattr("nas.core.promotion.FULL", 4)
     levels = (Level(10.0, ERRORS + 20), Level(30.0, ERRORS + 10), Level(90.0, ERRORS))
     table = toy(levels)
     replay = Replay(table, Returning(0, 1, 2, 4, 3), seed=0, promotion="halving")
