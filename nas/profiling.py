@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from contextlib import nullcontext
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def profile_architecture(
     else:
         architecture = point or space.sample(np.random.default_rng(0))
     # counts need shapes only: the largest presets are never given memory
-    with torch.device("meta") if options["device"] is None else nullcontext():
+    here = torch.device("meta") if options["device"] is None else nullcontext()
+    with here, _of_theirs(f"space {space.name!r} cannot build this network"):
         module = space.build(architecture.choices, task)
         pipeline = Pipeline(space.transforms(architecture.choices, task), _anything(task))
         module, _ = pipeline.prepare(module)
@@ -57,13 +59,30 @@ def profile_architecture(
 
 def profile_module(name: str, task: TaskSpec, **options: Any) -> dict[str, Any]:
     """Profiles the module that a function `PKG.MOD:FN` of the task returns."""
-    module = import_object(name, "network")(task)
+    function = import_object(name, "network")
+    with _of_theirs(f"{name} makes no network"):
+        module = function(task)
     if not isinstance(module, nn.Module):
         raise NasError(
             f"{name} returned {type(module).__name__}, not a torch.nn.Module",
             "write def FN(task): return the module that maps task.input to task.outputs",
         )
     return {"network": name, **_profile(module, task, Pipeline((), _anything(task)), **options)}
+
+
+@contextmanager
+def _of_theirs(problem: str) -> Iterator[None]:
+    """Turns whatever a person's own code raises into a NasError that says where it did."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise NasError(
+            f"{problem}: {type(error).__name__}: {error}",
+            f"see {last.filename}, line {last.lineno}",
+        ) from error
 
 
 def _anything(task: TaskSpec) -> Given:
@@ -81,7 +100,8 @@ def _profile(
     by_layer: bool,
 ) -> dict[str, Any]:
     shape = task.input
-    trained = count(module, shape)
+    with _of_theirs(f"the network does not run on an input of {' x '.join(map(str, shape))}"):
+        trained = count(module, shape)
     # `deploy` counts what the authors count; what is timed is folded as far as it goes
     published, _ = fold(module, shape, published=True)
     shipped = count(published, shape)

@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from nas import profiling
+from nas import api, profiling
 from nas.catalog import load_space
+from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.device import parse
 
@@ -66,3 +67,17 @@ kind = "cpu"
 fp32_tflops = { value = 0.1, source = "a test" }
 bandwidth_gbs = { value = 20, source = "a test" }
 """
+
+
+def test_what_ones_own_code_raises_is_told_with_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "raising.py").write_text(
+        "from torch import nn\n\n\ndef no(task):\n    raise ValueError('boom')\n\n\n"
+        "def narrow(task):\n    return nn.Conv2d(7, 8, 3)\n"
+    )
+    with pytest.raises(NasError, match="raising:no makes no network: ValueError: boom") as error:
+        api.profile("raising:no", "cpu", static=True)
+    assert error.value.hint == f"see {tmp_path / 'raising.py'}, line 5"
+    with pytest.raises(NasError, match="does not run on an input of 3 x 16 x 16"):
+        api.profile("raising:narrow", "cpu", static=True, resolution=16)

@@ -127,7 +127,7 @@ def profile(
         return profile_architecture(load_space(head).at(task), tail or None, task, **options)
     if tail.isdigit():
         return _stored(head, int(tail), resolution, options, storage)
-    if "." in head and tail:
+    if tail and ("." in head or Path(f"{head}.py").is_file()):
         side = resolution or 224
         return profile_module(
             target, replace(STANDARD, input=(3, side, side), outputs=1000), **options
