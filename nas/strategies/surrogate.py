@@ -52,6 +52,7 @@ class Surrogate:
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
     epoch that it still needs, is that of the best new candidate for each epoch of a full training.
+    The most promising one is resumed, too, while fewer than half are trained to the end.
 
     Sources: expected improvement of hypervolume, Emmerich et al. 2011; pending trials, Ginsbourger
     et al. 2010 (kriging believer); neighbours and mutation for discrete spaces, White et al. 2021
