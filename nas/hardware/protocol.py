@@ -51,7 +51,7 @@ class Protocol:
     call_cap_s: float = 10.0
     between: float = 0.03
     between_shared: float = 0.08
-    contention: float = 0.06
+    contention: float = 0.05
     drift: float = 0.05
     memory_share: float = 0.75
 
