@@ -7,7 +7,7 @@ our protocol (three processes) and, each in a fresh process, by `torch.utils.ben
 same session: `blocked_autorange`, its median. Its block counts where it was quiet: the reference
 kernel just before and just after it took, at the median, at most 1.25 times what it takes when
 nothing disturbs it (the fastest tenth of all runs of this benchmark), and other processes had the
-core for no more than 2 % of the block. Until then the block is repeated once; a
+core for no more than 2 % of the block. Until then the block is repeated, six times at most; a
 network that never met a quiet block is listed and says nothing. The profiler's `model_run` is
 compared above 20 ms only: below, its own cost, which is printed, is part of what it reports.
 """
@@ -40,7 +40,7 @@ from nas.hardware.timing import measure
 SLOW = ("convnext_p", "convnextv2_n", "inceptionnext_t", "unireplknet_n")
 RESOLUTION, SLOW_MS = 224, 20.0
 BOUND = 0.05  # of agreement
-GATE, AWAY, ATTEMPTS, RUNS = 1.25, 0.02, 2, 200
+GATE, AWAY, ATTEMPTS, RUNS = 1.25, 0.02, 6, 200
 Row = dict[str, Any]
 
 
