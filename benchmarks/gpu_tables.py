@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nas.hardware import analytic
 from nas.hardware.device import Device, Fact
-from nas.hardware.kernels import Kernel
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.kernels import Kernel
 
 OPERATORS = ("conv", "linear", "bmm", "ln", "softmax", "add", "mul", "relu", "gelu")
 # Cards of one kind are one device; the table has convolutions of one A100 and the rest of another.

@@ -23,11 +23,11 @@ import gpu_tables
 import numpy as np
 from scores import HEAD, Roofline, Score, flops_line, mean, score, totals
 
-from nas.hardware.calibrate import UNLIKE, choose_networks, fit_laws, fit_networks
-from nas.hardware.calibration import Calibration, peaks_of, write
 from nas.hardware.device import Device
-from nas.hardware.kernels import Kernel
-from nas.hardware.predict import FACTORS, forecast, points_of, terms_of
+from nas.hardware.prediction.calibrate import UNLIKE, choose_networks, fit_laws, fit_networks
+from nas.hardware.prediction.calibration import Calibration, peaks_of, write
+from nas.hardware.prediction.kernels import Kernel
+from nas.hardware.prediction.predict import FACTORS, forecast, points_of, terms_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "hardware_profiles"

@@ -24,13 +24,13 @@ from scores import Array, Roofline, Score, flops_line, kendall, mean, score, tot
 from nas.api.calibrating import NOMINAL
 from nas.catalog import DEVICES, find
 from nas.core.architecture import digest
-from nas.hardware.calibrate import UNLIKE, choose_networks, fit_networks, with_times
-from nas.hardware.calibration import Calibration
 from nas.hardware.device import Device, host_fingerprint, load
-from nas.hardware.kernels import Kernel, Lowered, lower
 from nas.hardware.lease import Lease, default_folder
-from nas.hardware.microbench import distinct, time_kernels
-from nas.hardware.predict import forecast
+from nas.hardware.prediction.calibrate import UNLIKE, choose_networks, fit_networks, with_times
+from nas.hardware.prediction.calibration import Calibration
+from nas.hardware.prediction.kernels import Kernel, Lowered, lower
+from nas.hardware.prediction.microbench import distinct, time_kernels
+from nas.hardware.prediction.predict import forecast
 from nas.hardware.timing import measure, runtime_version
 
 MEASURED, UNSEEN = 80, 60

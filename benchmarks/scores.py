@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nas.hardware.kernels import Kernel
+from nas.hardware.prediction.kernels import Kernel
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 MOST = 3000  # pairs grow with the square

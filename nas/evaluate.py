@@ -38,7 +38,7 @@ from nas.hardware.energy import energy
 from nas.hardware.footprint import peak_memory
 from nas.hardware.lease import Lease
 from nas.hardware.memory import peak_activation_bytes
-from nas.hardware.predict import predict
+from nas.hardware.prediction.predict import predict
 from nas.hardware.ssh import Unreachable, remote
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
@@ -237,6 +237,7 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         to_rung=job.to_rung,
         on_rung=at_rung,
         step=_step(place),
+        additions=place.pipeline(job.architecture).during(module),
     )
     return Outcome() if stopped else _shipped(place, job, module)
 

@@ -27,7 +27,7 @@ from nas.hardware.energy import energy, unreadable
 from nas.hardware.footprint import peak_memory
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.memory import peak_activation_bytes
-from nas.hardware.predict import predict
+from nas.hardware.prediction.predict import predict
 from nas.hardware.timing import measure
 from nas.transforms.fold import fold
 from nas.transforms.stages import Given, Pipeline

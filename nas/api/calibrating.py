@@ -13,7 +13,9 @@ from typing import Any
 from nas.catalog import DEVICES
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
-from nas.hardware.calibrate import (
+from nas.hardware.device import Device, attached, host_id, named
+from nas.hardware.lease import Lease, default_folder
+from nas.hardware.prediction.calibrate import (
     UNLIKE,
     choose_kernels,
     choose_networks,
@@ -22,14 +24,12 @@ from nas.hardware.calibrate import (
     fit_networks,
     with_times,
 )
-from nas.hardware.calibration import FOLDER, Calibration, find, peaks_of, write
-from nas.hardware.device import Device, attached, host_id, named
-from nas.hardware.kernels import Form, Kernel, Lowered, lower
-from nas.hardware.law import Peaks
-from nas.hardware.lease import Lease, default_folder
-from nas.hardware.measured import read
-from nas.hardware.microbench import time_kernels
-from nas.hardware.predict import form_of
+from nas.hardware.prediction.calibration import FOLDER, Calibration, find, peaks_of, write
+from nas.hardware.prediction.kernels import Form, Kernel, Lowered, lower
+from nas.hardware.prediction.law import Peaks
+from nas.hardware.prediction.measured import read
+from nas.hardware.prediction.microbench import time_kernels
+from nas.hardware.prediction.predict import form_of
 from nas.hardware.timing import measure, runtime_version
 
 NOMINAL = Peaks(gflops=100.0, gbs=30.0)  # about one core's, for a processor without datasheet
@@ -49,10 +49,10 @@ def calibrate(
     """Fits what predictions for a device rest on, and writes it where they look for it.
 
     With `csv`, from the measured networks or operators listed there (columns: see
-    `nas.hardware.measured`), which need not have been measured here; three networks are enough to
-    anchor a device. Without, the device must be here: single kernels of sampled networks of the
-    space are timed, then `networks` whole ones. Returns what was fitted and the file written, by
-    default `hardware_profiles/calibrations/DEVICE.json` in the working folder.
+    `nas.hardware.prediction.measured`), which need not have been measured here; three networks are
+    enough to anchor a device. Without, the device must be here: single kernels of sampled networks
+    of the space are timed, then `networks` whole ones. Returns what was fitted and the file
+    written, by default `hardware_profiles/calibrations/DEVICE.json` in the working folder.
     """
     known = named(device)
     if csv is not None:

@@ -22,8 +22,8 @@ from nas.catalog import spaces as spaces_named
 from nas.core.axis import join
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
-from nas.hardware.calibration import level
 from nas.hardware.device import attached, load, named
+from nas.hardware.prediction.calibration import level
 from nas.hardware.runtimes import KINDS, installed
 
 STANDARD = TaskSpec("digits", (3, 32, 32), 10)

@@ -211,7 +211,7 @@ def _predict(record: Record, chosen: Sequence[Trial]) -> dict[int, str]:
 
     Raises: NasError, before anything is stored, where none could be.
     """
-    from nas.hardware.predict import predict, predictable
+    from nas.hardware.prediction.predict import predict, predictable
 
     predictable(record.device)
     failed: dict[int, str] = {}

@@ -211,7 +211,7 @@ def _installed(device: Device) -> Device:
     Where it is not attached, something must be known to predict from, for its runtime.
     """
     if not attached(device):
-        from nas.hardware.predict import predictable
+        from nas.hardware.prediction.predict import predictable
 
         predictable(device)
     elif device.address is None:

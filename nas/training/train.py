@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from nas.core.task import Task
 from nas.training import checkpoint
 from nas.training.recipe import Recipe
 from nas.training.scoring import Step, of_module, score
+from nas.transforms.stages import Addition, Criterion
 
 _CHECK_EVERY = 16
 _SETTLED_ON = 256
@@ -61,6 +63,7 @@ def train(  # noqa: PLR0913
     to_rung: int | None = None,
     on_rung: Callable[[RungReport], bool],
     step: Step = nullcontext,
+    additions: Sequence[Addition] = (),
 ) -> nn.Module:
     """Trains a module in place, and returns it in evaluation.
 
@@ -72,6 +75,7 @@ def train(  # noqa: PLR0913
         on_rung: told of each rung reached; training ends early where it returns False. It may
             move the checkpoint away.
         step: entered around each step and each scored batch (the device's lease).
+        additions: what transforms add to the loss and do after each step, in this order.
 
     Raises: NasError where the loss is no longer a number, or the checkpoint is of another training.
     """
@@ -79,7 +83,9 @@ def train(  # noqa: PLR0913
     last = len(rungs) - 1 if to_rung is None else to_rung
     done = rungs[from_rung] if from_rung >= 0 else 0
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = _Training(module, task, recipe, fidelity, seed, _optimizer(module, recipe), step)
+    training = _Training(
+        module, task, recipe, fidelity, seed, _optimizer(module, recipe), step, tuple(additions)
+    )
     if start is not None:
         training.resume(start, done)
     elif done:
@@ -103,6 +109,20 @@ class _Training:
     seed: int
     optimizer: torch.optim.Optimizer
     step: Step
+    additions: tuple[Addition, ...]
+
+    @cached_property
+    def criterion(self) -> Criterion:
+        """The task's loss of the module's output, with what the additions make of it."""
+
+        def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
+            found: Tensor = self.task.loss(module(inputs), target)
+            return found
+
+        loss: Criterion = plain
+        for addition in self.additions:
+            loss = addition.criterion(loss) if addition.criterion else loss
+        return loss
 
     @property
     def identity(self) -> str:
@@ -186,6 +206,10 @@ class _Training:
             rate = self.recipe.rate_at(share)
             with self.step():
                 health += self._learn(next(batches), rate, parameters)
+                over = (epoch + (number + 1) / count) / self.fidelity.epochs
+                for addition in self.additions:
+                    if addition.after is not None:
+                        addition.after(over)
             if number % _CHECK_EVERY == 0 or number == count - 1:
                 _check(health, epoch, rate)
 
@@ -196,7 +220,7 @@ class _Training:
         device = parameters[0].device
         inputs, target = batch
         target = target.to(device) if isinstance(target, Tensor) else target
-        loss: Tensor = self.task.loss(self.module(inputs.to(device)), target)
+        loss = self.criterion(self.module, inputs.to(device), target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip)

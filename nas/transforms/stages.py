@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -14,7 +15,7 @@ from nas.transforms.fold import fold
 from nas.transforms.report import Report
 
 Examples = Callable[[int], Tensor]
-AfterStep = Callable[[float], None]
+Criterion = Callable[[nn.Module, Tensor, Any], Tensor]
 
 # Who comes first in each stage: widths before branches before adapters, scales last of all.
 ORDER = ("sparsity", "dilation", "adapter", "bitwidth")
@@ -33,21 +34,36 @@ class Given:
 
 
 @dataclass(frozen=True)
+class Addition:
+    """What is added to plain training; a part that is None adds nothing.
+
+    State lives in buffers of the module, so that a training that is resumed goes on with it.
+
+    Args:
+        criterion: given the loss so far, `loss(module, inputs, target)`, returns the one to use.
+        after: called after every step of the optimizer, while the gradients are still there, with
+            the share of the whole training that is over, 1 after the last step.
+    """
+
+    criterion: Callable[[Criterion], Criterion] | None = None
+    after: Callable[[float], None] | None = None
+
+
+@dataclass(frozen=True)
 class Transform:
     """One axis's part; a stage that is None does nothing.
 
     Args:
         name: the axis's.
         prepare: before training: changes the module or returns another, and says what it did.
-        during: before training too: returns what is called after every step of the optimizer with
-            the share of the training that is over.
+        during: for the training: what is added to it.
         finish: after training: merges and removes for good, in place or in another module.
         write: on the exported file: reads the first path, writes the second.
     """
 
     name: str
     prepare: Callable[[nn.Module, Given], tuple[nn.Module, Report]] | None = None
-    during: Callable[[nn.Module, Given], AfterStep] | None = None
+    during: Callable[[nn.Module, Given], Addition] | None = None
     finish: Callable[[nn.Module, Given], tuple[nn.Module, Report]] | None = None
     write: Callable[[Path, Path, Given], Report] | None = None
 
@@ -86,15 +102,9 @@ class Pipeline:
                 reports.append(report)
         return module, reports
 
-    def during(self, module: nn.Module) -> AfterStep:
-        """What to call after every step of the optimizer, with the share of training over."""
-        after = [t.during(module, self.given) for t in ordered(self.transforms) if t.during]
-
-        def call(share: float) -> None:
-            for each in after:
-                each(share)
-
-        return call
+    def during(self, module: nn.Module) -> list[Addition]:
+        """What is added to the training of a prepared module."""
+        return [t.during(module, self.given) for t in ordered(self.transforms) if t.during]
 
     def deploy(self, module: nn.Module, shape: tuple[int, ...]) -> tuple[nn.Module, list[Report]]:
         """A deployed copy of a trained module: what was put in is merged, then all is folded."""

@@ -6,9 +6,9 @@ from onnx_networks import mixed
 from nas.api.calibrating import calibrate
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
-from nas.hardware import calibration
 from nas.hardware.device import host_id, load
-from nas.hardware.predict import predict
+from nas.hardware.prediction import calibration
+from nas.hardware.prediction.predict import predict
 
 
 @pytest.fixture

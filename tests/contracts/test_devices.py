@@ -11,7 +11,7 @@ from nas.catalog import DEVICES, find, names
 from nas.core.job import Workload
 from nas.hardware.device import Device, attached, load
 from nas.hardware.lease import Lease
-from nas.hardware.predict import predict
+from nas.hardware.prediction.predict import predict
 from nas.hardware.timing import measure
 
 BASES = {"datasheet", "transfer", "anchored", "table", "extrapolated"}

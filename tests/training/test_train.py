@@ -10,6 +10,7 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training.recipe import Recipe
 from nas.training.train import epoch_seed, train
+from nas.transforms.stages import Addition
 
 FIDELITY = Fidelity(epochs=4, first=1, reduction=2)
 RECIPE = Recipe(batch=8, rate=1e-2)
@@ -195,3 +196,21 @@ def test_weights_decay_and_norms_do_not(tmp_path):
     _train(tmp_path, module, flat, Recipe(batch=8, rate=1e-2, decay=0.5))
     assert torch.equal(module[1].weight, norm)
     assert (module[6].weight.abs() < weight.abs()).all()
+
+
+def test_additions_change_the_loss_and_are_told_of_each_step(tmp_path):
+    seen = []
+
+    def doubled(loss):
+        return lambda module, inputs, target: 2 * loss(module, inputs, target)
+
+    module = _module()
+    after = Addition(after=lambda share: seen.append((share, module[0].weight.grad is not None)))
+    _train(tmp_path, module, additions=[Addition(doubled), after])
+    assert len(seen) == 24 and all(graded for _, graded in seen)
+    assert [share for share, _ in seen[-2:]] == pytest.approx([23 / 24, 1.0])
+    plain, _ = _train(tmp_path, recipe=dataclasses.replace(RECIPE, clip=1e9))
+    scaled, _ = _train(
+        tmp_path, recipe=dataclasses.replace(RECIPE, clip=1e9), additions=[Addition(doubled)]
+    )
+    assert not _same(plain, scaled)

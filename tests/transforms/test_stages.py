@@ -7,7 +7,7 @@ from torch import nn
 
 from nas.core.task import TaskSpec
 from nas.transforms.report import Report
-from nas.transforms.stages import Given, Pipeline, Transform, ordered
+from nas.transforms.stages import Addition, Given, Pipeline, Transform, ordered
 
 GIVEN = Given(TaskSpec("t", (1,), 1), lambda count: torch.zeros(count, 1))
 
@@ -27,7 +27,7 @@ class Log:
             return call
 
         def watching(module, given):
-            return lambda share: self.calls.append(f"step {name} {share}")
+            return Addition(after=lambda share: self.calls.append(f"step {name} {share}"))
 
         def writing(source, target, given):
             self.calls.append(f"write {name}")
@@ -50,7 +50,8 @@ def test_what_came_last_is_merged_first(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
     same, reports = pipeline.prepare(module)
     assert same is module and [r.transform for r in reports] == ["sparsity", "adapter"]
-    pipeline.during(module)(0.5)
+    for addition in pipeline.during(module):
+        addition.after(0.5)
     deployed, reports = pipeline.deploy(module, (1,))
     assert [r.transform for r in reports] == ["adapter", "sparsity", "fold"]
     assert deployed is not module and not deployed.training
@@ -70,7 +71,7 @@ def test_a_stage_that_is_none_does_nothing(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
     pipeline = Pipeline([Transform("bitwidth")], GIVEN)
     assert pipeline.prepare(module) == (module, [])
-    pipeline.during(module)(1.0)
+    assert pipeline.during(module) == []
     assert [r.transform for r in pipeline.deploy(module, (1,))[1]] == ["fold"]
     assert not pipeline.writes
     assert pipeline.write(tmp_path / "none.onnx") == []

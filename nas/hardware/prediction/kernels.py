@@ -20,7 +20,7 @@ from onnx import NodeProto, numpy_helper
 
 from nas.core.architecture import digest
 from nas.core.job import Workload
-from nas.hardware.lowering import Graph, attributes, lowered
+from nas.hardware.prediction.lowering import Graph, attributes, lowered
 
 Form = Literal["onnxruntime", "torch eager", "torch compiled"]
 

@@ -9,13 +9,13 @@ from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.hardware import analytic
-from nas.hardware.calibrate import fit_laws, fit_networks
-from nas.hardware.calibration import Calibration
 from nas.hardware.device import load, parse
-from nas.hardware.kernels import lower
-from nas.hardware.law import Peaks
-from nas.hardware.predict import (
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.calibrate import fit_laws, fit_networks
+from nas.hardware.prediction.calibration import Calibration
+from nas.hardware.prediction.kernels import lower
+from nas.hardware.prediction.law import Peaks
+from nas.hardware.prediction.predict import (
     FACTORS,
     WIDENED,
     forecast,

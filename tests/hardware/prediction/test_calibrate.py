@@ -5,8 +5,9 @@ import pytest
 from onnx_networks import mixed
 
 from nas.core.errors import NasError
-from nas.hardware import analytic
-from nas.hardware.calibrate import (
+from nas.hardware.device import parse
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.calibrate import (
     choose_kernels,
     choose_networks,
     first_kernels,
@@ -14,11 +15,10 @@ from nas.hardware.calibrate import (
     fit_networks,
     with_times,
 )
-from nas.hardware.calibration import Calibration
-from nas.hardware.device import parse
-from nas.hardware.kernels import lower
-from nas.hardware.law import Peaks
-from nas.hardware.predict import forecast
+from nas.hardware.prediction.calibration import Calibration
+from nas.hardware.prediction.kernels import lower
+from nas.hardware.prediction.law import Peaks
+from nas.hardware.prediction.predict import forecast
 
 DEVICE = parse(
     'kind = "cuda"\n[facts]\nfp32_tflops = {value = 10, source = "x"}\n'

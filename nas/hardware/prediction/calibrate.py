@@ -13,12 +13,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nas.core.errors import NasError
-from nas.hardware.calibration import GROUPS, Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.device import Device
-from nas.hardware.kernels import Kernel, Lowered
-from nas.hardware.law import Array, Hull, Index, Law, Peaks, Points, fit
-from nas.hardware.microbench import distinct
-from nas.hardware.predict import forecast, points_of, terms_of
+from nas.hardware.prediction.calibration import GROUPS, Calibration, NetworkFit, group_of, peaks_of
+from nas.hardware.prediction.kernels import Kernel, Lowered
+from nas.hardware.prediction.law import Array, Hull, Index, Law, Peaks, Points, fit
+from nas.hardware.prediction.microbench import distinct
+from nas.hardware.prediction.predict import forecast, points_of, terms_of
 
 NAMES = tuple(dict.fromkeys(GROUPS.values()))
 STRENGTHS = (0.01, 0.1, 1.0, 10.0)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from onnx_networks import Chain
 
-from nas.hardware import analytic
-from nas.hardware.kernels import lower
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.kernels import lower
 
 
 def same(ours, lowered):

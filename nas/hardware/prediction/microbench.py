@@ -14,9 +14,9 @@ from onnx import NodeProto, TensorProto, helper
 
 from nas.core.job import Workload
 from nas.hardware.device import Device
-from nas.hardware.kernels import Lowered
 from nas.hardware.lease import Lease
-from nas.hardware.lowering import Graph, Value
+from nas.hardware.prediction.kernels import Lowered
+from nas.hardware.prediction.lowering import Graph, Value
 from nas.hardware.protocol import Protocol
 from nas.hardware.timing import measure
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from nas.core.errors import NasError, unknown
 from nas.core.job import Workload
-from nas.hardware import analytic
-from nas.hardware.kernels import ELEMENTWISE, Form, Kernel, lower
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.kernels import ELEMENTWISE, Form, Kernel, lower
 
 # Operator -> its function, the columns it must have, those it may have with what they default to.
 _OPERATORS: Mapping[str, tuple[Callable[..., Kernel], tuple[str, ...], Mapping[str, int]]] = {

@@ -22,11 +22,11 @@ import numpy as np
 from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
-from nas.hardware.calibration import Calibration, NetworkFit, group_of, peaks_of
-from nas.hardware.calibration import find as find_calibration
 from nas.hardware.device import Device, attached
-from nas.hardware.kernels import Form, Kernel, lower
-from nas.hardware.law import Law, Points, upper
+from nas.hardware.prediction.calibration import Calibration, NetworkFit, group_of, peaks_of
+from nas.hardware.prediction.calibration import find as find_calibration
+from nas.hardware.prediction.kernels import Form, Kernel, lower
+from nas.hardware.prediction.law import Law, Points, upper
 
 Z90 = 1.645
 # 90 % of networks are within this factor of the prediction, by what it rests on: half-widths seen

@@ -5,8 +5,8 @@ import pytest
 from onnx_networks import Chain, mixed
 
 from nas.core.job import Workload
-from nas.hardware.kernels import lower
-from nas.hardware.microbench import RULES, distinct, time_kernels, write
+from nas.hardware.prediction.kernels import lower
+from nas.hardware.prediction.microbench import RULES, distinct, time_kernels, write
 
 
 def run(path, level, feeds):

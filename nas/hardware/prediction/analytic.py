@@ -1,13 +1,13 @@
 """Kernels from sizes alone, without a graph: for tables of operators and networks known as numbers.
 
-They carry the classes, operations and bytes that `nas.hardware.kernels` gives the same operators
-in a file, in fp32 and plain NCHW.
+They carry the classes, operations and bytes that `nas.hardware.prediction.kernels` gives the same
+operators in a file, in fp32 and plain NCHW.
 """
 
 from __future__ import annotations
 
 from nas.core.architecture import digest
-from nas.hardware.kernels import ELEMENTWISE, Kernel, conv_family
+from nas.hardware.prediction.kernels import ELEMENTWISE, Kernel, conv_family
 
 WIDTH = 4  # bytes of a number
 

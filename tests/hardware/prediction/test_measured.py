@@ -2,8 +2,8 @@ import pytest
 from onnx_networks import mixed
 
 from nas.core.errors import NasError
-from nas.hardware import analytic
-from nas.hardware.measured import read
+from nas.hardware.prediction import analytic
+from nas.hardware.prediction.measured import read
 
 
 def csv(path, *lines):

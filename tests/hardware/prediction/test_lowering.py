@@ -3,7 +3,7 @@ from onnx_networks import Chain, mixed
 
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.hardware.lowering import attributes, lowered
+from nas.hardware.prediction.lowering import attributes, lowered
 
 
 def ops(graph):

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from nas.hardware.law import Law, Peaks, Points, directions, fit, upper
+from nas.hardware.prediction.law import Law, Peaks, Points, directions, fit, upper
 
 PEAKS = Peaks(1000.0, 100.0, 20)
 

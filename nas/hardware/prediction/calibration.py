@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from nas.catalog import DEVICES, folders
 from nas.core.errors import NasError
 from nas.hardware.device import Device, host_id
-from nas.hardware.law import Hull, Law, Peaks
+from nas.hardware.prediction.law import Hull, Law, Peaks
 
 if TYPE_CHECKING:  # devices are listed without onnx
-    from nas.hardware.kernels import Form
+    from nas.hardware.prediction.kernels import Form
 
 FOLDER = "calibrations"
 RATES = {"fp16": "fp16_tflops", "bf16": "bf16_tflops", "int8": "int8_tops"}

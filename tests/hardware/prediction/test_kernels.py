@@ -2,7 +2,7 @@ import pytest
 from onnx_networks import Chain, mixed
 
 from nas.core.job import Workload
-from nas.hardware.kernels import conv_family, lower, totals
+from nas.hardware.prediction.kernels import conv_family, lower, totals
 
 FORMS = ("onnxruntime", "torch eager", "torch compiled")
 

@@ -4,12 +4,12 @@ import pytest
 
 from nas.catalog import DEVICES, names
 from nas.core.errors import NasError
-from nas.hardware import calibration
-from nas.hardware.calibrate import fit_laws
-from nas.hardware.calibration import Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.device import host_id, parse
-from nas.hardware.kernels import CONVS, conv_family
-from nas.hardware.law import Hull, Peaks
+from nas.hardware.prediction import calibration
+from nas.hardware.prediction.calibrate import fit_laws
+from nas.hardware.prediction.calibration import Calibration, NetworkFit, group_of, peaks_of
+from nas.hardware.prediction.kernels import CONVS, conv_family
+from nas.hardware.prediction.law import Hull, Peaks
 
 GPU = """
 title = "A card"
@@ -34,7 +34,7 @@ FIT = NetworkFit(
 
 
 def made(**changes):
-    from nas.hardware import analytic
+    from nas.hardware.prediction import analytic
 
     kernels = [analytic.linear(n, n, n) for n in (8, 64, 512)]
     laws = fit_laws(kernels, [50.0, 51.0, 90.0], Peaks(1000, 100))
