@@ -32,6 +32,9 @@ class Protocol:
         contention: the same where no sample passed the gate, and in proportion where some did not:
             who takes the core also takes caches and memory, and the next process meets others.
         drift: how far an anchor may move within a session before the session is repeated.
+        calm: the same where less than this share of a session's samples passed the gate: bursts of
+            others' work leave the caches to nobody, which a reference that lives in them is not
+            slowed by. Of two such sessions the calmer one counts.
         memory_share: share of the host's memory that the measuring process may map.
     """
 
@@ -53,6 +56,7 @@ class Protocol:
     between_shared: float = 0.08
     contention: float = 0.05
     drift: float = 0.05
+    calm: float = 0.35
     memory_share: float = 0.75
 
     @property

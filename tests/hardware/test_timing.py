@@ -19,7 +19,7 @@ from nas.hardware.history import AnchorHistory
 from nas.hardware.protocol import Protocol
 from nas.hardware.timing import PROTOCOL, Run, measure, runtime_version
 
-QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5)
+QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5, calm=0.0)
 
 
 @pytest.fixture
@@ -278,6 +278,23 @@ def test_a_drifting_anchor_is_seen_and_the_session_repeated(monkeypatch, cpu, le
     )  # fmt: skip
     (found,), _ = timing.run(asked, [0], 0)
     assert not found.repeated
+
+
+def test_of_two_sessions_that_others_disturbed_the_calmer_counts(monkeypatch, cpu, lease, files):
+    asked = timing.Asked((files["small"],), (), cpu, lease, Workload(), Protocol(), 0)
+
+    def measured(*shares):
+        left = iter(shares)
+        monkeypatch.setattr(
+            timing, "sessions",
+            lambda *a: ([made_up({0: 100.0, "dense": 80.0}, interrupted=next(left))], {}),
+        )  # fmt: skip
+        (found,), _ = timing.run(asked, [0], 0)
+        return round(found.quiet, 2), found.repeated
+
+    assert measured(0.5) == (0.5, False)
+    assert measured(0.8, 0.1) == (0.9, True)
+    assert measured(0.7, 0.9) == (0.3, False)
 
 
 def test_a_file_that_failed_before_the_repeat_keeps_its_reason(monkeypatch, cpu, lease, files):
