@@ -54,6 +54,9 @@ class Device:
         runtime: what runs the deployed form there by default. options: how; in a profile the two
             are one text, `runtime = "torch:compiled"`.
         threads: threads of one inference (a CPU's matter).
+        cores: the cores that a measurement is pinned to, as many as threads, where the host keeps
+            them free for it. None named, none pinned: on a shared host the fixed core may be the
+            busy one.
         names: what the driver, or `/proc/cpuinfo`, or the device tree calls it; how it is
             recognised. A CPU without names is whatever host this is.
         ray: Ray's accelerator name, or None where Ray has none.
@@ -72,6 +75,7 @@ class Device:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     address: ssh.Address | None = None
     options: tuple[str, ...] = ()
+    cores: tuple[int, ...] = ()
 
     @property
     def engine(self) -> runtimes.Runtime:
@@ -163,6 +167,11 @@ def parse(text: str, name: str, where: str | None = None) -> Device:
     threads = data.get("threads", 1)
     if type(threads) is not int or threads < 1:
         raise _wrong(where, f"threads = {threads!r}", "threads is a whole number, at least 1")
+    cores = data.get("cores", [])
+    if not isinstance(cores, list) or not all(type(c) is int and c >= 0 for c in cores):
+        raise _wrong(where, f"cores = {cores!r}", "cores is a list of numbers: cores = [2, 3]")
+    if cores and len(set(cores)) != threads:
+        raise _wrong(where, f"cores = {cores!r} for threads = {threads}", "name one core a thread")
     names = data.get("names", [])
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise _wrong(where, f"names = {names!r}", 'names is a list of texts: names = ["Tesla T4"]')
@@ -170,8 +179,9 @@ def parse(text: str, name: str, where: str | None = None) -> Device:
     facts = _facts(data.get("facts", {}), where)
     title = _text(data, "title", where, name)
     return Device(
-        name, title, kind, runtime.name, threads, tuple(names), ray, facts, options=runtime.options
-    )
+        name, title, kind, runtime.name, threads, tuple(names), ray, facts,
+        options=runtime.options, cores=tuple(cores),
+    )  # fmt: skip
 
 
 def _wrong(where: str, problem: str, hint: str | None = None) -> NasError:

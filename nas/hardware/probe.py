@@ -52,6 +52,7 @@ def conditions(session: Session, device: Device, workload: Workload) -> dict[str
         "workload": workload.name,
         "batch": workload.batch,
         "threads": device.threads,
+        "cores": list(device.cores),
         "host": host_id(device),
         "runtime": session.start["runtime"],
         "options": list(device.options),

@@ -71,20 +71,20 @@ class Protocol:
 
 # The last two are of predictions.
 CONDITIONS = (
-    "protocol", "device", "host", "workload", "threads", "runtime", "options",
+    "protocol", "device", "host", "workload", "threads", "cores", "runtime", "options",
     "form", "calibration",
 )  # fmt: skip
 # What was true before records said so.
-ONCE: dict[str, Any] = {"runtime": "onnxruntime", "options": []}
+ONCE: dict[str, Any] = {"runtime": "onnxruntime", "options": [], "cores": []}
 
 
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05) -> list[str]:
     """What forbids comparing two records of latency; empty where they may be compared.
 
-    Two numbers are comparable when protocol, device profile, host, workload, threads, runtime with
-    its options and versions, and governor agree, and no anchor differs by more than `drift`:
-    anchors are the same networks everywhere, so what moves them would move the candidates. A number
-    without converged samples is comparable, its interval says how little it is worth. Two
+    Two numbers are comparable when protocol, device profile, host, workload, threads, cores,
+    runtime with its options and versions, and governor agree, and no anchor differs by more than
+    `drift`: anchors are the same networks everywhere, so what moves them would move the candidates.
+    A number without converged samples is comparable, its interval says how little it is worth. Two
     predictions are, where form and calibration agree.
 
     >>> differences({"device": "cpu"}, {"device": "a100"})

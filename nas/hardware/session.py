@@ -128,6 +128,7 @@ def spawn(asked: Asked, alive: list[int], seed: int) -> Session:
         "kind": kind,
         "load_s": load_s,
         "threads": asked.device.threads,
+        "cores": list(asked.device.cores),
         "seed": seed,
         "protocol": dataclasses.asdict(rules),
         "seconds": seconds,

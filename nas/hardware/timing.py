@@ -90,6 +90,7 @@ def measure(
         "workload": workload.name,
         "batch": workload.batch,
         "threads": device.threads,
+        "cores": list(device.cores),
         **_ran(device),
         "host": host_id(device),
         "fingerprint": before,

@@ -56,6 +56,8 @@ def test_a_users_profile_is_short():
         ('kind = "gpu"', "kind = 'gpu'", "'cuda'"),
         ('kind = "cpu"\nthread = 2', "no key named 'thread'", "did you mean 'threads'"),
         ('kind = "cpu"\nthreads = 0', "threads = 0", "at least 1"),
+        ('kind = "cpu"\ncores = 3', "cores = 3", "a list of numbers"),
+        ('kind = "cpu"\nthreads = 2\ncores = [1]', "cores = [1] for threads = 2", "one core a"),
         ('kind = "cpu"\nthreads = true', "threads = True", "whole number"),
         ('kind = "cpu"\nruntime = "onnx"', "no runtime named 'onnx'", "onnxruntime"),
         ('kind = "cuda"\nnames = "Tesla T4"', "names = 'Tesla T4'", "list"),

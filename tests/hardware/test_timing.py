@@ -280,6 +280,13 @@ def test_a_drifting_anchor_is_seen_and_the_session_repeated(monkeypatch, cpu, le
     assert not found.repeated
 
 
+def test_a_measurement_is_pinned_to_the_cores_of_its_device(cpu, lease, files):
+    core = min(os.sched_getaffinity(0))
+    device = dataclasses.replace(cpu, cores=(core,))
+    (found,) = measure([files["small"]], device, lease, protocol=QUICK, basis="table")
+    assert found.record["cores"] == found.record["sessions"][0]["affinity"] == [core]
+
+
 def test_of_two_sessions_that_others_disturbed_the_calmer_counts(monkeypatch, cpu, lease, files):
     asked = timing.Asked((files["small"],), (), cpu, lease, Workload(), Protocol(), 0)
 

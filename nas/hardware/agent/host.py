@@ -8,7 +8,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +120,16 @@ def restrain(seconds: float, share: float | None) -> None:
     if sys.platform == "linux":
         # PR_SET_PDEATHSIG: without it an orphan would go on timing while others train.
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def pin(cores: Sequence[int]) -> None:
+    """Keeps the process, and the threads it starts, on these cores; anywhere where none is named.
+
+    Raises: SystemExit saying which cores there are, where one of them is not this process's.
+    """
+    if not cores or sys.platform != "linux":
+        return
+    here = os.sched_getaffinity(0)
+    if not here.issuperset(cores):
+        sys.exit(f"cores {sorted(cores)} are asked for, and this process may use {sorted(here)}")
+    os.sched_setaffinity(0, cores)

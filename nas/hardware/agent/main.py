@@ -15,7 +15,7 @@ import numpy as np
 
 from . import VERSION, energy, layers, memory
 from .engines import versions
-from .host import restrain, state
+from .host import pin, restrain, state
 from .passes import run_passes, warmed
 from .reference import Reference
 from .watch import Watch, say
@@ -28,6 +28,7 @@ def main() -> None:
     # CUDA's own order is by speed: the first GPU would not be the one whose clocks are recorded.
     os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
     restrain(job["seconds"], job.get("memory_share"))
+    pin(job.get("cores", []))
     watch = Watch(rules["call_cap_s"])
     watch.start()
     gc.disable()

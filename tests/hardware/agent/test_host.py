@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from nas.hardware.agent.host import limits, throttling
+from nas.hardware.agent.host import limits, pin, throttling
 
 
 def write(folder, **files):
@@ -47,3 +49,16 @@ def test_throttling_is_what_grew():
     ]
     assert throttling(before, before) == ["GPU: power cap"]
     assert throttling({"throttles": {}, "gpu": None}, {"throttles": {}, "gpu": None}) == []
+
+
+def test_pinned_where_cores_are_named():
+    before = os.sched_getaffinity(0)
+    try:
+        pin([])
+        assert os.sched_getaffinity(0) == before
+        pin([min(before)])
+        assert os.sched_getaffinity(0) == {min(before)}
+    finally:
+        os.sched_setaffinity(0, before)
+    with pytest.raises(SystemExit, match="cores \\[9999\\] are asked for"):
+        pin([9999])
