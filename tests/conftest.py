@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import postgres
 import pytest
 
 from nas.core.decision import Choice, Integer
@@ -109,3 +110,15 @@ class ToyPerform:
 @pytest.fixture
 def latency_constraint() -> Constraint:
     return Constraint.parse("latency_ms<=8")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of a PostgreSQL server: one that is given, or one that is started."""
+    if postgres.GIVEN:
+        yield postgres.GIVEN
+    elif not postgres.available():
+        pytest.skip(postgres.MISSING)
+    else:
+        with postgres.server() as started:
+            yield started.url()

@@ -8,24 +8,27 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, StatementError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from nas.core.errors import NasError
 from nas.store.schema import REVISION, VERSION_TABLE, Base
+from nas.store.trouble import OTHER, PATIENCE_S, away, in_words
 
-PATIENCE_S = 30.0  # how long a transaction waits for another one, which takes milliseconds
+OUTAGE_S = 180.0  # how long a server that answered before is waited for
+PAUSES_S = (0.1, 2.0)  # between two attempts, at first and at most
 MAKE_ONE = "make one: nas search --space largekernel --device cpu --data digits"
-OTHER = "name another database with --storage sqlite:///PATH"
-_KEPT = "what was recorded before is kept;"
+_MIGRATING = 0x6E6173  # names the lock under which one of several openers brings tables up to date
+Found = TypeVar("Found")
 
 
 class Database:
@@ -34,8 +37,11 @@ class Database:
     A writer makes the file and its folder, and brings the tables up to date. A reader changes
     nothing, not even the tables of an older release, and reads while another process writes.
 
+    A server that has answered once and is then gone (restarted, or cut off) is waited for; what a
+    transaction does must therefore be done by the function that it is given, and nowhere else.
+
     Args:
-        url: `sqlite:///PATH` or `postgresql+psycopg://...`.
+        url: `sqlite:///PATH` or `postgresql+psycopg://...`; a password in it is never printed.
         read_only: open for reading only.
         make: whether a writer makes a database that is not there.
 
@@ -50,26 +56,76 @@ class Database:
         if self.path is not None:
             _prepare(self.path, read_only, make and not read_only)
         self._engine = _engine(parsed, self.path, read_only)
+        self._outage_s = 0.0  # who cannot be reached at the beginning is not waited for
         try:
             self._check() if read_only else self._bring_up_to_date()
+            self._outage_s = OUTAGE_S if self.path is None else 0.0
         except BaseException:
             self.close()
             raise
 
-    @contextmanager
-    def read(self) -> Iterator[Connection]:
-        """A transaction that sees one state of the database, whatever others write meanwhile."""
-        with _in_words(self.place), self._engine.connect() as connection:
-            yield connection
+    def read(self, work: Callable[[Connection], Found]) -> Found:
+        """What `work` finds in one state of the database, whatever others write meanwhile."""
 
-    @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """A transaction that is kept whole or not at all; others that write wait for it."""
+        def attempt() -> Found:
+            with self._engine.connect() as connection:
+                return work(connection)
+
+        return self._patiently(attempt)
+
+    def write(
+        self, work: Callable[[Connection], Found], again: bool = False, lasting: bool = True
+    ) -> Found:
+        """What `work` returns; what it writes is kept whole or not at all. Other writers wait.
+
+        Args:
+            work: writes.
+            again: it may be called a second time where nobody knows whether the first was kept.
+            lasting: return only once a power cut of the server would keep it. Otherwise a second
+                later: for those who can write it again (`Store.commit`).
+        """
         if self.read_only:
             raise RuntimeError(f"{self.place} was opened for reading only")
         writing = self._engine.execution_options(nas_writes=True)
-        with _in_words(self.place), writing.begin() as connection:
-            yield connection
+
+        def attempt() -> Found:
+            with writing.begin() as connection:
+                if lasting and self.path is None:
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = on")
+                return work(connection)
+
+        return self._patiently(attempt) if again else self._patiently(self._reached(attempt))
+
+    def _patiently(self, attempt: Callable[[], Found]) -> Found:
+        """Attempts until it succeeds, as long as all that fails is that the server is away."""
+        began, (pause, most) = time.monotonic(), PAUSES_S
+        with in_words(self.place):
+            while True:
+                try:
+                    return attempt()
+                except DBAPIError as error:
+                    gone = time.monotonic() - began
+                    if not away(error) or gone >= self._outage_s:
+                        raise
+                time.sleep(pause)
+                pause = min(2 * pause, most)
+
+    def _reached(self, attempt: Callable[[], Found]) -> Callable[[], Found]:
+        """The attempt, made once and not again; the server is waited for before it."""
+        tried: list[bool] = []
+
+        def once() -> Found:
+            if tried:
+                raise NasError(
+                    f"{self.place} went away in the middle of a change",
+                    "look whether it was made, and type the command again",
+                )
+            with self._engine.connect() as connection:
+                connection.execute(text("SELECT 1"))
+            tried.append(True)
+            return attempt()
+
+        return once
 
     def insert(self, table: type[Base]) -> sqlite.Insert | postgresql.Insert:
         """An insert that can say what happens to a row that is there already."""
@@ -81,8 +137,7 @@ class Database:
         self._engine.dispose()
 
     def _check(self) -> None:
-        with self.read() as connection:
-            version = _version(connection, self.place)
+        version = self.read(lambda connection: _version(connection, self.place))
         if version is None:
             raise NasError(f"no studies in {self.place}", MAKE_ONE)
         if version < REVISION:
@@ -92,15 +147,19 @@ class Database:
             )
 
     def _bring_up_to_date(self) -> None:
-        with self.write() as connection:
-            version = _version(connection, self.place)
-            if version is None or version < REVISION:
-                from nas.store.migrate import migrate  # Alembic is slow to import
-
-                migrate(connection)
+        self.write(self._migrated)
         if self.path is not None:
-            with _in_words(self.place), closing(self._engine.raw_connection()) as raw:
+            with in_words(self.place), closing(self._engine.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA journal_mode=WAL")
+
+    def _migrated(self, connection: Connection) -> None:
+        if self.path is None:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATING})
+        version = _version(connection, self.place)
+        if version is None or version < REVISION:
+            from nas.store.migrate import migrate  # Alembic is slow to import
+
+            migrate(connection)
 
 
 def _parse(url: str) -> URL:
@@ -155,17 +214,44 @@ def _engine(url: URL, path: Path | None, read_only: bool) -> Engine:
         engine = create_engine(
             url,
             json_serializer=json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode,
-            connect_args={"timeout": PATIENCE_S} if path is not None else {},
+            connect_args={"timeout": PATIENCE_S} if path is not None else dict(_SERVER),
         )
     except ModuleNotFoundError as error:
         raise NasError(
             f"{url.drivername} needs the package {error.name!r}",
-            f"pip install {error.name}, or type --storage sqlite:///studies/nas.db",
+            "pip install 'psycopg[binary]', or type --storage sqlite:///studies/nas.db",
         ) from None
     if path is not None:
         event.listen(engine, "connect", _connect)
         event.listen(engine, "begin", _begin)
+    else:
+        event.listen(engine, "connect", _connect_server)
+        event.listen(engine, "begin", _begin_read_only if read_only else _begin_server)
     return engine
+
+
+# A connection that a network swallowed is given up after half a minute, not after two hours
+_SERVER = {
+    "connect_timeout": 10, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4,
+    "tcp_user_timeout": 30_000, "application_name": "nas",
+}  # fmt: skip
+
+
+def _connect_server(connection: Any, record: Any) -> None:
+    # The disk is waited for only where `Database.write` says so: see `Store.commit`
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET lock_timeout = {1000 * int(PATIENCE_S)}")
+        cursor.execute("SET synchronous_commit = off")
+    connection.commit()
+
+
+def _begin_read_only(connection: Connection) -> None:
+    connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+
+
+def _begin_server(connection: Connection) -> None:
+    if not connection.get_execution_options().get("nas_writes", False):
+        _begin_read_only(connection)
 
 
 def _sealed(path: Path) -> bool:
@@ -206,67 +292,3 @@ def _version(connection: Connection, place: str) -> int | None:
             f"use the release of nas that wrote it, or {OTHER}",
         )
     return version
-
-
-_REASONS: tuple[tuple[str, str, str], ...] = (
-    ("SQLITE_NOTADB", "{place} is not a database", f"it was left as it is; {OTHER}"),
-    (
-        "SQLITE_CORRUPT",
-        "{place} is damaged: {reason}",
-        "sqlite3 {place} .recover | sqlite3 FILE saves what can be read; then --storage "
-        "sqlite:///FILE",
-    ),
-    (
-        "SQLITE_FULL",
-        "no room to write {place}: {reason}",
-        f"{_KEPT} free some space, then go on with nas search --study NAME --resume",
-    ),
-    (
-        "SQLITE_READONLY",
-        "{place} cannot be written: {reason}",
-        f"{_KEPT} give yourself the right to write the file and its folder, or {OTHER}",
-    ),
-    (
-        "SQLITE_CANTOPEN",
-        "{place} cannot be opened: {reason}",
-        f"look at the rights of the file and its folder, or {OTHER}",
-    ),
-    (
-        "SQLITE_BUSY",
-        f"{{place}} was kept locked by another process for {PATIENCE_S:.0f} seconds",
-        f"{_KEPT} end the process that holds it, then type the command again",
-    ),
-    (
-        "SQLITE_IOERR",
-        "{place} cannot be read or written: {reason}",
-        f"{_KEPT} look after the disk (is it full or gone?), then type the command again",
-    ),
-)  # fmt: skip
-
-
-@contextmanager
-def _in_words(place: str) -> Iterator[None]:
-    """Turns what goes wrong outside this program into a NasError; what is our bug passes."""
-    try:
-        yield
-    except (StatementError, sqlite3.Error, json.JSONDecodeError) as error:
-        cause = error.orig if isinstance(error, StatementError) and error.orig else error
-        if isinstance(error, StatementError) and isinstance(cause, ValueError | TypeError):
-            raise cause from None  # a value that JSON does not know
-        told = _explain(cause, place)
-        if told is None:
-            raise
-        raise told from error
-
-
-def _explain(cause: BaseException, place: str) -> NasError | None:
-    name = getattr(cause, "sqlite_errorname", "")
-    if isinstance(cause, json.JSONDecodeError) or str(cause).startswith("Could not decode"):
-        name = "SQLITE_CORRUPT"
-    for start, problem, hint in _REASONS:
-        if name.startswith(start):
-            return NasError(problem.format(place=place, reason=cause), hint.format(place=place))
-    if type(cause).__name__ == "OperationalError" and not isinstance(cause, sqlite3.Error):
-        reason = str(cause).strip().splitlines()[0]
-        return NasError(f"{place} does not answer: {reason}", f"is it running? {OTHER}")
-    return None

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from threading import RLock
 from types import TracebackType
+from typing import Any
 
 from sqlalchemy import Connection, RowMapping, bindparam, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -17,16 +19,24 @@ from nas.core.trial import Evaluation, Event, Timing, Trial
 from nas.store import rows, schema
 from nas.store.database import Database
 from nas.store.listing import StudyRow, columns, study_row, writer_of
+from nas.store.tail import Change, Commit, Tail
 from nas.store.writer import Writer
 
 # Written once, since building them takes longer than SQLite takes to run them
 _ADD_EVENTS = insert(schema.Event)
 _ADVANCE = (
     update(schema.Study)
-    .where(schema.Study.name == bindparam("of"), schema.Study.epoch == bindparam("since"))
+    .where(
+        schema.Study.name == bindparam("of"),
+        schema.Study.epoch == bindparam("since"),
+        schema.Study.sequence == bindparam("after"),
+    )
     .values(sequence=schema.Study.sequence + bindparam("more"), updated=bindparam("now"))
-    .returning(schema.Study.sequence)
 )
+_EVALUATION = select(schema.Evaluation.values).where(
+    *(getattr(schema.Evaluation, name) == bindparam(name)
+      for name in ("key", "build", "recipe", "data", "rung", "seed"))
+)  # fmt: skip
 
 
 class Store:
@@ -52,6 +62,8 @@ class Store:
         self._put_evaluations = self._upsert(schema.Evaluation)
         self._put_timings = self._upsert(schema.Measurement)
         self._put_fronts = self._upsert(schema.Front)
+        self._tails: dict[tuple[str, int], Tail] = {}
+        self._lock = RLock()  # commits of one writer follow one another
         known = self._database.insert(schema.Architecture)
         self._put_architectures = known.on_conflict_do_nothing()
 
@@ -75,12 +87,9 @@ class Store:
     def create(self, spec: StudySpec) -> None:
         """Adds a study that has not begun. Raises: NasError where the name is taken."""
         now = _now()
+        row = {"name": spec.name, **columns(spec), "created": now, "updated": now}
         try:
-            with self._database.write() as connection:
-                connection.execute(
-                    insert(schema.Study),
-                    {"name": spec.name, **columns(spec), "created": now, "updated": now},
-                )
+            self._database.write(lambda c: c.execute(insert(schema.Study), row))
         except IntegrityError:
             raise NasError(
                 f"study {spec.name!r} is there already",
@@ -89,27 +98,25 @@ class Store:
 
     def revise(self, spec: StudySpec, epoch: int) -> None:
         """Replaces the spec of a claimed study, as when it is resumed with more trials."""
-        with self._database.write() as connection:
-            self._advance(connection, spec.name, epoch, events=0)
-            study = schema.Study
-            connection.execute(update(study).where(study.name == spec.name).values(**columns(spec)))
+        study = schema.Study
+        change = update(study).where(study.name == spec.name)
+        self._add(spec.name, epoch, [(change, columns(spec))])
 
     def studies(self) -> list[StudyRow]:
         """Every study, the last written first."""
         study, trial = schema.Study, schema.Trial
-        with self._database.read() as connection:
-            found = connection.execute(select(study).order_by(study.updated.desc(), study.name))
-            counted = connection.execute(
-                select(trial.study, trial.state, func.count()).group_by(trial.study, trial.state)
-            )
-            counts = {(name, state): number for name, state, number in counted}
-            return [study_row(row, counts) for row in found.mappings()]
+        listed = select(study).order_by(study.updated.desc(), study.name)
+        counted = select(trial.study, trial.state, func.count()).group_by(trial.study, trial.state)
+
+        def found(connection: Connection) -> list[StudyRow]:
+            counts = {(name, state): n for name, state, n in connection.execute(counted)}
+            return [study_row(row, counts) for row in connection.execute(listed).mappings()]
+
+        return self._database.read(found)
 
     def spec(self, study: str) -> StudySpec:
         """What the study is. Raises: NasError with the nearest names where there is none such."""
-        with self._database.read() as connection:
-            row = self._study(connection, study)
-        return StudySpec.from_json(row["spec"])
+        return StudySpec.from_json(self._database.read(lambda c: self._study(c, study)["spec"]))
 
     # -- one writer
 
@@ -122,7 +129,8 @@ class Store:
         nobody here can know), and `take_over` is not given.
         """
         me, table = Writer.this(), schema.Study
-        with self._database.write() as connection:
+
+        def claimed(connection: Connection) -> tuple[int, int]:
             row = self._study(connection, study, lock=True)
             holder = writer_of(row)
             if holder is not None and holder.alive is not False and not take_over:
@@ -130,28 +138,31 @@ class Store:
                     f"study {study!r} is being written by {holder}",
                     "let it end, or type --take-over if that process is no longer at work",
                 )
-            epoch: int = row["epoch"] + 1
-            connection.execute(
-                update(table)
-                .where(table.name == study)
-                .values(
-                    epoch=epoch,
-                    writer_host=me.host,
-                    writer_process=me.process,
-                    writer_started=me.started,
-                )
-            )
+            claim = {
+                "epoch": row["epoch"] + 1,
+                "writer_host": me.host,
+                "writer_process": me.process,
+                "writer_started": me.started,
+            }
+            connection.execute(update(table).where(table.name == study).values(**claim))
+            return row["epoch"] + 1, row["sequence"]
+
+        epoch, sequence = self._database.write(claimed)
+        with self._lock:
+            self._tails[study, epoch] = Tail(sequence)
         return epoch
 
     def release(self, study: str, epoch: int) -> None:
         """Ends this process's claim, and with it the right to commit; nothing if it was lost."""
         table = schema.Study
-        with self._database.write() as connection:
-            connection.execute(
-                update(table)
-                .where(table.name == study, table.epoch == epoch)
-                .values(epoch=epoch + 1, writer_host=None, writer_process=None, writer_started=None)
-            )
+        freed = (
+            update(table)
+            .where(table.name == study, table.epoch == epoch)
+            .values(epoch=epoch + 1, writer_host=None, writer_process=None, writer_started=None)
+        )
+        self._database.write(lambda c: c.execute(freed))
+        with self._lock:
+            self._tails.pop((study, epoch), None)
 
     # -- what happened
 
@@ -164,7 +175,11 @@ class Store:
         evaluations: Sequence[Evaluation] = (),
         timings: Sequence[Timing] = (),
     ) -> None:
-        """Adds a decision to the record, whole or not at all.
+        """Adds a decision to the record, whole or not at all, and exactly once.
+
+        On a server the disk is not waited for: what a crash of it may cost, the last second, is
+        kept here as well and written again. Only a crash of both at once loses that second, and
+        then of all decisions the last ones.
 
         Args:
             study: the study, claimed by this process.
@@ -178,42 +193,49 @@ class Store:
         JSON does not know (NaN, infinity).
         """
         now = _now()
-        with self._database.write() as connection:
-            first = self._advance(connection, study, epoch, len(events)) - len(events)
-            if events:
-                connection.execute(
-                    _ADD_EVENTS,
-                    [
-                        {"study": study, "sequence": n, "created": now, **rows.event_row(event)}
-                        for n, event in enumerate(events, first)
-                    ],
-                )
-            if trials:
-                stamp = {"study": study, "created": now, "updated": now}
-                known = [rows.architecture_row(t) for t in trials]
-                connection.execute(self._put_architectures, known)
-                connection.execute(
-                    self._put_trials,
-                    [
-                        {**rows.trial_row(t, a["key"]), **stamp}
-                        for t, a in zip(trials, known, strict=True)
-                    ],
-                )
-            if evaluations:
-                stamped = [{**vars(e), "created": now} for e in evaluations]
-                connection.execute(self._put_evaluations, stamped)
-            if timings:
-                stamped = [{**rows.timing_row(t), "created": now} for t in timings]
-                connection.execute(self._put_timings, stamped)
+        changes: list[Change] = []
+        if trials:
+            stamp = {"study": study, "created": now, "updated": now}
+            known = [rows.architecture_row(t) for t in trials]
+            changes.append((self._put_architectures, known))
+            put = [
+                {**rows.trial_row(t, a["key"]), **stamp} for t, a in zip(trials, known, strict=True)
+            ]
+            changes.append((self._put_trials, put))
+        if evaluations:
+            stamped = [{**vars(e), "created": now} for e in evaluations]
+            changes.append((self._put_evaluations, stamped))
+        if timings:
+            stamped = [{**rows.timing_row(t), "created": now} for t in timings]
+            changes.append((self._put_timings, stamped))
+        happened = [{"study": study, "created": now, **rows.event_row(e)} for e in events]
+        self._add(study, epoch, changes, happened, lasting=False)
 
     def events(self, study: str) -> list[Event]:
         """What happened in a study, in order."""
         table = schema.Event
-        wanted = select(table.kind, table.trial, table.payload).where(table.study == study)
-        with self._database.read() as connection:
+        wanted = (
+            select(table.kind, table.trial, table.payload)
+            .where(table.study == study)
+            .order_by(table.sequence)
+        )
+
+        def found(connection: Connection) -> list[Event]:
             self._study(connection, study)
-            found = connection.execute(wanted.order_by(table.sequence))
-            return [Event(kind, trial, payload) for kind, trial, payload in found]
+            return [Event(kind, trial, load) for kind, trial, load in connection.execute(wanted)]
+
+        return self._database.read(found)
+
+    def moments(self, study: str) -> list[datetime]:
+        """When each event of a study was recorded, in order."""
+        table = schema.Event
+        wanted = select(table.created).where(table.study == study).order_by(table.sequence)
+
+        def found(connection: Connection) -> list[datetime]:
+            self._study(connection, study)
+            return list(connection.execute(wanted).scalars())
+
+        return self._database.read(found)
 
     def trials(self, study: str) -> list[Trial]:
         """The trials of a study, by number."""
@@ -224,9 +246,12 @@ class Store:
             .where(table.study == study)
             .order_by(table.number)
         )
-        with self._database.read() as connection:
+
+        def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
             return [rows.trial_of(row) for row in connection.execute(wanted).mappings()]
+
+        return self._database.read(found)
 
     # -- results that any study may use
 
@@ -236,9 +261,7 @@ class Store:
         """What this training brought, in whatever study; None if nobody did it."""
         named = {"key": key, "build": build, "recipe": recipe, "data": data,
                  "rung": rung, "seed": seed}  # fmt: skip
-        wanted = select(schema.Evaluation.values).filter_by(**named)
-        with self._database.read() as connection:
-            values = connection.execute(wanted).scalar()
+        values = self._database.read(lambda c: c.execute(_EVALUATION, named).scalar())
         return None if values is None else Evaluation(**named, values=values)  # type: ignore[arg-type]
 
     def timing(
@@ -248,8 +271,7 @@ class Store:
         wanted = select(schema.Measurement).filter_by(
             build=build, form=form, workload=workload, host=host, runtime=runtime, protocol=protocol
         )
-        with self._database.read() as connection:
-            row = connection.execute(wanted).mappings().first()
+        row = self._database.read(lambda c: c.execute(wanted).mappings().first())
         return None if row is None else rows.timing_of(row)
 
     # -- the front
@@ -257,21 +279,22 @@ class Store:
     def save_front(self, study: str, epoch: int, front: Front) -> None:
         """Keeps the study's front on the front's device, in place of an earlier one."""
         member = schema.FrontMember
-        of_it = (member.study == study, member.device == front.device)
-        with self._database.write() as connection:
-            self._advance(connection, study, epoch, events=0)
-            connection.execute(self._put_fronts, {**rows.front_row(front), "created": _now()})
-            connection.execute(delete(member).where(*of_it))
-            if front.members:
-                connection.execute(insert(member), rows.member_rows(front))
+        replaced = delete(member).where(member.study == study, member.device == front.device)
+        changes: list[Change] = [
+            (self._put_fronts, {**rows.front_row(front), "created": _now()}), (replaced, None),
+        ]  # fmt: skip
+        if front.members:
+            changes.append((insert(member), rows.member_rows(front)))
+        self._add(study, epoch, changes)
 
     def front(self, study: str, device: str | None = None) -> Front | None:
         """The front last kept for a device, the study's own by default; None if there is none."""
         table, member = schema.Front, schema.FrontMember
         trial, point = schema.Trial, schema.Architecture
-        with self._database.read() as connection:
-            device = device or self._study(connection, study)["device"]
-            wanted = select(table).where(table.study == study, table.device == device)
+
+        def found(connection: Connection) -> Front | None:
+            place = device or self._study(connection, study)["device"]
+            wanted = select(table).where(table.study == study, table.device == place)
             row = connection.execute(wanted).mappings().first()
             if row is None:
                 return None
@@ -279,10 +302,12 @@ class Store:
                 select(member, point.key, point.choices)
                 .join(trial, (trial.study == member.study) & (trial.number == member.trial))
                 .join(point, point.key == trial.architecture)
-                .where(member.study == study, member.device == device)
+                .where(member.study == study, member.device == place)
                 .order_by(member.position)
             )
             return rows.front_of_rows(row, list(members.mappings()))
+
+        return self._database.read(found)
 
     # -- parts
 
@@ -306,18 +331,83 @@ class Store:
             raise unknown("study", study, connection.execute(select(table.name)).scalars())
         return row
 
-    def _advance(self, connection: Connection, study: str, epoch: int, events: int) -> int:
-        """Makes room for events, if the study is still ours: the number after the last of them."""
-        given = {"of": study, "since": epoch, "more": events, "now": _now()}
-        sequence = connection.execute(_ADVANCE, given).scalar()
-        if sequence is None:
-            holder = writer_of(self._study(connection, study))
+    def _add(
+        self,
+        study: str,
+        epoch: int,
+        changes: Sequence[Change],
+        events: Sequence[Mapping[str, Any]] = (),
+        lasting: bool = True,
+    ) -> None:
+        """A transaction of the study's writer, written once whatever is lost on the way.
+
+        Raises: NasError where the claim, or what was recorded before, is lost.
+        """
+        lasting = lasting or self._database.path is not None
+        with self._lock:
+            tail = self._tails.get((study, epoch))
+            if tail is None:
+                at = self._database.read(lambda c: int(self._study(c, study)["sequence"]))
+                tail = self._tails.setdefault((study, epoch), Tail(at))
+            commit = Commit(tail.end, events, changes)
+            tries = 0
+
+            def written(connection: Connection) -> None:
+                nonlocal tries
+                tries += 1
+                if self._advanced(connection, study, epoch, commit):
+                    return
+                for missing in self._missing(connection, study, epoch, tail, commit, tries > 1):
+                    self._advanced(connection, study, epoch, missing)
+
+            self._database.write(written, again=True, lasting=lasting)
+            tail.add(commit, lasting)
+
+    def _advanced(self, connection: Connection, study: str, epoch: int, commit: Commit) -> bool:
+        """Writes a commit; False, and nothing, unless it is the next one of its claim."""
+        given = {"of": study, "since": epoch, "after": commit.first, "more": len(commit.events),
+                 "now": _now()}  # fmt: skip
+        if not connection.execute(_ADVANCE, given).rowcount:
+            return False
+        if commit.events:
+            numbered = [{**e, "sequence": n} for n, e in enumerate(commit.events, commit.first)]
+            connection.execute(_ADD_EVENTS, numbered)
+        for statement, values in commit.changes:
+            connection.execute(statement, values)
+        return True
+
+    def _missing(
+        self,
+        connection: Connection,
+        study: str,
+        epoch: int,
+        tail: Tail,
+        commit: Commit,
+        again: bool,
+    ) -> list[Commit]:
+        """What is to be written where a commit was not the next: it, and what the server lost.
+
+        Nothing, where an attempt that seemed to fail was kept after all.
+        """
+        row = self._study(connection, study, lock=True)
+        resume = f"nothing recorded is lost; go on with nas search --study {study} --resume"
+        if row["epoch"] != epoch:
+            holder = writer_of(row)
             raise NasError(
                 f"study {study!r} is no longer written by this process"
                 + (f": {holder} took it over" if holder else ""),
-                f"nothing recorded is lost; go on with nas search --study {study} --resume",
+                resume,
             )
-        return int(sequence)
+        if again and commit.events and row["sequence"] == commit.end:
+            return []
+        lost = tail.since(row["sequence"])
+        if lost is None:
+            raise NasError(
+                f"{self._database.place} has {row['sequence']} decisions of study {study!r}, "
+                f"where {commit.first} were made",
+                f"go on from what it has: nas search --study {study} --resume",
+            )
+        return [*lost, commit]
 
 
 def _now() -> datetime:

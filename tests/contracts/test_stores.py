@@ -19,6 +19,7 @@ import pytest
 from conftest import toy_space, toy_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from postgres import fresh
 
 import nas
 from nas.core.architecture import Architecture
@@ -29,8 +30,9 @@ from nas.core.study import StudySpec
 from nas.core.trial import Evaluation, Event, Timing, Trial
 from nas.store.store import Store
 
-BACKENDS: dict[str, Callable[[Path], str]] = {
-    "sqlite": lambda folder: f"sqlite:///{folder}/nas.db",
+BACKENDS: dict[str, Callable[[Path, pytest.FixtureRequest], str]] = {
+    "sqlite": lambda folder, request: f"sqlite:///{folder}/nas.db",
+    "postgresql": lambda folder, request: fresh(request.getfixturevalue("postgres_url")),
 }
 ANY = settings(
     max_examples=25,
@@ -43,7 +45,7 @@ ANY = settings(
 
 @pytest.fixture(params=sorted(BACKENDS))
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return BACKENDS[request.param](tmp_path)
+    return BACKENDS[request.param](tmp_path, request)
 
 
 @pytest.fixture
@@ -153,6 +155,14 @@ class TestWhatGoesInComesOut:
         store.save_front("toy", epoch, elsewhere)
         assert store.front("toy") == smaller
         assert store.front("toy", "gpu") == elsewhere
+
+    def test_each_event_with_its_moment(self, store: Store) -> None:
+        epoch = begin(store)
+        for number in range(3):
+            store.commit("toy", epoch, [proposed(number)])
+        moments = store.moments("toy")
+        assert len(moments) == 3 and moments == sorted(moments)
+        assert all(moment.utcoffset() is not None for moment in moments)
 
     def test_nothing_where_nothing_was_stored(self, store: Store) -> None:
         begin(store)

@@ -82,7 +82,7 @@ class TestUrl:
         monkeypatch.setitem(sys.modules, "psycopg", None)
         with pytest.raises(NasError) as error:
             Database("postgresql+psycopg://me:secret@host/nas")
-        assert "pip install psycopg" in two_lines(error) and "secret" not in str(error.value)
+        assert "pip install 'psycopg[binary]'" in two_lines(error) and "secret" not in str(error.value)
 
     def test_any_file_name_that_a_url_can_write(self, tmp_path: Path) -> None:
         filled(tmp_path / "new folder" / "100 % mine?#&.db".replace("?", ""))
@@ -174,9 +174,9 @@ class TestNoRoom:
         url = filled(tmp_path / "nas.db")
         with Store(url) as store:
             epoch = store.claim("toy")
-            with store._database.read() as connection:
-                pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
-                connection.exec_driver_sql(f"PRAGMA max_page_count={pages + 20}")
+            ask = store._database.read
+            pages = ask(lambda c: c.exec_driver_sql("PRAGMA page_count").scalar_one())
+            ask(lambda c: c.exec_driver_sql(f"PRAGMA max_page_count={pages + 20}"))
             with pytest.raises(NasError) as error:
                 add(store, epoch, range(3, 100), ballast="x" * 3000)
             assert "no room to write" in two_lines(error) and "--resume" in str(error.value)
@@ -258,11 +258,11 @@ def test_a_lock_that_is_never_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_power_saving_settings_are_the_promised_ones(tmp_path: Path) -> None:
-    with Store(filled(tmp_path / "nas.db")) as store, store._database.read() as connection:
-        asked = {
-            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar()
-            for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-        }
+    names = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+    with Store(filled(tmp_path / "nas.db")) as store:
+        asked = store._database.read(
+            lambda c: {name: c.exec_driver_sql(f"PRAGMA {name}").scalar() for name in names}
+        )
     assert asked == {
         "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 30000,
     }  # fmt: skip

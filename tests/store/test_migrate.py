@@ -95,8 +95,8 @@ def test_a_stored_database_of_version_1_reads_and_goes_on(old: Path) -> None:
 def test_a_writer_brings_an_older_database_up_to_date(old: Path) -> None:
     with Store(f"sqlite:///{old}") as store:
         assert len(store.trials("toy")) == 3
-        with store._database.read() as connection:
-            assert connection.exec_driver_sql("SELECT remark FROM study").scalar() is None
+        ask = "SELECT remark FROM study"
+        assert store._database.read(lambda c: c.exec_driver_sql(ask).scalar()) is None
     assert version(old) == str(schema.REVISION + 1)
 
 
