@@ -11,7 +11,7 @@ import math
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -48,6 +48,7 @@ from nas.training.recipe import Recipe
 from nas.training.scoring import score
 from nas.training.tasks import examples, load_task
 from nas.training.train import RungReport, train
+from nas.transforms.report import Report as Changes
 from nas.transforms.stages import Given, Pipeline
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
@@ -97,7 +98,10 @@ class Place:
     def pipeline(self, architecture: Architecture) -> Pipeline:
         """What an architecture's axes do, with the task's first training examples to look at."""
         transforms = self.space.transforms(architecture.choices, self.spec.task)
-        given = Given(self.spec.task, partial(examples, self.task), self.spec.seed)
+        given = Given(
+            self.spec.task, partial(examples, self.task), self.spec.seed,
+            pretrained=self.spec.weights is not None,
+        )  # fmt: skip
         return Pipeline(transforms, given)
 
     @property
@@ -144,10 +148,10 @@ def _work(place: Place, job: Job, report: Report) -> Outcome:
 
 def build(place: Place, job: Build) -> Outcome:
     """Builds, folds, counts and exports an untrained candidate."""
-    module = module_of(place, job.architecture, place.spec.seed)
+    module, reports = _prepared(place, job.architecture, place.spec.seed)
     shape, stem = place.spec.task.input, place.scratch(str(job.trial))
-    deployed = deployed_of(place, job.architecture, module)
-    written = _written(place, job.architecture, deployed, stem, place.device())
+    deployed, done = place.pipeline(job.architecture).deploy(module, shape)
+    written, changed = _written(place, job.architecture, deployed, stem, place.device())
     counts = count(deployed, shape)
     costs: dict[str, float] = {
         "params": counts.params,
@@ -165,6 +169,7 @@ def build(place: Place, job: Build) -> Outcome:
             "file": place.artifacts.put(written.path),
             "costs": costs,
             "uncounted": sorted(counts.uncounted),
+            "reports": [r.to_json() for r in (*reports, *done, *changed)],
             **_proxies(place, module),
         }
     )
@@ -211,7 +216,7 @@ def time_files(place: Place, job: Measure) -> Outcome:
 
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
     """Trains a candidate rung by rung, then scores its deployed, exported form."""
-    module = module_of(place, job.architecture, job.seed)
+    module, reports = _prepared(place, job.architecture, job.seed)
     stopped = False
 
     def at_rung(reached: RungReport) -> bool:
@@ -239,14 +244,14 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         step=_step(place),
         additions=place.pipeline(job.architecture).during(module),
     )
-    return Outcome() if stopped else _shipped(place, job, module)
+    return Outcome() if stopped else _shipped(place, job, module, reports)
 
 
-def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
+def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Changes]) -> Outcome:
     """Exports the trained candidate and scores the file in its runtime."""
     shape, device = place.spec.task.input, place.device()
     pipeline = place.pipeline(job.architecture)
-    deployed = deployed_of(place, job.architecture, trained)
+    deployed, reports = pipeline.deploy(trained, shape)
     stem = place.scratch(f"{job.trial}-{job.repeat}")
     if pipeline.writes:  # the timed file is not the graph of the module
         written = forms.write(deployed, shape, stem, device)
@@ -261,7 +266,7 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
             f"of the largest output; {parity.threshold:.2g} is allowed"
         )
     if pipeline.writes:
-        written = forms.changed(written, pipeline.write)
+        written = forms.changed(written, lambda path: reports.extend(pipeline.write(path)))
         run = forms.open_file(written.path, device)
     if written.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
@@ -279,6 +284,7 @@ def _shipped(place: Place, job: Train, trained: nn.Module) -> Outcome:
             "confirm": found["confirm"].to_json(),
             "costs": costs,
             "parity": parity.to_json(),
+            "reports": [r.to_json() for r in (*prepared, *reports)],
         }
     )
 
@@ -288,11 +294,18 @@ def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
 
     A network of the user's starts from the study's weights, where it names any.
     """
+    return _prepared(place, architecture, seed)[0]
+
+
+def _prepared(
+    place: Place, architecture: Architecture, seed: int
+) -> tuple[nn.Module, list[Changes]]:
+    """`module_of`, and what each axis says of it."""
     torch.manual_seed(seed)
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)
     if place.spec.weights is not None:
         load_weights(Path(place.spec.weights), module)
-    return place.pipeline(architecture).prepare(module)[0]
+    return place.pipeline(architecture).prepare(module)
 
 
 def deployed_of(place: Place, architecture: Architecture, module: nn.Module) -> nn.Module:
@@ -302,11 +315,13 @@ def deployed_of(place: Place, architecture: Architecture, module: nn.Module) -> 
 
 def _written(
     place: Place, architecture: Architecture, deployed: nn.Module, stem: Path, device: Device
-) -> forms.Deployed:
-    """A deployed module's own file with what its axes do to files."""
+) -> tuple[forms.Deployed, list[Changes]]:
+    """A deployed module's own file with what its axes do to files, and what they say of it."""
     plain = forms.write(deployed, place.spec.task.input, stem, device)
-    pipeline = place.pipeline(architecture)
-    return forms.changed(plain, pipeline.write) if pipeline.writes else plain
+    pipeline, reports = place.pipeline(architecture), list[Changes]()
+    if not pipeline.writes:
+        return plain, reports
+    return forms.changed(plain, lambda path: reports.extend(pipeline.write(path))), reports
 
 
 def write_again(
@@ -315,7 +330,7 @@ def write_again(
     """The file of a trained candidate for a device, as `_shipped` writes it: of the same bytes."""
     deployed = deployed_of(place, architecture, trained)
     if place.pipeline(architecture).writes:
-        return _written(place, architecture, deployed, stem, device)
+        return _written(place, architecture, deployed, stem, device)[0]
     shape = place.spec.task.input
     untrained = module_of(place, architecture, place.spec.seed)
     first = forms.write(deployed_of(place, architecture, untrained), shape, stem, device)

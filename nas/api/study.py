@@ -11,7 +11,7 @@ from nas.core.errors import NasError
 from nas.core.front import Front, front_of
 from nas.core.objective import BUILTIN, TIMED, Constraint
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, devices_of
+from nas.core.trial import Trial, devices_of, reports_of
 from nas.hardware.protocol import differences
 from nas.hardware.ssh import canonical
 from nas.report import pick as picking
@@ -81,7 +81,10 @@ def show(
     spec = replace(spec, device=_with_numbers(spec, trials, device))
     if trial is None:
         return study_document(spec, trials)
-    return trial_document(spec, trials, chosen(study, trials, trial).number)
+    found = chosen(study, trials, trial)
+    with Store(storage_url(storage), read_only=True) as store:
+        reports = reports_of(store.events(study), found.key)
+    return {**trial_document(spec, trials, found.number), "transforms": reports}
 
 
 def _read(study: str, storage: str | None) -> tuple[StudySpec, list[Trial]]:

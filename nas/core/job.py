@@ -30,7 +30,8 @@ class Build:
     """Build a trial's candidate, count it, and export its untrained deployed form.
 
     Outcome values: `build` (digest of the exported graph), `file` (artifact), `costs` (objective ->
-    number), `uncounted` (operators no count covers); where the study asks for them `proxies` (name
+    number), `uncounted` (operators no count covers), `reports` (of each transform: what it
+    touched, skipped and why); where the study asks for them `proxies` (name
     -> number) and `undefined` (name -> why it has none).
     """
 
@@ -67,7 +68,8 @@ class Train:
     `file` is the artifact of the untrained form: the trained one is the same graph.
     Each report carries `score`, `n`, `epochs`, `checkpoint` (all on the search's own validation
     images). Outcome values: `file` (the trained, deployed, exported artifact), `score` and
-    `confirm` (`{"score", "se", "n"}` each, of that file), `costs` (objectives that need training).
+    `confirm` (`{"score", "se", "n"}` each, of that file), `costs` (objectives that need training),
+    `reports` (of each transform of the trained network).
     """
 
     trial: int

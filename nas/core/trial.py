@@ -169,6 +169,26 @@ def devices_of(trials: Iterable[Trial]) -> list[str]:
     return sorted({name.partition("@")[2].rpartition(":")[0] for name in names})
 
 
+def reports_of(events: Iterable[Event], key: str) -> list[dict[str, Any]]:
+    """What each transform touched, skipped and why, of the network of this key.
+
+    Of the first training where there is one, else of the untrained form; each transform's reports
+    of all its stages, in the order in which they ran.
+    """
+    keys: dict[int, str] = {}
+    built: list[dict[str, Any]] = []
+    for event in events:
+        if event.kind == "proposed":
+            keys[event.trial] = Architecture.from_json(event.payload["architecture"]).key
+        elif event.kind == "reported" and keys[event.trial] == key:
+            brought = event.payload.get("trained", event.payload)
+            found = list(brought.get("reports", ()))
+            if found and "trained" in event.payload:
+                return found
+            built = built or found
+    return built
+
+
 class History:
     """The ordered events of a study; grows at the end only.
 

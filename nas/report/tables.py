@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -165,8 +166,21 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     if trial["error"]:
         rows.append(("error", trial["error"]))
     rows += list(grouped(trial["choices"]).items())
+    rows += [(r["transform"], changes(r)) for r in trial.get("transforms", ())]
     return Group(Text(f"trial {trial['trial']} of {trial['study']}", style="bold"),
                  pair_table(rows))  # fmt: skip
+
+
+def changes(report: Mapping[str, Any]) -> str:
+    """What a transform did, in a few lines: how much it touched, each reason it left layers for.
+
+    >>> print(changes({"touched": ["a: int8", "b: int8"], "skipped": [["c", "wide"]], "notes": []}))
+    2 changes; 1 left: wide
+    """
+    why = Counter(reason for _, reason in report["skipped"])
+    left = [f"{count} left: {reason}" for reason, count in why.most_common()]
+    lines = ["; ".join([f"{len(report['touched'])} changes", *left]), *report.get("notes", ())]
+    return "\n".join(lines)
 
 
 def origin(measurement: Measurement) -> str:

@@ -25,12 +25,14 @@ ORDER = ("sparsity", "dilation", "adapter", "bitwidth")
 class Given:
     """What a stage may look at: the task, and training examples without their targets.
 
-    `examples(n)` returns `(n, *task.input)`, the same ones at every call.
+    `examples(n)` returns `(n, *task.input)`, the same ones at every call; `pretrained` says whether
+    the module's weights were given, so that they are worth keeping.
     """
 
     task: Task | TaskSpec
     examples: Examples
     seed: int = 0
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)

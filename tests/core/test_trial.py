@@ -8,7 +8,7 @@ import generators
 from conftest import toy_space
 from hypothesis import given
 
-from nas.core.trial import Event, History, Trial, measurement_name
+from nas.core.trial import Event, History, Trial, measurement_name, reports_of
 
 POINT = toy_space().architecture({"kernel": 5, "depth": 2, "width": 16})
 
@@ -45,3 +45,16 @@ def test_history_grows_at_the_end_and_indexes_what_strategies_ask() -> None:
 
 def test_measurements_are_named_after_all_that_tells_them_apart() -> None:
     assert measurement_name("latency_ms", "cpu", "b1", "trained") == "latency_ms@cpu:b1/trained"
+
+
+def test_reports_are_of_the_first_training_and_before_it_of_the_build() -> None:
+    opened = Event("proposed", 0, {"architecture": POINT.to_json(), "origin": "strategy"})
+    other = Event("proposed", 1, {"architecture": {"space": "toy", "choices": {"kernel": 3}}})
+    built = [{"transform": "fold", "touched": ["a: b"], "skipped": [], "notes": []}]
+    trained = [*built, {"transform": "bitwidth", "touched": [], "skipped": [], "notes": []}]
+    events = [opened, other, Event("reported", 1, {"job": "build", "reports": trained})]
+    assert reports_of(events, POINT.key) == []
+    events.append(Event("reported", 0, {"job": "build", "reports": built}))
+    assert reports_of(events, POINT.key) == built
+    events.append(Event("reported", 0, {"job": "train", "trained": {"reports": trained}}))
+    assert reports_of(events, POINT.key) == trained

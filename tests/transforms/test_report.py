@@ -18,3 +18,9 @@ def test_a_report_is_plain_data() -> None:
     ]
     with pytest.raises(dataclasses.FrozenInstanceError):
         report.transform = "x"
+
+
+def test_what_holds_of_the_whole_comes_last_and_goes_into_json() -> None:
+    report = Report("bitwidth", ("a: int4",), (), ("int4 saves bytes and no time",))
+    assert str(report).splitlines()[-1] == "  int4 saves bytes and no time"
+    assert Report(**report.to_json()) == report
