@@ -90,6 +90,9 @@ def train(  # noqa: PLR0913
         training.resume(start, done)
     elif done:
         raise NasError(f"rung {from_rung} left no checkpoint", "train from rung -1")
+    for addition in additions:
+        if addition.begin is not None:
+            addition.begin(training.optimizer)
     with torch.random.fork_rng():
         for epoch in range(done, rungs[last]):
             training.epoch(epoch)

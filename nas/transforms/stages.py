@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from nas.core.task import Task, TaskSpec
@@ -26,13 +27,18 @@ class Given:
     """What a stage may look at: the task, and training examples without their targets.
 
     `examples(n)` returns `(n, *task.input)`, the same ones at every call; `pretrained` says whether
-    the module's weights were given, so that they are worth keeping.
+    the module's weights were given, so that they are worth keeping. `reference()` builds the
+    network as the study's own seed makes it, before any stage: what decides shapes looks at that
+    one, so that repeats under other seeds have the same. `kernels` are those that the device has
+    under its runtime beyond dense ones, such as `2:4`.
     """
 
     task: Task | TaskSpec
     examples: Examples
     seed: int = 0
     pretrained: bool = False
+    reference: Callable[[], nn.Module] | None = None
+    kernels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,10 +51,13 @@ class Addition:
         criterion: given the loss so far, `loss(module, inputs, target)`, returns the one to use.
         after: called after every step of the optimizer, while the gradients are still there, with
             the share of the whole training that is over, 1 after the last step.
+        begin: called once before the first step, with the optimizer: whoever fixes weights must
+            fix what the optimizer remembers of them as well.
     """
 
     criterion: Callable[[Criterion], Criterion] | None = None
     after: Callable[[float], None] | None = None
+    begin: Callable[[torch.optim.Optimizer], None] | None = None
 
 
 @dataclass(frozen=True)
