@@ -40,6 +40,7 @@ class Choice:
         when: the decision exists only while each named earlier decision has one of these values.
         within: `{"stem.stride": {1: [3, 5], 2: [3]}}`: what may be *proposed* given an earlier
             decision's value. A preset or a user may name any other value of the list.
+        proposed: the values that may be proposed at all, where those are not all.
 
     >>> Choice("kernel", [3, 5], within={"stride": {2: [3]}}).allowed({"stride": 2})
     (3,)
@@ -49,6 +50,7 @@ class Choice:
     values: Sequence[Value]
     when: When | None = None
     within: Mapping[str, Mapping[Value, Sequence[Value]]] | None = None
+    proposed: Sequence[Value] | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "values", tuple(self.values))
@@ -65,7 +67,7 @@ class Choice:
 
     def allowed(self, choices: Choices) -> tuple[Value, ...]:
         """The values that may be proposed beside these choices; never empty."""
-        values = tuple(self.values)
+        values = tuple(self.values if self.proposed is None else self.proposed)
         for parent, table in (self.within or {}).items():
             if parent in choices and choices[parent] in table:
                 values = tuple(v for v in values if v in table[choices[parent]])

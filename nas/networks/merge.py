@@ -90,11 +90,40 @@ class Parallel(nn.Module):
         return total
 
 
+class Concatenated(nn.Module):
+    """The outputs of convolutions, one after the other along the channels.
+
+    All see the whole input; `channelwise`, each sees as many of its channels as it has filters.
+    """
+
+    def __init__(self, convs: Iterable[nn.Conv2d], channelwise: bool) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(convs)
+        self.channelwise = channelwise
+
+    @property
+    def filters(self) -> list[int]:
+        """How many each convolution has."""
+        return [conv.out_channels for conv in self.convs if isinstance(conv, nn.Conv2d)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to `(B, filters, H, W)`."""
+        parts = torch.split(x, self.filters, 1) if self.channelwise else [x] * len(self.convs)
+        return torch.cat([conv(part) for conv, part in zip(self.convs, parts, strict=True)], 1)
+
+
 def scale_output(module: nn.Module, scale: Tensor, shift: Tensor | None) -> bool:
     """Makes `module` return `scale * y + shift` per channel; False where it has no weights for it.
 
-    Exact for any convolution or linear layer, and for a sum of them (the shift goes in once).
+    Exact for any convolution or linear layer, for a sum of them (the shift goes in once) and for
+    convolutions side by side.
     """
+    if isinstance(module, Concatenated):
+        parts = torch.split(scale, module.filters)
+        shifts = [None] * len(parts) if shift is None else torch.split(shift, module.filters)
+        for conv, part, extra in zip(module.convs, parts, shifts, strict=True):
+            scale_output(conv, part, extra)
+        return True
     if isinstance(module, Parallel):
         for i, conv in enumerate(module.convs):
             scale_output(conv, scale, shift if i == 0 else None)

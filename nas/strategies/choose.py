@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from nas.core.errors import unknown
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
+from nas.strategies.edo import Edo
 from nas.strategies.evolution import Evolution
 from nas.strategies.known import Costs
 from nas.strategies.local import LocalSearch
@@ -25,6 +26,7 @@ def names() -> list[str]:
         "evolution",
         "local",
         "predictor",
+        "edo",
         *SHORT,
         *(_PREFIX + n for n in samplers()),
     ]
@@ -41,8 +43,8 @@ def create(
     """The strategy of this name, before any history.
 
     Args:
-        name: `surrogate`, `evolution`, `local`, `predictor`, `random`, `nsga2`, `nsga3`, `tpe`,
-            `gp`, `qmc`, or `optuna:SamplerName`.
+        name: `surrogate`, `evolution`, `local`, `predictor`, `edo`, `random`, `nsga2`, `nsga3`,
+            `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
         space: where to search, at the task (`SearchSpace.at`).
         objectives: what the `values` of results are named by.
         constraints: what their `violations` are named by, as text.
@@ -67,6 +69,8 @@ def create(
         return LocalSearch(space, objectives, constraints, seed)
     if name == "predictor":
         return PredictorSearch(space, objectives, constraints, seed)
+    if name == "edo":
+        return Edo(space, seed)
     if name in SHORT:
         return OptunaStrategy(SHORT[name], space, objectives, constraints, seed)
     if name.startswith(_PREFIX):

@@ -12,11 +12,12 @@ from copy import deepcopy
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from nas.networks.depthwise import Mergeable, Size
 from nas.networks.log import Log
-from nas.networks.merge import BatchNorm, Linear, fold_backward, fold_forward
+from nas.networks.merge import BatchNorm, Concatenated, Linear, fold_backward, fold_forward
 from nas.networks.pooling import SpatialMean
 from nas.networks.residual import DropPath
 from nas.networks.sparse import settle
@@ -52,6 +53,8 @@ def fold(
     shared = {id(m) for m, times in _appearances(copy).items() if times > 1}
     copy = _merge(copy, "", _sizes(copy, input_shape), log)
     _absorb(copy, "", shared, log, published)
+    if any(isinstance(layer, Concatenated) for layer in copy.modules()):
+        _fold_followers(copy, log)
     return copy.eval(), Report("fold", tuple(log.touched), tuple(log.skipped))
 
 
@@ -129,13 +132,45 @@ def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Lo
         after = next((m for _, m in layers[i + 1 :] if not _averages(m)), None)
         if any(id(m) in shared for m in (norm, before, after)):
             log.skip(inside, "used in more than one place")
-        elif isinstance(before, Linear):
+        elif isinstance(before, Linear | Concatenated):
             if fold_backward(inside, before, norm, log):
                 sequence[i] = nn.Identity()
         elif after is None:
             log.skip(inside, "no layer beside it to fold into")
         elif fold_forward(inside, norm, after, log):
             sequence[i] = nn.Identity()
+
+
+class _Tracer(torch.fx.Tracer):
+    """Walks into a network as far as to the layers that a norm may be folded into."""
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Convolutions side by side are one layer."""
+        return isinstance(m, Concatenated) or super().is_leaf_module(m, module_qualified_name)
+
+
+def _fold_followers(module: nn.Module, log: Log) -> None:
+    """Folds norms into convolutions side by side, wherever a forward calls one after the other.
+
+    A runtime does so itself for a single convolution; between several and their norm lies a
+    concatenation, which none looks behind.
+    """
+    try:
+        graph = _Tracer().trace(module)
+    except Exception as error:  # a forward may raise anything when it meets a symbol
+        log.skip("", f"its norms stay: it cannot be traced ({type(error).__name__})")
+        return
+    calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
+    for node in graph.nodes:
+        before = node.args[0] if node.op == "call_module" and node.args else None
+        if not isinstance(before, torch.fx.Node) or before.op != "call_module":
+            continue
+        norm, conv = (module.get_submodule(str(n.target)) for n in (node, before))
+        once = calls[node.target] == calls[before.target] == len(before.users) == 1
+        pair = isinstance(norm, BatchNorm) and isinstance(conv, Concatenated)
+        if pair and once and fold_backward(str(node.target), conv, norm, log):
+            outer, _, name = str(node.target).rpartition(".")
+            setattr(module.get_submodule(outer), name, nn.Identity())
 
 
 def _is_nothing(module: nn.Module) -> bool:

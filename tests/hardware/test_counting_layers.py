@@ -21,9 +21,10 @@ from nas.networks.depthwise import Depthwise
 from nas.networks.dilated import DilatedMixer
 from nas.networks.gates import ResponseNorm, SqueezeExcite
 from nas.networks.inception import InceptionMixer
-from nas.networks.merge import Parallel
+from nas.networks.merge import Concatenated, Parallel
 from nas.networks.norms import ChannelNorm
 from nas.networks.partial import Partial
+from nas.networks.patterned import Patterned
 from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
 from nas.networks.plan import Network, Stage
 from nas.networks.pooling import SpatialMean
@@ -135,6 +136,15 @@ BY_HAND = {
         Parallel([nn.Conv2d(C, C, (7, 3), padding=(3, 1), groups=C),
                   nn.Conv2d(C, C, 3, padding=1, groups=C, bias=False)]), (C, H, W),
         depthwise(P, C, 21) + depthwise(P, C, 9, False),
+    ),
+    Concatenated: (
+        Concatenated([nn.Conv2d(C, 4, 3, padding=1), nn.Conv2d(C, 8, 1)], False), (C, H, W),
+        conv(P, C, 4, 9) + conv(P, C, 8),
+    ),
+    # dilations cost nothing
+    Patterned: (
+        Patterned(nn.Conv2d(C, 16, 3, padding=1), [((1, 1), 8), ((2, 3), 8)]), (C, H, W),
+        conv(P, C, 16, 9),
     ),
     ConvNeXtBlock: (
         ConvNeXtBlock(NET, GATED, 0, 0.1), (C, H, W),

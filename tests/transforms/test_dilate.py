@@ -1,0 +1,151 @@
+"""Dilating keeps what it says, and the statistical search finds taps that were planted."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nas.core.task import TaskSpec
+from nas.networks.depthwise import Depthwise
+from nas.networks.patterned import Patterned
+from nas.transforms import dilate
+from nas.transforms.fold import fold
+from nas.transforms.stages import Given, Pipeline
+
+TASK = TaskSpec("digits", (3, 12, 12), 10)
+
+
+def examples(count: int) -> Tensor:
+    return torch.randn(count, *TASK.input, generator=torch.Generator().manual_seed(0))
+
+
+class Residual(nn.Module):
+    """As people write them: norms beside the convolutions, no Sequential."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 32, 3, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(32)
+        self.conv = nn.Conv2d(32, 32, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(32)
+        self.point = nn.Conv2d(32, 32, 1)
+        self.grouped = nn.Conv2d(32, 32, 3, 1, 1, groups=4)
+        self.even = nn.Conv2d(32, 32, 2, 2)
+        self.head = nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        x = torch.relu(x + self.norm2(self.conv(x)))
+        x = self.even(self.grouped(self.point(x)))
+        return self.head(x.mean((2, 3)))
+
+
+def network() -> Residual:
+    torch.manual_seed(0)
+    module = Residual()
+    for norm in (module.norm, module.norm2):
+        nn.init.uniform_(norm.weight)
+        nn.init.normal_(norm.bias)
+        norm.running_mean.normal_()
+        norm.running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+def test_what_is_dilated_what_is_left_and_why() -> None:
+    patterns = [(1, 1), (1, 2), (2, 1), (9, 9)]
+    pipeline = Pipeline([dilate.dilating([patterns] * 4)], Given(TASK, examples))
+    module, [report] = pipeline.prepare(network())
+    assert report.touched == (
+        "stem: dilated: 8 filters 1x1, 8 filters 1x2, 8 filters 2x1, 8 filters 9x9",
+        "conv: dilated: 8 filters 1x1, 8 filters 1x2, 8 filters 2x1, 8 filters 5x5",
+    )
+    assert dict(report.skipped) == {
+        "grouped": "4 groups of channels", "even": "a 2x2 kernel has no centre",
+    }  # fmt: skip
+    assert isinstance(module.stem, Patterned) and isinstance(module.point, nn.Conv2d)
+
+
+def test_norms_behind_several_convolutions_are_folded_wherever_they_stand() -> None:
+    pipeline = Pipeline([dilate.dilating([[(1, 1), (2, 2)] * 2] * 4)], Given(TASK, examples))
+    module, _ = pipeline.prepare(network().double())
+    folded, report = fold(module, TASK.input)
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    x = examples(4).double()
+    torch.testing.assert_close(folded(x), module(x), rtol=0, atol=1e-12)
+    assert "norm2: batch norm into the layer before it" in report.touched
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+@pytest.mark.parametrize("kind", ["dense", "ours"])
+def test_growing_keeps_a_trained_function_and_a_fresh_scale(kind: str, fresh: bool) -> None:
+    torch.manual_seed(0)
+    conv = nn.Conv2d(16, 16, 3, padding=1) if kind == "dense" else Depthwise(16, 5)
+    grown = dilate.grow(conv, 3, fresh)
+    assert grown.weight.shape[-1] == (7 if kind == "dense" else 13)
+    x = torch.randn(4, 16, 24, 24)
+    with torch.no_grad():
+        before, after = conv.eval()(x), grown.eval()(x)
+    if fresh:
+        assert float(after.std() / before.std()) == pytest.approx(1.0, abs=0.25)
+    else:
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("channelwise", [False, True])
+def test_planted_patterns_have_no_error_and_the_others_their_own(channelwise: bool) -> None:
+    torch.manual_seed(0)
+    largest = 2
+    patterns = dilate.up_to(largest)
+    conv = nn.Conv2d(4, 4, 5, padding=2, groups=4 if channelwise else 1, bias=False).double()
+    masks = [dilate.kept((5, 5), largest, pattern) for pattern in patterns]
+    with torch.no_grad():
+        for row, mask in enumerate(masks):
+            conv.weight[row] *= mask
+    x = torch.randn(6, 4, 9, 9, dtype=torch.float64)
+    errors = dilate.output_errors(conv, x, largest)
+    torch.testing.assert_close(errors.diagonal(), torch.zeros(4, dtype=torch.float64))
+    assert errors.argmin(1).tolist() == [0, 1, 2, 3]
+    for i, j in itertools.product(range(4), range(4)):  # by the definition, filter by filter
+        cut = nn.Conv2d(4, 4, 5, padding=2, groups=conv.groups, bias=False).double()
+        cut.weight.data = conv.weight.data * masks[j]
+        expected = (conv(x)[:, i] - cut(x)[:, i]).abs().mean()
+        torch.testing.assert_close(errors[i, j], expected.detach())
+
+
+def test_a_trained_grown_network_says_what_it_asks_for() -> None:
+    pipeline = Pipeline([dilate.growing(2)], Given(TASK, examples))
+    module, _ = pipeline.prepare(network())
+    assert module.conv.weight.shape == (32, 32, 5, 5)
+    with torch.no_grad():
+        module.stem.weight *= dilate.kept((5, 5), 2, (2, 1))
+        for rows, pattern in ((slice(0, 24), (1, 2)), (slice(24, 32), (1, 1))):
+            module.conv.weight[rows] *= dilate.kept((5, 5), 2, pattern)
+    _, reports = pipeline.deploy(module, TASK.input)
+    found = reports[0].suggests
+    assert found["kernel"] == "own"
+    assert [found[f"section.0.filters.{i}"] for i in range(4)] == ["2x1"] * 4
+    assert [found[f"section.2.filters.{i}"] for i in range(4)] == ["1x2"] * 3 + ["1x1"]
+    assert found["section.1.dilated"] is False
+    assert "conv: nearest patterns: 24 filters 1x2, 8 filters 1x1" in reports[0].touched
+
+
+def test_groups_are_what_hardware_likes() -> None:
+    for filters in range(1, 200):
+        counts = dilate.shares(filters)
+        assert sum(counts) == filters and len(counts) == 4
+        assert all(n % 8 == 0 for n in counts[1:]) and counts[0] >= min(8, filters)
+
+
+def test_seats_follow_votes() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        votes = {
+            p: float(v) for p, v in zip(dilate.up_to(3), rng.dirichlet([0.3] * 9), strict=True)
+        }
+        seats = dilate.apportioned(votes)
+        assert len(seats) == 4 and seats == sorted(seats, reverse=True)
+        for pattern, share in votes.items():
+            assert abs(seats.count(pattern) - 4 * share) < 1
+    assert dilate.apportioned({}) == [(1, 1)] * 4
