@@ -34,7 +34,7 @@ OPTIONS: Mapping[str, tuple[str, ...]] = {
     "onnxruntime": (),
     "torch": ("channels_last", "bf16", "fp16", "tf32", "compiled", "graphs"),
     "openvino": ("bf16",),
-    "tensorrt": ("bf16", "fp16", "tf32", "graphs"),
+    "tensorrt": ("bf16", "fp16", "tf32", "sparse", "graphs"),
 }
 DEFAULTS = {"cpu": "onnxruntime", "cuda": "torch:compiled"}
 PRECISIONS = {"bf16": "bfloat16", "fp16": "float16", "tf32": "tf32"}

@@ -16,6 +16,7 @@ import torch
 from ..inputs import INPUTS, random_input
 from .torch import clock
 
+_FLAGS = {"sparse": "SPARSE_WEIGHTS"}  # where TensorRT's word is another than the option's
 _TYPES = {"FLOAT": "float", "HALF": "float16", "INT64": "int64", "INT32": "int32"}
 
 
@@ -69,7 +70,7 @@ def built(path: str, job: dict[str, Any]) -> Any:
     flags = tensorrt.BuilderFlag
     rules.clear_flag(flags.TF32)
     for option in (o for o in job["options"] if o != "graphs"):
-        flag = getattr(flags, option.upper(), None)
+        flag = getattr(flags, _FLAGS.get(option, option.upper()), None)
         if flag is None:
             raise ValueError(f"TensorRT {tensorrt.__version__} does not choose {option} by itself")
         rules.set_flag(flag)

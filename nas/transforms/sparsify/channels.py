@@ -1,0 +1,151 @@
+"""Channels that are gone: fewer numbers in the file, fewer in every product.
+
+How many go is decided before training, by the network as the study's own seed makes it, so that the
+graph that was timed is the graph that ships, whatever seed a repeat has; which ones go may be
+decided by the training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from nas.transforms.report import Report
+from nas.transforms.sparsify.groups import Group, Skips, Trace, spread, tried
+from nas.transforms.sparsify.held import Held
+from nas.transforms.sparsify.patterns import largest
+from nas.transforms.sparsify.plan import Plan
+from nas.transforms.sparsify.widths import importance, widths
+from nas.transforms.stages import Addition, Given
+
+BUFFERS = ("channel_mask", "channel_round", "channel_width")
+EXAMPLES = 2
+
+
+def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Report]:
+    """Removes the channels where the schedule begins; else notes how many will stay."""
+    at_start = plan.schedule.rounds == 0
+    example = _example(module, given)
+    groups, skipped = _groups(module, example, late=not at_start)
+    reference = given.reference() if given.reference is not None else module
+    kept = widths(reference, groups, plan, given)
+    if at_start:
+        masks = {
+            g.root: largest(importance(module, g), w) for g, w in zip(groups, kept, strict=True)
+        }
+        Trace(module, example).remove(masks)
+    else:
+        for group, width in zip(groups, kept, strict=True):
+            root = module.get_submodule(group.root)
+            alive = torch.ones(group.count, dtype=torch.bool, device=example.device)
+            root.register_buffer("channel_mask", alive)
+            root.register_buffer("channel_round", torch.tensor(0, dtype=torch.int32))
+            root.register_buffer("channel_width", torch.tensor(width, dtype=torch.int32))
+    when = "before training" if at_start else f"by {plan.timing} in training"
+    touched = [
+        f"{g.root}: {g.count} -> {w} channels by {plan.allocation}, {when}, "
+        f"with {len(g.members)} axes of {len({m.name for m in g.members})} tensors"
+        for g, w in zip(groups, kept, strict=True)
+        if w < g.count
+    ]
+    whole = [
+        (g.root, f"{plan.allocation} keeps its {w} channels")
+        for g, w in zip(groups, kept, strict=True)
+        if w == g.count
+    ]
+    return module, Report("sparsity", tuple(touched), tuple(skipped + whole))
+
+
+def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
+    """Keeps masked channels at zero, and chooses them by importance where the schedule says so."""
+    groups = _marked(module, given)
+    held = Held(_masks(module, groups))
+    schedule = plan.schedule
+
+    def after(over: float) -> None:
+        due = schedule.round_at(over)
+        if groups and due > int(_buffer(module, groups[0], "channel_round")):
+            choose(module, groups, plan, due)
+        held.hold()
+
+    return Addition(after=after, begin=held.begin)
+
+
+def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Report]:
+    """Removes what the training left at zero; an untrained network loses its least important."""
+    groups = _marked(module, given)
+    if not groups:
+        return module, Report("sparsity", (), ())
+    if plan.schedule.share_in(int(_buffer(module, groups[0], "channel_round"))) < 1:
+        choose(module, groups, plan, plan.schedule.rounds)
+    masks = {g.root: _buffer(module, g, "channel_mask").clone() for g in groups}
+    for group in groups:
+        for name in BUFFERS:
+            delattr(module.get_submodule(group.root), name)
+    Trace(module, _example(module, given)).remove(masks)
+    touched = [f"{g.root}: {g.count} -> {int(masks[g.root].sum())} channels" for g in groups]
+    return module, Report("sparsity", tuple(touched), ())
+
+
+def choose(module: nn.Module, groups: Sequence[Group], plan: Plan, round: int) -> None:
+    """The channels that live in a round; between dense and the final width, whole numbers."""
+    share = plan.schedule.share_in(round)
+    for group in groups:
+        final = int(_buffer(module, group, "channel_width"))
+        width = group.count - int(share * (group.count - final) + 0.5)
+        scores = importance(module, group)
+        _buffer(module, group, "channel_mask").copy_(largest(scores, width))
+        _buffer(module, group, "channel_round").fill_(round)
+
+
+def _groups(module: nn.Module, example: Tensor, late: bool) -> tuple[list[Group], Skips]:
+    """What may be pruned, and why not the rest."""
+    found, untraced = Trace(module, example).groups()
+    kept, failed = tried(module, found, example, late)
+    return kept, [*untraced, *failed]
+
+
+def _marked(module: nn.Module, given: Given) -> list[Group]:
+    """The groups that `prepare` put a mask on."""
+    parts = module.named_modules()
+    marked = {path for path, part in parts if isinstance(getattr(part, BUFFERS[0], None), Tensor)}
+    if not marked:
+        return []
+    found, _ = Trace(module, _example(module, given)).groups()
+    return [group for group in found if group.root in marked]
+
+
+def _masks(
+    module: nn.Module, groups: Sequence[Group]
+) -> list[tuple[nn.Parameter, Callable[[], Tensor]]]:
+    """Every parameter that groups reach, with the product of their masks."""
+    parameters = dict(module.named_parameters())
+    reached: dict[str, list[tuple[Group, int]]] = {}
+    for group in groups:
+        for place, member in enumerate(group.members):
+            if member.name in parameters:
+                reached.setdefault(member.name, []).append((group, place))
+
+    def mask(name: str) -> Tensor:
+        found: Tensor | None = None
+        for group, place in reached[name]:
+            alive = _buffer(module, group, "channel_mask")
+            one = spread(alive, group.members[place], parameters[name])
+            found = one if found is None else found & one
+        assert found is not None
+        return found
+
+    return [(parameters[name], partial(mask, name)) for name in reached]
+
+
+def _buffer(module: nn.Module, group: Group, name: str) -> Tensor:
+    return module.get_submodule(group.root).get_buffer(name)
+
+
+def _example(module: nn.Module, given: Given) -> Tensor:
+    """A few examples, of the kind and on the device of the module's numbers."""
+    tensor = next(iter(module.parameters()), torch.zeros(()))
+    return given.examples(EXAMPLES).to(tensor)
