@@ -14,15 +14,24 @@ Decision = Literal["continue", "stop"]
 
 @dataclass(frozen=True)
 class Workload:
-    """What a latency is of: examples in one call, and the input's side if not the task's own."""
+    """What a latency is of: examples in one call, and the input's side if not the task's own.
+
+    `streams` is how many callers there are at once, each with a call under way at all times.
+    """
 
     batch: int = 1
     resolution: int | None = None
+    streams: int = 1
 
     @property
     def name(self) -> str:
-        """`b1`, or `b8r224`: how records and tables name it."""
-        return f"b{self.batch}" + (f"r{self.resolution}" if self.resolution else "")
+        """`b1`, `b8r224` or `b1s4`: how records, tables and constraints name it.
+
+        >>> Workload(8, 224).name, Workload(streams=4).name
+        ('b8r224', 'b1s4')
+        """
+        side = f"r{self.resolution}" if self.resolution else ""
+        return f"b{self.batch}{side}" + (f"s{self.streams}" if self.streams > 1 else "")
 
 
 @dataclass(frozen=True)
@@ -84,7 +93,26 @@ class Train:
     kind: Literal["train"] = "train"
 
 
-Job = Build | Measure | Train
+@dataclass(frozen=True)
+class Finish:
+    """Train a chosen trial to its end from the artifact `weights`, with the strong `recipe`.
+
+    `teacher` is what it learns from: `{"study", "trial", "weights"}` of this database, or
+    `{"network", "weights"}` of the user's own, and `name`. What is under way is kept under the name
+    `kept`, from where a worker goes on. Each report, at an epoch, carries `score`, `n`, `epochs`.
+    Outcome values: those of `nas.core.finished.Finished`.
+    """
+
+    trial: int
+    architecture: Architecture
+    weights: str
+    recipe: Mapping[str, Any]
+    kept: str
+    teacher: Mapping[str, Any] | None = None
+    kind: Literal["finish"] = "finish"
+
+
+Job = Build | Measure | Train | Finish
 
 
 @dataclass(frozen=True)
@@ -139,6 +167,10 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
             )
         case "train":
             return Train(
+                **{**fields, "architecture": Architecture.from_json(fields["architecture"])}
+            )
+        case "finish":
+            return Finish(
                 **{**fields, "architecture": Architecture.from_json(fields["architecture"])}
             )
         case _:

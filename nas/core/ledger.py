@@ -10,6 +10,8 @@ from nas.core.architecture import Architecture
 from nas.core.measurement import Measurement
 from nas.core.trial import Event, Rung, Trained, Trial, measurement_name
 
+GATE = "parity "  # what the name of a broken limit begins with, where a file failed its gate
+
 
 def after(event: Event, trials: Mapping[int, Trial], first: Mapping[str, int]) -> Trial:
     """The event's trial after it.
@@ -41,6 +43,10 @@ def reported(trial: Trial, payload: Mapping[str, Any]) -> Trial:
     """The trial after a report."""
     if payload["job"] == "retarget":
         return _retargeted(trial, payload)
+    if payload["job"] == "finish":  # beside the search: `nas.core.finished` reads it
+        return trial
+    if payload["job"] == "gate":
+        return _gated(trial, payload)
     if "error" in payload:
         return replace(trial, attempts=trial.attempts + 1, error=payload["error"])
     if payload["job"] == "build":
@@ -72,6 +78,17 @@ def _measured(trial: Trial, payload: Mapping[str, Any]) -> Trial:
 def _retargeted(trial: Trial, payload: Mapping[str, Any]) -> Trial:
     """What fails on another device says nothing against a trial of the search."""
     return trial if "error" in payload else _measured(trial, payload)
+
+
+def _gated(trial: Trial, payload: Mapping[str, Any]) -> Trial:
+    """A file that differs from its network keeps the trial off every front until one passes."""
+    kept = {k: v for k, v in trial.violations.items() if not k.startswith(GATE)}
+    if not payload["passed"]:
+        broken = {GATE + payload["limit"]: payload["excess"]}
+        return replace(trial, violations={**kept, **broken}, error=payload["reason"])
+    if len(kept) < len(trial.violations):
+        return replace(trial, violations=kept, error=None)
+    return trial
 
 
 def _reported_training(trial: Trial, payload: Mapping[str, Any]) -> Trial:

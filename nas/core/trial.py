@@ -24,9 +24,10 @@ class Event:
       `architecture`, `state`, `values`, `violations` and `rungs` (epochs, score); the event's own
       trial is a number below zero;
     - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
-    - `reported`: `job` (build, measure, train or retarget) and what it brought: `build`, `file`,
-      `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a retarget also
-      `processes` and `bench`; `repeat`, `rung`, `values`, `decision`; or `error`;
+    - `reported`: `job` (build, measure, train, retarget, finish or gate) and what it brought:
+      `build`, `file`, `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a
+      retarget also `processes` and `bench`; `repeat`, `rung`, `values`, `decision`; of a finish
+      what `nas.core.finished` holds; of a gate `passed`, `limit`, `excess`, `reason`; or `error`;
     - `told`: `state`, `values` (objective -> number), `violations` (constraint -> relative excess,
       above 0 where broken), `error`;
     - `resumed`: nothing more; the stopped trial goes on from the last rung that it reached, and is

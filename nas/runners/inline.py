@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from nas.core.job import Done, Job, Outcome, Train, Wait, job_to_json
+from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
 from nas.session import Session
 
 Report = Callable[[int, Mapping[str, Any]], str]
@@ -44,7 +44,7 @@ class Inline:
 
 def _reporter(session: Session, job: Job) -> Report:
     def report(rung: int, values: Mapping[str, Any]) -> str:
-        if not isinstance(job, Train):
+        if not isinstance(job, Train | Finish):
             raise TypeError(f"only a training reports rungs, not {job.kind}")
         return session.report(job, rung, values)
 

@@ -32,9 +32,23 @@ def save(
     for name, parameter in module.named_parameters():
         for part, value in optimizer.state.get(parameter, {}).items():
             tensors[f"{_OPTIMIZER}{name}/{part}"] = _plain(torch.as_tensor(value))
+    _write(path, tensors, about)
+
+
+def save_weights(path: Path, module: nn.Module) -> Path:
+    """Writes a trained module's state alone, as `restore` reads it; returns the path.
+
+    Raises: NasError where the disk does not take it.
+    """
+    tensors = {_MODULE + name: _plain(value) for name, value in module.state_dict().items()}
+    _write(path, tensors, {})
+    return path
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
-        save_file(tensors, partial, metadata={"training": json.dumps(dict(about))})
+        save_file(dict(tensors), partial, metadata={"training": json.dumps(dict(about))})
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         partial.unlink(missing_ok=True)

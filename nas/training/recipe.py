@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from nas.core.errors import NasError, unknown
@@ -101,3 +101,80 @@ def brief(source: str, images: int) -> Recipe:
     if source == "digits":
         return Recipe(batch=batch, flip=False, shift=0.06, rotate=8.0, zoom=0.08)
     return Recipe(batch=batch)
+
+
+@dataclass(frozen=True)
+class Strong:
+    """How a chosen point is trained to its end: what a brief training has no time to profit from.
+
+    Args:
+        epochs: passes over all training images.
+        plain: optimizer, schedule, label smoothing, and how images are moved.
+        mixup, cutmix: parameters of the Beta distributions that two images are blended by (Zhang
+            et al. 2018) or pasted into one another by (Yun et al. 2019); 0 leaves one out.
+        mixed: share of batches that are mixed.
+        average: decay of the running average of the weights for each step, which is what ships; it
+            rises from 0.1, so that the first steps are forgotten. 0 ships the last weights.
+        precision: of the forward pass, `float32` or `bfloat16`; `auto` takes the quicker.
+        distilled: share of the loss that is the distance from a teacher, where there is one.
+        temperature: of that distance.
+
+    >>> Strong.from_json(Strong(epochs=5).to_json()) == Strong(epochs=5)
+    True
+    """
+
+    epochs: int
+    plain: Recipe = Recipe()
+    mixup: float = 0.2
+    cutmix: float = 1.0
+    mixed: float = 0.5
+    average: float = 0.999
+    precision: str = "auto"
+    distilled: float = 0.5
+    temperature: float = 2.0
+
+    def __post_init__(self) -> None:
+        wrong = [
+            f"{name}={getattr(self, name)!r}"
+            for name, low, high in (
+                ("epochs", 1, 2**20), ("mixup", 0.0, 100.0), ("cutmix", 0.0, 100.0),
+                ("mixed", 0.0, 1.0), ("average", 0.0, 0.99999), ("distilled", 0.0, 1.0),
+                ("temperature", 0.01, 100.0),
+            )
+            if not _within(getattr(self, name), low, high)
+        ]  # fmt: skip
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
+        if wrong:
+            raise NasError(
+                f"no such recipe: {', '.join(wrong)}", "epochs are at least 1, shares lie in [0, 1]"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        """The plain data that crosses processes and is stored."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Strong:
+        """The recipe that `to_json` wrote."""
+        return cls(**{**data, "plain": Recipe.from_json(data["plain"])})
+
+
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def strong(source: str, brief: Recipe, epochs: int, own: bool = False) -> Strong:
+    """The recipe that goes on from a brief training of the same source.
+
+    The weights are trained already, so the highest rate is half of the brief training's. Digits
+    are not pasted into one another: half a 6 beside half a 0 is an 8 as well. A task of the user's
+    own (`own`) is not mixed at all, since what a mixture of its targets means is not known.
+
+    >>> found = strong("my:task", Recipe(rate=3e-3), 9, own=True)
+    >>> found.plain.rate, found.mixed
+    (0.0015, 0.0)
+    """
+    plain = replace(brief, rate=brief.rate / 2)
+    if own:
+        return Strong(epochs, plain, mixed=0.0)
+    return Strong(epochs, plain, cutmix=0.0 if source == "digits" else 1.0)

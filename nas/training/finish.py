@@ -1,0 +1,126 @@
+"""The training of a chosen point to its end: from the search's weights, with a strong recipe.
+
+It is `nas.training.train` with more around the loss. A checkpoint is left after every epoch, and
+training goes on from it bit for bit, on one thread and one machine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from nas.core.fidelity import Fidelity
+from nas.core.task import Task
+from nas.training import checkpoint
+from nas.training.averaging import Averaged
+from nas.training.distill import distilling
+from nas.training.mixing import mixing
+from nas.training.recipe import Strong
+from nas.training.scoring import Step
+from nas.training.train import RungReport, train
+from nas.transforms.stages import Addition, Criterion
+
+GAIN = 0.9  # bfloat16 is taken where a step needs less than this share of the time
+_TRIED = 4
+
+
+@dataclass(frozen=True)
+class EveryEpoch(Fidelity):
+    """A training that reports after every epoch."""
+
+    @property
+    def rungs(self) -> tuple[int, ...]:
+        """1, 2, ... to the last."""
+        return tuple(range(1, self.epochs + 1))
+
+
+def finish(
+    module: nn.Module,
+    task: Task,
+    recipe: Strong,
+    seed: int,
+    *,
+    kept: Path,
+    teacher: nn.Module | None = None,
+    on_epoch: Callable[[RungReport], None],
+    step: Step = nullcontext,
+    additions: Sequence[Addition] = (),
+) -> nn.Module:
+    """Trains a module from the weights it has; returns the averaged network, in evaluation.
+
+    Args:
+        module: in its training form.
+        kept: the checkpoint of this very training, replaced after each epoch; where it is there
+            already, training goes on from it. Its folder exists.
+        teacher: whose outputs the student learns too, on the same inputs.
+        on_epoch: told of each epoch; the checkpoint it names is `kept`.
+        step: entered around each step and each scored batch.
+        additions: what the module's transforms add; they come first.
+
+    Raises: NasError where training diverges, or `kept` is of another training.
+    """
+    seen = checkpoint.about(kept) if kept.exists() else {}
+    both = Averaged(module, recipe.average)
+    parts = [*additions]
+    if teacher is not None:
+        parts.append(distilling(teacher, recipe.distilled, recipe.temperature))
+    parts.append(mixing(recipe))
+    if recipe.precision == "bfloat16":
+        parts.append(Addition(criterion=halved))
+    parts.append(Addition(after=both.follow))
+
+    def reached(rung: RungReport) -> bool:
+        os.replace(rung.checkpoint, kept)
+        on_epoch(rung)
+        return True
+
+    done = int(seen.get("epochs", 0))
+    train(
+        both, task, recipe.plain, EveryEpoch(recipe.epochs), seed, folder=kept.parent,
+        start=kept if done else None, from_rung=done - 1, on_rung=reached, step=step,
+        additions=parts,
+    )  # fmt: skip
+    return both.average.eval()
+
+
+def halved(loss: Criterion) -> Criterion:
+    """The loss with its forward pass in bfloat16; weights and their updates stay float32."""
+
+    def half(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
+        with torch.autocast(inputs.device.type, torch.bfloat16):
+            return loss(module, inputs, target)
+
+    return half
+
+
+def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
+    """`bfloat16` where training steps of the module take clearly less time in it than `float32`.
+
+    A few steps of both are timed in turn, the quickest of each counts; the module keeps its
+    weights, but norms see some more batches.
+    """
+    inputs, target = next(iter(task.batches("train", 0)))
+
+    def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
+        found: Tensor = task.loss(module(inputs), target)
+        return found
+
+    ways: dict[str, Criterion] = {"float32": plain, "bfloat16": halved(plain)}
+    took = dict.fromkeys(ways, float("inf"))
+    module.train()
+    for _ in range(_TRIED):
+        for name, loss in ways.items():
+            with step():
+                start = time.perf_counter()
+                loss(module, inputs, target).backward()  # type: ignore[no-untyped-call]
+                took[name] = min(took[name], time.perf_counter() - start)
+                module.zero_grad(set_to_none=True)
+    return "bfloat16" if took["bfloat16"] < GAIN * took["float32"] else "float32"
