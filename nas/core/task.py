@@ -30,6 +30,8 @@ class Task:
         classes: names of the outputs, where they have names.
         normalisation: `mean` and `std` per channel that `batches` has already applied.
         calibration: number of training examples to calibrate static quantization with.
+        parts: sizes of consecutive slices of the outputs that are tasks of their own, where the
+            examples have several answers each; empty for one task.
     """
 
     input: tuple[int, ...]
@@ -46,6 +48,7 @@ class Task:
     classes: tuple[str, ...] = ()
     normalisation: Mapping[str, tuple[float, ...]] | None = None
     calibration: int = 128
+    parts: tuple[int, ...] = ()
 
     def spec(self, source: str) -> TaskSpec:
         """What the rest of the program knows of this task, as data."""
@@ -58,6 +61,7 @@ class Task:
             goal=self.goal,
             examples=self.examples,
             digest=self.digest,
+            parts=tuple(self.parts),
         )
 
 
@@ -76,12 +80,14 @@ class TaskSpec:
     goal: Goal = "maximize"
     examples: int = 0
     digest: str = ""
+    parts: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The plain data that crosses processes and is stored."""
-        return {**asdict(self), "input": list(self.input)}
+        return {**asdict(self), "input": list(self.input), "parts": list(self.parts)}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> TaskSpec:
         """The spec that `to_json` wrote."""
-        return cls(**{**data, "input": tuple(data["input"])})
+        parts = tuple(data.get("parts", ()))
+        return cls(**{**data, "input": tuple(data["input"]), "parts": parts})

@@ -164,7 +164,9 @@ class _Training:
         ones. A rung must rank networks, not their lag; at the last rung the rate is zero and there
         is none.
         """
+        self.module.train()  # a frozen network keeps its norms in evaluation: their lag is none
         norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and _tracks(m)]
+        self.module.eval()
         kept = [(m, m.momentum, {k: v.clone() for k, v in m.named_buffers()}) for m in norms]
         for norm in norms:
             norm.reset_running_stats()
@@ -234,7 +236,7 @@ class _Training:
 
 
 def _tracks(norm: _BatchNorm) -> bool:
-    return norm.running_mean is not None
+    return norm.running_mean is not None and norm.training
 
 
 def _check(health: Tensor, epoch: int, rate: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from nas.transforms.report import Report
 
 Examples = Callable[[int], Tensor]
 Criterion = Callable[[nn.Module, Tensor, Any], Tensor]
+Batches = Callable[[], Iterable[tuple[Tensor, Any]]]
 
 # Who comes first in each stage: widths before branches before adapters, scales last of all.
 ORDER = ("sparsity", "dilation", "adapter", "bitwidth")
@@ -70,6 +71,8 @@ class Transform:
         during: for the training: what is added to it.
         finish: after training: merges and removes for good, in place or in another module.
         write: on the exported file: reads the first path, writes the second.
+        judge: on the trained module: what else can be said of it from some batches of examples
+            with their targets, which no training saw.
     """
 
     name: str
@@ -77,6 +80,7 @@ class Transform:
     during: Callable[[nn.Module, Given], Addition] | None = None
     finish: Callable[[nn.Module, Given], tuple[nn.Module, Report]] | None = None
     write: Callable[[Path, Path, Given], Report] | None = None
+    judge: Callable[[nn.Module, Task, Batches], Report] | None = None
 
 
 def ordered(transforms: Sequence[Transform]) -> list[Transform]:
@@ -138,3 +142,7 @@ class Pipeline:
                 reports.append(transform.write(path, changed, self.given))
                 changed.replace(path)
         return reports
+
+    def judge(self, module: nn.Module, task: Task, batches: Batches) -> list[Report]:
+        """What else is said of a trained module, from examples that no training saw."""
+        return [t.judge(module, task, batches) for t in ordered(self.transforms) if t.judge]

@@ -1,0 +1,146 @@
+"""The axis `adapter` as stages: freeze and put in, train, merge what merges and keep the rest."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from nas.core.errors import NasError
+from nas.core.task import Task
+from nas.networks.log import Log
+from nas.transforms.adapt import linear, weights
+from nas.transforms.adapt.adapted import Adapted, put
+from nas.transforms.adapt.beside import Beside
+from nas.transforms.adapt.dynamic import (
+    Dynamic,
+    Leaving,
+    advance,
+    balanced,
+    masked_gradients,
+    sweep,
+)
+from nas.transforms.adapt.insertion import METHODS, Work
+from nas.transforms.adapt.plan import Plan
+from nas.transforms.adapt.polyhistor import Several, constant
+from nas.transforms.adapt.prompts import Frame, Framed, Prompted
+from nas.transforms.adapt.pruning import drop
+from nas.transforms.adapt.sara import Progress, halve, penalised
+from nas.transforms.adapt.seen import SECTIONS, look
+from nas.transforms.report import Report
+from nas.transforms.stages import Addition, Batches, Criterion, Given, Transform
+
+NAME = "adapter"
+
+
+def adapting(plan: Plan) -> Transform:
+    """The transform that a plan names. Raises: NasError for an unknown method."""
+    if plan.method not in METHODS:
+        raise NasError(f"no adapter named {plan.method!r}", f"known: {', '.join(METHODS)}")
+
+    def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
+        return adapted(module, plan, given)
+
+    def during(module: nn.Module, given: Given) -> Addition:
+        return added(module, plan)
+
+    def finish(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
+        return deployed(module, plan, given)
+
+    def judge(module: nn.Module, task: Task, batches: Batches) -> Report:
+        return judged(module, task, batches)
+
+    return Transform(NAME, prepare, during, finish, judge=judge if plan.heads else None)
+
+
+def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Report]:
+    """The network frozen but for its head, with the plan's adapters in it."""
+    task, log = given.task, Log()
+    seen = look(module, task.input)
+    work = Work(module, seen, plan, given, log)
+    if plan.method == "polyhistor":
+        whole: Adapted = work.several(task.parts)
+    elif plan.heads:
+        whole = work.dynamic(task.outputs)
+    else:
+        whole = Adapted(module, seen.head)
+    METHODS[plan.method](work, whole)
+    for path in seen.uncalled:
+        log.skip(path, "its weights are read by another module, not by calling it")
+    log.touch(seen.head, "the head: trained")
+    whole.train(module.training)
+    return whole, Report(NAME, tuple(log.touched), tuple(log.skipped))
+
+
+def added(module: nn.Module, plan: Plan) -> Addition:
+    """What the plan's adapters add to plain training."""
+    sara = isinstance(module, Adapted) and isinstance(module.notes, Progress)
+    early = isinstance(module, Dynamic)
+    if early and plan.masked:
+        masked_gradients(module, plan.masked)
+
+    def criterion(loss: Criterion) -> Criterion:
+        loss = penalised(loss, module) if sara and plan.penalty else loss
+        return balanced(loss) if early else loss
+
+    def after(share: float) -> None:
+        if sara:
+            halve(module, share)
+        if early:
+            advance(module, share)
+
+    return Addition(criterion, after) if sara or early else Addition()
+
+
+def deployed(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Report]:
+    """The network with all that merges merged, in place; the rest stays, and is named."""
+    assert isinstance(module, Adapted)
+    network, log = module.network, Log()
+    for path in weights.merge(network):
+        log.touch(path, "merged")
+    for maker, between, reader in module.pairs:
+        log.touch(maker, drop(network, maker, between, reader, plan.density))
+    for path, found in list(network.named_modules()):
+        if not isinstance(found, Beside):
+            continue
+        merged = linear.merged(found)
+        if merged is None:
+            log.skip(path, "an activation keeps its adapter: it stays with its cost")
+        else:
+            put(network, path, merged)
+            log.touch(path, "linear adapters merged")
+    for path, found in network.named_modules():
+        if isinstance(found, Prompted):
+            log.skip(path, "prompts cannot be merged: their tokens stay")
+    return _around(module, network, plan, given, log), Report(
+        NAME, tuple(log.touched), tuple(log.skipped)
+    )
+
+
+def _around(module: Adapted, network: nn.Module, plan: Plan, given: Given, log: Log) -> nn.Module:
+    """The deployed network with what lies around it."""
+    if isinstance(module, Several):
+        log.skip("", "several tasks: the network runs once for each")
+        return constant(module)
+    if isinstance(module, Dynamic) and plan.leave < SECTIONS:
+        exit = module.of_quarter[plan.leave]
+        path = module.exits[exit]
+        log.touch(path, "the network is left behind it; what comes after is gone")
+        return Leaving(network, path, module.heads[exit], given.task.input)
+    if isinstance(module, Dynamic):
+        log.touch("", f"{len(module.heads)} early heads taken away: the network runs to its end")
+    if isinstance(module.front, Frame):
+        log.skip("", "a constant added to the input stays")
+        return Framed(module.front, network)
+    return network
+
+
+def judged(module: nn.Module, task: Task, batches: Batches) -> Report:
+    """What leaving by confidence would bring, as notes."""
+    assert isinstance(module, Dynamic)
+    notes = []
+    for one in sweep(module, task, batches()):
+        shares = " ".join(f"{share:.0%}" for share in one.left)
+        notes.append(
+            f"leaving where sure above {one.threshold:g}: {task.score_name} {one.score:.2f} on "
+            f"{one.n} examples, which leave at {shares}"
+        )
+    return Report(NAME, (), (), tuple(notes))
