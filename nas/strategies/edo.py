@@ -26,8 +26,8 @@ class Edo:
     answer is awaited, and where the network is always the same, steps from what is known fill in:
     the method itself needs two trainings.
 
-    The networks are those of the space that the axis `dilation` is joined to: first its untouched
-    first values, then random ones, small ones first.
+    The networks are those of the space that the axis `dilation` is joined to, drawn at random, of
+    sizes from the smallest to the middle; a network of the user's is asked once.
 
     Args:
         space: where to search; it has the axis `dilation`.
@@ -76,12 +76,12 @@ class Edo:
                 return Proposal(chosen, {"edo": "chosen", "of": trial})
         grown = [trial for trial, _, notes in done if notes.get("edo") == "grown"]
         if not grown or (self._others and len(done) >= 3 * len(grown)):
-            return Proposal(self._grown(len(grown), number, rng), {"edo": "grown"})
+            return Proposal(self._grown(number, rng), {"edo": "grown"})
         return Proposal(self._step(done, rng), {"edo": "step"})
 
-    def _grown(self, place: int, number: int, rng: np.random.Generator) -> Architecture:
+    def _grown(self, number: int, rng: np.random.Generator) -> Architecture:
         """A network to ask: with every tap that a pattern could choose."""
-        if place:
+        if self._others:
             drawn = self._space.sample_sized(rng, first_size(self._seed, number, 8))
         else:
             drawn = self._space.repair({})
