@@ -21,12 +21,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from nas.core.errors import NasError
 from nas.core.task import Task
 from nas.transforms.adapt.adapted import Adapted, Part, put
-from nas.transforms.adapt.beside import own_or
 from nas.transforms.adapt.seen import Block, Seen
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -122,20 +120,25 @@ def placed(seen: Seen, quarters: Sequence[int]) -> dict[int, Block]:
     """For each quarter of the multiply-adds, the block behind which its early head is.
 
     That is the last block that ends before the quarter does, never the network's last; in a network
-    of few blocks two quarters may have the same.
+    of few blocks two quarters may have the same. Where there are no residual blocks, layers that
+    multiply stand for them.
 
-    Raises: NasError where there is no such block.
+    Raises: NasError where there is no layer before the head.
     """
-    found = {}
-    for quarter in quarters:
-        before = [block for block in seen.blocks[:-1] if block.section < quarter]
-        if before or len(seen.blocks) > 1:
-            found[quarter] = before[-1] if before else seen.blocks[0]
-    if not found:
+    blocks = list(seen.blocks[:-1]) or [
+        Block(layer.path, layer.shape, layer.output, True, layer.section)
+        for layer in seen.layers
+        if layer.site != "norms"
+    ]
+    if not blocks:
         raise NasError(
-            "an early head is put behind a residual block, and the network has none before its end",
+            "the network is nothing but its head: there is nothing an early head could be behind",
             "leave early heads out for this network: adapter.heads = 0",
         )
+    found = {}
+    for quarter in quarters:
+        before = [block for block in blocks if block.section < quarter]
+        found[quarter] = before[-1] if before else blocks[0]
     return found
 
 
@@ -198,34 +201,11 @@ def masked_gradients(module: nn.Module, share: float) -> None:
                     parameter.register_hook(mask)  # type: ignore[no-untyped-call]
 
 
-class _Left(Exception):
-    """Carries the answer of an early head out of the network."""
-
-    def __init__(self, output: Tensor) -> None:
-        super().__init__()
-        self.output = output
-
-
-class _Exit(nn.Module):
-    """A block behind which the network is left."""
-
-    def __init__(self, block: nn.Module, head: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-        self.head = head
-
-    def __getattr__(self, name: str) -> Any:
-        """What this does not have itself is the block's."""
-        return own_or(self, name, "block")
-
-    def forward(self, x: Tensor, *rest: Any, **named: Any) -> Tensor:
-        raise _Left(self.head(first(self.block(x, *rest, **named))))
-
-
 class Leaving(nn.Module):
     """A network that is always left at one exit; what would have come after is not in it.
 
-    What lies behind the exit is never run, so it may be of any form; tracing sees the same.
+    Modules that run behind the exit are replaced by ones that return zeros of the right shape. What
+    the forwards in between still do to those zeros leads to no output, so no exported graph has it.
 
     Args:
         network: changed in place. path: of the block. head: the exit's.
@@ -236,51 +216,96 @@ class Leaving(nn.Module):
         self, network: nn.Module, path: str, head: nn.Module, shape: tuple[int, ...]
     ) -> None:
         super().__init__()
-        put(network, path, _Exit(network.get_submodule(path), head))
-        self.network = network
-        self.eval()
-        _drop(network, _read(self, shape))
+        self.network = network.eval()
+        self.path = path
+        self.head = head.eval()
+        for behind, template in _behind(network, path, shape).items():
+            put(network, behind, Skipped(template))
 
     def forward(self, x: Tensor) -> Tensor:
         """What the early head answers."""
+        said: list[Tensor] = []
+        block = self.network.get_submodule(self.path)
+        hook = block.register_forward_hook(lambda _, inputs, output: said.append(first(output)))
         try:
             self.network(x)
-        except _Left as left:
-            return left.output
-        raise AssertionError("the exit was not reached")
+        finally:
+            hook.remove()
+        found: Tensor = self.head(said[0])
+        return found
 
 
-class _Reading(TorchFunctionMode):
-    """Which tensors any operation reads."""
+class Skipped(nn.Module):
+    """Returns zeros in the shapes that a module returned for one example."""
 
-    def __init__(self) -> None:
+    def __init__(self, template: Any) -> None:
         super().__init__()
-        self.read: set[int] = set()
+        self.template = template
 
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in [*args, *(kwargs or {}).values()]:
-            listed = value if isinstance(value, tuple | list) else [value]
-            self.read |= {id(v) for v in listed if isinstance(v, Tensor)}
-        return func(*args, **(kwargs or {}))
-
-
-def _read(module: nn.Module, shape: tuple[int, ...]) -> set[int]:
-    held = next(module.parameters())
-    # With gradients on, torch's attention runs the layers it is made of.
-    reading = _Reading()
-    with reading, torch.enable_grad():
-        module(torch.zeros((1, *shape), device=held.device, dtype=held.dtype))
-    return reading.read
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Zeros for as many examples as there are in the first tensor."""
+        given = next(v for v in (*inputs, *named.values()) if isinstance(v, Tensor))
+        return _zeros(self.template, given)
 
 
-def _drop(module: nn.Module, read: set[int]) -> None:
-    """Takes out every part of which no weight is read."""
-    for name, child in list(module.named_children()):
-        tensors = [*child.parameters(), *child.buffers()]
-        if tensors and not any(id(t) in read for t in tensors):
-            setattr(module, name, nn.Identity())
-        else:
-            _drop(child, read)
+def _zeros(template: Any, given: Tensor) -> Any:
+    if isinstance(template, torch.Size):
+        batch = given.shape[0] if template[:1] == (1,) else template[0]
+        return given.new_zeros((batch, *template[1:]))
+    if isinstance(template, tuple | list):
+        return type(template)(_zeros(part, given) for part in template)
+    return template
+
+
+def _template(output: Any) -> Any:
+    """The shapes of tensors in place of them. Raises: TypeError for what holds others."""
+    if isinstance(output, Tensor):
+        return output.shape
+    if output is None or isinstance(output, bool | int | float):
+        return output
+    if type(output) in (tuple, list):
+        return type(output)(_template(part) for part in output)
+    raise TypeError(type(output).__name__)
+
+
+def _behind(network: nn.Module, exit: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """The outermost modules that run behind an exit and never before, with what they return."""
+    before: set[str] = set()
+    found: dict[str, Any] = {}
+    inside: list[str] = []
+    left: list[bool] = []
+
+    def enters(path: str) -> Any:
+        def note(module: nn.Module, inputs: Any) -> None:
+            if not left:
+                before.add(path)
+            inside.append(path)
+
+        return note
+
+    def leaves(path: str) -> Any:
+        def note(module: nn.Module, inputs: Any, output: Any) -> None:
+            inside.pop()
+            if path == exit:
+                left.append(True)
+            outermost = path not in before and all(p in before for p in inside)
+            if left and outermost and isinstance(output, Tensor | tuple | list):
+                found[path] = _template(output)
+
+        return note
+
+    hooks = []
+    for path, module in network.named_modules():
+        hooks.append(module.register_forward_pre_hook(enters(path)))
+        hooks.append(module.register_forward_hook(leaves(path)))
+    held = next(network.parameters())
+    try:
+        with torch.no_grad():
+            network(torch.zeros((1, *shape), device=held.device, dtype=held.dtype))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 @dataclass(frozen=True)

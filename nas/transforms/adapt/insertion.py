@@ -103,7 +103,7 @@ class Work:
 
     def _axis(self, block: Block) -> int:
         """The axis of a block's channels: the last one behind a linear layer."""
-        inside = [la for la in self.seen.layers if la.path.startswith(f"{block.path}.")]
+        inside = [la for la in self.seen.layers if f"{la.path}.".startswith(f"{block.path}.")]
         last = [la for la in inside if la.site != "norms"][-1]
         return -1 if channels_last_axis(self.at(last), block.output) else 1
 
