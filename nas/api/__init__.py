@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from nas.api.calibrating import calibrate
     from nas.api.listing import devices, profile, spaces
     from nas.api.replaying import replay
+    from nas.api.reporting import report
     from nas.api.retargeting import retarget
     from nas.api.searching import search
     from nas.api.ship import export, load
@@ -21,13 +22,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "calibrate", "correlations", "devices", "export", "front", "importance", "load", "pick",
-    "profile", "replay",
+    "profile", "replay", "report",
     "retarget", "search", "show", "spaces", "studies",
 ]  # fmt: skip
 
 _HOMES = {
     "calibrate": "calibrating",
     "replay": "replaying",
+    "report": "reporting",
     "retarget": "retargeting",
     "search": "searching",
     **dict.fromkeys(("correlations", "importance"), "analysis"),

@@ -257,9 +257,13 @@ def _of(device: str | None) -> list[str]:
 
 
 def _draw(found: Front, path: Path, device: str | None, storage: str | None) -> None:
+    """The front as a picture; as a page, the report without what must be timed."""
     from nas import api
     from nas.report.documents import dominated
     from nas.report.plots import draw
 
+    if path.suffix.lower() == ".html":
+        api.report(found.study, path, device=device, layers=False, storage=storage)
+        return
     others = dominated(found, api.show(found.study, device=device, storage=storage))
     draw(found, others, path, f"nas {__version__}  ·  {date.today()}")

@@ -195,6 +195,13 @@ def export_table(found: Row) -> RenderableType:
     return pair_table(rows)
 
 
+def report_table(found: Row) -> RenderableType:
+    """Where a page was written, how large it is, and what it does not show."""
+    points = f"{found['front']} point{'s' if found['front'] != 1 else ''}"
+    rows = [("page", f"{found['output']}  {found['bytes'] / 1e6:.2f} MB"), ("front", points)]
+    return pair_table([*rows, *(("missing", text) for text in found["missing"])])
+
+
 def record_table(found: Row) -> RenderableType:
     """Any record, one line for each entry."""
     return pair_table([(name, cell(value)) for name, value in found.items()])

@@ -38,6 +38,28 @@ def grouped(choices: Choices) -> dict[str, str]:
     return dict(sorted(_shortened(rows).items()))
 
 
+def groups(names: Iterable[str]) -> dict[str, list[str]]:
+    """The names under which `grouped` joins these decisions, each with its decisions in order.
+
+    >>> groups(["stages.0.kernel", "stem.stride", "stages.1.kernel"])
+    {'kernel': ['stages.0.kernel', 'stages.1.kernel'], 'stride': ['stem.stride']}
+    """
+    found: dict[str, list[str]] = {}
+    for name in dict.fromkeys(names):
+        match = _STAGE.match(name)
+        joined = f"{match['before']}.{match['name']}".lstrip(".") if match else name
+        found.setdefault(joined, []).append(name)
+    ends = [path.rsplit(".", 1)[-1] for path in found]
+    short = {end if ends.count(end) == 1 else path: parts
+             for (path, parts), end in zip(found.items(), ends, strict=True)}  # fmt: skip
+    return {name: sorted(parts, key=_by_stage) for name, parts in sorted(short.items())}
+
+
+def _by_stage(name: str) -> int:
+    match = _STAGE.match(name)
+    return int(match["index"]) if match else 0
+
+
 def describe(choices: Choices, first: Sequence[str] = ()) -> str:
     """One line about a network, the decisions named in `first` leading.
 

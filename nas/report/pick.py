@@ -82,8 +82,8 @@ def pick(
     """
     _check(front, constraints, confidence)
     wanted = _wanted(front, prefer, bool(constraints))
-    ranked = _ranked(front, wanted)
-    kept = [m for m in ranked if _keeps(m, constraints, confidence)]
+    order = ranked(front, wanted)
+    kept = [m for m in order if _keeps(m, constraints, confidence)]
     if not kept:
         raise _impossible(front, constraints, confidence)
     best, rest = kept[0], kept[1:]
@@ -93,7 +93,7 @@ def pick(
         reason=_reason(front, wanted, constraints, confidence, len(kept)),
         next_best=rest[0] if rest else None,
         regret=_regret(front, best, rest[0]) if rest else {},
-        binding=_binding(ranked, constraints, confidence),
+        binding=_binding(order, constraints, confidence),
         alternatives=tuple(rest),
     )
 
@@ -155,7 +155,7 @@ def _wanted(front: Front, prefer: str | None, constrained: bool) -> str:
     return next((o.name for o in front.objectives if o.needs == "trained"), names[0])
 
 
-def _ranked(front: Front, wanted: str) -> list[Member]:
+def ranked(front: Front, wanted: str) -> list[Member]:
     """All members, the one to take first; ties go to the one nearer the knee, then the older."""
     points = signed(front.objectives, [m.measurements for m in front.members])
     knee = normalise(points).sum(axis=1)
@@ -238,17 +238,17 @@ def _rounded(value: float, up: bool) -> str:
 
 
 def _binding(
-    ranked: Sequence[Member], constraints: Sequence[Constraint], confidence: float | None
+    order: Sequence[Member], constraints: Sequence[Constraint], confidence: float | None
 ) -> tuple[str, ...]:
     """Constraints that alone exclude a better point; else those the best point of all breaks."""
 
     def best(among: Sequence[Constraint]) -> Member:
-        return next(m for m in ranked if _keeps(m, among, confidence))
+        return next(m for m in order if _keeps(m, among, confidence))
 
     taken = best(constraints)
     alone = [c for c in constraints if best([o for o in constraints if o is not c]) is not taken]
-    if not alone and ranked[0] is not taken:
-        alone = [c for c in constraints if not _keeps(ranked[0], [c], confidence)]
+    if not alone and order[0] is not taken:
+        alone = [c for c in constraints if not _keeps(order[0], [c], confidence)]
     return tuple(str(c) for c in alone)
 
 

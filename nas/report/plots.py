@@ -1,4 +1,4 @@
-"""`nas front STUDY --plot FILE`: the front with its doubts, as a picture or as a page."""
+"""`nas front STUDY --plot FILE.png`: the front with its doubts, as a picture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from nas.report.drawing import (
     panel_axes,
     title,
 )
-from nas.report.page import page
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,19 +29,18 @@ FADED, RULE = "#9aa0a6", "#5f6368"
 
 
 def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
-    """Writes the plot of a front; the ending of the file says as what.
+    """Writes the picture of a front.
 
     Args:
         front: the points to draw.
         dominated: trial numbers and measurements of the other complete trials.
-        path: where to write, ending in .png or .html.
+        path: where to write, ending in .png.
         made: by which version and when, written at its foot.
 
     Raises:
         NasError: for another ending, an empty front, or where the file cannot be written.
     """
-    writers: dict[str, Any] = {".png": _png, ".html": page}
-    if path.suffix.lower() not in writers:
+    if path.suffix.lower() != ".png":
         raise NasError(
             f"cannot draw a {path.suffix or 'file without ending'}: {str(path)!r}",
             f"end the name in .html or .png: --plot {path.with_suffix('.html')}",
@@ -52,10 +50,10 @@ def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
             f"the front of {front.study!r} is empty: nothing to draw",
             f"see why: nas show {front.study}",
         )
-    content = writers[path.suffix.lower()](front, dominated, made)
+    content = _png(front, dominated, made)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        path.write_bytes(content)
     except OSError as error:
         raise NasError(
             f"cannot write {str(path)!r}: {error.strerror}",

@@ -32,18 +32,15 @@ def test_a_picture_is_a_png_with_something_on_it(names: tuple[str, ...], tmp_pat
 
 def test_the_same_front_gives_the_same_file(tmp_path: Path) -> None:
     _, _, found = study()
-    for name in ("a.png", "b.png", "a.html", "b.html"):
+    for name in ("a.png", "b.png"):
         draw(found, [], tmp_path / name, MADE)
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
 def test_one_point_and_exact_numbers_can_be_drawn(tmp_path: Path) -> None:
     one = front([{"accuracy": (90.0, 0.0), "macs": (1e6, 0.0)}])
     draw(one, [], tmp_path / "one.png", MADE)
-    draw(one, [], tmp_path / "one.html", MADE)
     assert (tmp_path / "one.png").stat().st_size > 10_000
-    assert (tmp_path / "one.html").read_text().count('class="mark"') == 2  # the point and the key
 
 
 def test_the_footer_names_versions_date_and_what_is_outside() -> None:
@@ -71,5 +68,5 @@ def test_an_empty_front_is_not_drawn(tmp_path: Path) -> None:
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     _, _, found = study()
     (tmp_path / "file").write_text("")
-    with pytest.raises(NasError, match=r"cannot write '.*front\.html'"):
-        draw(found, [], tmp_path / "file" / "front.html", MADE)
+    with pytest.raises(NasError, match=r"cannot write '.*front\.png'"):
+        draw(found, [], tmp_path / "file" / "front.png", MADE)
