@@ -11,7 +11,9 @@ from onnx_networks import Chain, mixed
 
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
-from nas.transforms.quantize import Plan, layers, quantize, quantizing
+from nas.transforms.quantize.file import quantize
+from nas.transforms.quantize.plan import Plan, layers
+from nas.transforms.quantize.transform import quantizing
 from nas.transforms.stages import Given
 
 EXAMPLES = np.random.default_rng(0).standard_normal((32, 3, 16, 16)).astype(np.float32)
@@ -56,8 +58,8 @@ def kept(path):
         (Plan(), 4, "depthwise convolutions are fp32"),
         (Plan(depthwise=True), 5, None),
         (Plan(ends=False), 2, "the first and the last layer are fp32"),
-        (Plan(sections=(False,) * 4), 0, "section 0 is fp32"),
-        (Plan(sections=(True, False, True, True), depthwise=True), None, "section 1 is fp32"),
+        (Plan(("fp32",) * 4), 0, "section 0 is fp32"),
+        (Plan(("int8", "fp32", "int8", "int8"), depthwise=True), None, "section 1 is fp32"),
     ],
 )
 def test_what_the_plan_says_is_int8_and_the_rest_is_not(network, tmp_path, plan, count, reason):

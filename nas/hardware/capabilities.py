@@ -1,0 +1,42 @@
+"""What kernels a device has under its runtime, beyond dense ones of fp32.
+
+A number format without a kernel still saves bytes, but no time: whoever uses one says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nas.hardware.device import Device
+
+# Of the CPU runtimes, by their own sources and timings here: onnxruntime has 8-bit kernels for
+# everything, and for products of matrices weights of 8 or 4 bits (`MatMulNBits`).
+FORMATS: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": ("int8", "int8-dynamic", "int8-weights", "int4-weights"),
+    "openvino": ("int8",),
+    "tensorrt": ("int8",),
+    "torch": (),
+}
+# What a GPU's datasheet says it multiplies in, and where TensorRT then has kernels for it.
+FACTS: Mapping[str, str] = {"fp16_tflops": "fp16", "bf16_tflops": "bf16", "fp8_tflops": "fp8"}
+
+
+def kernels(device: Device) -> tuple[str, ...]:
+    """The formats and patterns with kernels: `int8`, `int4-weights`, `fp8`, `2:4`, ...
+
+    NVIDIA's 2:4 pattern came with bf16, in the same generation of GPUs, so the one fact tells both.
+
+    >>> from nas.hardware.device import named
+    >>> kernels(named("cpu"))
+    ('int8', 'int8-dynamic', 'int8-weights', 'int4-weights')
+    >>> kernels(named("h100").under("tensorrt"))
+    ('int8', 'fp16', 'bf16', 'fp8', '2:4')
+    >>> kernels(named("t4").under("tensorrt"))
+    ('int8', 'fp16')
+    """
+    found = FORMATS[device.runtime]
+    if device.kind != "cuda":
+        return found
+    if device.runtime == "tensorrt":
+        found += tuple(name for fact, name in FACTS.items() if fact in device.facts)
+    return found + (("2:4",) if "bf16_tflops" in device.facts else ())
