@@ -69,7 +69,7 @@ def by_magnitude(magnitudes: Sequence[Array], density: float) -> Array:
     """
     sizes = np.array([len(m) for m in magnitudes])
     total = round(density * sizes.sum())
-    floor = np.ceil(FLOOR * density * sizes).astype(int)
+    floor = np.ceil(FLOOR * density * sizes - 1e-9).astype(int)
     ranked = np.argsort(-np.concatenate(magnitudes), kind="stable")
     owner = np.repeat(np.arange(len(sizes)), sizes)
     low, high = 0, len(ranked)

@@ -45,17 +45,13 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
             root.register_buffer("channel_round", torch.tensor(0, dtype=torch.int32))
             root.register_buffer("channel_width", torch.tensor(width, dtype=torch.int32))
     when = "before training" if at_start else f"by {plan.timing} in training"
+    pairs = list(zip(groups, kept, strict=True))
     touched = [
-        f"{g.root}: {g.count} -> {w} channels by {plan.allocation}, {when}, "
-        f"with {len(g.members)} axes of {len({m.name for m in g.members})} tensors"
-        for g, w in zip(groups, kept, strict=True)
-        if w < g.count
-    ]
-    whole = [
-        (g.root, f"{plan.allocation} keeps its {w} channels")
-        for g, w in zip(groups, kept, strict=True)
-        if w == g.count
-    ]
+        f"{path}: {g.count} -> {w} channels by {plan.allocation}, {when}"
+        for g, w in pairs if w < g.count for path in g.layers
+    ]  # fmt: skip
+    whole = [s for g, w in pairs if w == g.count
+             for s in g.skipped(f"{plan.allocation} keeps its {w} channels")]  # fmt: skip
     return module, Report("sparsity", tuple(touched), tuple(skipped + whole))
 
 

@@ -43,11 +43,20 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """`count` channels that are removed together; `root` is the first layer that writes them."""
+    """`count` channels that are removed together.
+
+    `layers` are the convolutions and linear layers that write them, `root` the first of these;
+    `members` is all that loses places with them.
+    """
 
     root: str
     count: int
+    layers: tuple[str, ...]
     members: tuple[Member, ...]
+
+    def skipped(self, why: str) -> Skips:
+        """Every layer of the group with the reason why it stays."""
+        return [(path, why) for path in self.layers]
 
 
 class Trace:
@@ -89,13 +98,14 @@ class Trace:
         for raw in self.graph.get_all_groups(root_module_types=[*Layers]):
             root = self.paths[raw[0].dep.target.module]
             members, why = self._members(raw)
-            seen |= {m.name.rpartition(".")[0] for m in members if m.axis == 0} | {root}
+            group = Group(root, len(raw[0].idxs), self._writers(raw), tuple(members))
+            seen |= {*group.layers}
             if why is None and not self._read(raw):
                 why = "its channels are the network's outputs"
             if why is None:
-                found.append(Group(root, len(raw[0].idxs), tuple(members)))
+                found.append(group)
             else:
-                skipped.append((root, why))
+                skipped += group.skipped(why)
         for path, layer in self.module.named_modules():
             if isinstance(layer, Layers) and path not in seen:
                 skipped.append((path, "the tracer found no group for its channels"))
@@ -111,6 +121,13 @@ class Trace:
                 pruner = self.graph.get_pruner_of_module(layer)
                 self.graph.get_pruning_group(layer, pruner.prune_out_channels, gone).prune()
         self._back(modes)
+
+    def _writers(self, raw: Any) -> tuple[str, ...]:
+        """The layers that write the channels, the root first."""
+        targets = (
+            d.target.module for d, _ in raw if self.graph.is_out_channel_pruning_fn(d.handler)
+        )
+        return tuple(dict.fromkeys(self.paths[t] for t in targets if isinstance(t, Layers)))
 
     def _read(self, raw: Any) -> bool:
         """Whether some layer reads the channels."""
@@ -217,7 +234,7 @@ def tried(
     inexact = _failing(kept, lambda some: _exact(wide, some, example)) if late else []
     kept = [group for group in kept if group not in inexact]
     whys = ((moved, PERMUTED), (fixed, FIXED), (inexact, INEXACT))
-    return kept, [(group.root, why) for failed, why in whys for group in failed]
+    return kept, [s for failed, why in whys for group in failed for s in group.skipped(why)]
 
 
 def _failing(groups: Sequence[Group], passes: Callable[[Sequence[Group]], bool]) -> list[Group]:

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import onnx
+import pytest
+import torch
+from torch import nn
+from transforms.sparsify.conftest import SHAPE, examples, residual
+
+from nas.core.task import TaskSpec
+from nas.deploy.export import export
+from nas.transforms.fold import fold
+from nas.transforms.sparsify import Plan, sparsifying
+from nas.transforms.sparsify.patterns import obeys
+from nas.transforms.sparsify.weights import DENSITIES, final_counts, masked
+from nas.transforms.stages import Given, Pipeline
+
+PLANS = [
+    Plan("unstructured", 0.9, "uniform", "start"),
+    Plan("unstructured", 0.9, "erk", "oneshot"),
+    Plan("unstructured", 0.9, "global", "gradual"),
+    Plan("unstructured", 0.9, "rd", "oneshot"),
+    Plan("unstructured", 0.9, "global", "acdc"),
+    Plan("unstructured", 0.9, "erk", "dst", exploration=0.1),
+    Plan("2:4", timing="gradual"),
+    Plan("2:4", timing="acdc"),
+]
+
+
+def zeros(module: nn.Module) -> float:
+    weights = [m.weight for m in module.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    inner = weights[1:-1]  # the ends stay dense
+    return float(sum((w == 0).sum() for w in inner) / sum(w.numel() for w in inner))
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: f"{p.pattern}-{p.allocation}-{p.timing}")
+def test_a_trained_network_has_the_zeros_it_was_planned(trained, given: Given, plan: Plan) -> None:
+    module, reports = trained(plan)
+    assert reports[-1].score > 70
+    before = [m.mask().clone() for m in masked(module)]
+    shipped, report = sparsifying(plan).finish(module, given)
+    assert zeros(shipped) == pytest.approx(plan.removed, abs=1e-3)
+    assert len(report.touched) == 2 and not masked(shipped)
+    names = [name for name, _ in shipped.named_buffers()]
+    assert not any("mask" in name or "rounds" in name for name in names)
+    kept = [shipped.inner.weight, shipped.outer.weight]
+    assert all(not (w * ~m).any() for w, m in zip(kept, before, strict=True))
+    if plan.pattern == "2:4":
+        assert all(obeys(w, 2, 4) for w in kept)
+
+
+@pytest.mark.parametrize("plan", PLANS[2:6], ids=lambda p: f"{p.allocation}-{p.timing}")
+def test_a_resumed_training_is_bit_for_bit_the_one_that_never_stopped(trained, plan: Plan) -> None:
+    whole, _ = trained(plan)
+    _, before = trained(plan, to_rung=1)
+    torch.manual_seed(99)
+    resumed, _ = trained(plan, seed=5, start=before[-1].checkpoint, from_rung=1)
+    pairs = zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True)
+    assert all(a == b and torch.equal(x, y) for (a, x), (b, y) in pairs)
+    assert any("weight_mask" in name for name in whole.state_dict())
+
+
+def test_the_schedule_is_followed_in_a_training(trained) -> None:
+    """AC/DC: a mask fixed within each phase, none in dense ones, and no weight stays dead."""
+    live, masks = {}, {}
+
+    def seen(module, over):
+        found = masked(module)
+        total = sum(m.weight.numel() for m in found)
+        live[round(100 * over)] = sum(m.live for m in found) / total
+        masks[round(100 * over)] = torch.cat([m.mask().flatten() for m in found])
+
+    trained(Plan("unstructured", 0.9, "global", "acdc"), seen)
+    for percent, share in live.items():
+        sparse = percent >= 85 or (10 <= percent < 75 and (percent - 10) // 5 % 2 == 0)
+        assert share == (pytest.approx(0.1, abs=1e-3) if sparse else 1.0), percent
+    assert torch.equal(masks[10], masks[12]) and not torch.equal(masks[12], masks[70])
+
+
+def test_untrained_and_trained_export_to_one_graph(trained, given: Given, tmp_path: Path) -> None:
+    plan = Plan("unstructured", 0.9, "global", "oneshot")
+    untrained, _ = sparsifying(plan).prepare(residual(), given)
+    module, _ = trained(plan)
+    pipeline = Pipeline([sparsifying(plan)], given)
+    builds = set()
+    for number, each in enumerate((untrained, module)):
+        deployed, _ = pipeline.deploy(each, SHAPE)
+        path = tmp_path / f"{number}.onnx"
+        builds.add(export(deployed, SHAPE, path).build)
+        arrays = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+        inner = [a for a in arrays.values() if a.ndim == 4 and a.shape[1] > 3]
+        dead = sum((a == 0).sum() for a in inner) / sum(a.size for a in inner)
+        assert len(inner) == 2
+        assert dead == pytest.approx(0.9, abs=1e-3)  # in the file that ships
+    assert len(builds) == 1
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "erk", "global", "rd"])
+@pytest.mark.parametrize("removed", [0.5, 0.95])
+def test_every_allocation_reaches_the_sparsity(
+    given: Given, allocation: str, removed: float
+) -> None:
+    plan = Plan("unstructured", removed, allocation, ends=True)
+    module, report = sparsifying(plan).prepare(residual(), given)
+    found = masked(module)
+    total = sum(m.weight.numel() for m in found)
+    assert sum(m.live for m in found) == round((1 - removed) * total)
+    assert len(found) == 4 and not report.skipped
+    assert all("storage only" in line for line in report.touched)
+
+
+def test_rate_and_distortion_spare_what_the_output_depends_on(given: Given) -> None:
+    """A layer whose output is multiplied by nearly nothing gives its weights first."""
+    module = residual()
+    with torch.no_grad():
+        module.outer.weight.mul_(1e-4)  # so `inner` hardly matters either
+    plan = Plan("unstructured", 0.8, "rd", ends=True)
+    prepared, _ = sparsifying(plan).prepare(module, given)
+    live = {m.path: m.live / m.weight.numel() for m in masked(prepared)}
+    assert live["stem"] > 0.9 and live["head"] > 0.9
+    assert max(live["inner"], live["outer"]) < 0.25
+    assert min(DENSITIES) < min(live.values())
+
+
+def test_who_is_left_out_is_told(given: Given) -> None:
+    torch.manual_seed(0)
+    shared = nn.Conv2d(8, 8, 1)
+    module = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), shared, nn.ReLU(), shared,
+        nn.Conv2d(8, 6, 1), nn.Conv2d(6, 8, 1), nn.Conv2d(8, 8, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2),
+    )  # fmt: skip
+    module[7].weight = shared.weight
+    _, report = sparsifying(Plan("2:4")).prepare(module, given)
+    told = dict(report.skipped)
+    assert told["0"] == told["10"] == "the first and the last layer stay dense"
+    assert "depthwise" in told["1"] and "6 inputs" in told["6"]
+    assert told["7"] == "its weights are those of 2"
+    assert [line.partition(":")[0] for line in report.touched] == ["2", "5"]
+
+
+def test_a_device_with_the_kernel_is_told_from_one_without() -> None:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 128), nn.Linear(128, 96), nn.Linear(96, 2))
+    plan = Plan("2:4", ends=True)
+    without = Given(TaskSpec("t", SHAPE, 2), examples)
+    for given, said in (
+        (without, "no 2:4 kernel"),
+        (replace(without, kernels=("2:4",)), "for the"),
+    ):
+        _, report = sparsifying(plan).prepare(deepcopy(module), given)
+        assert said in report.touched[0] and said in report.touched[1]
+        assert "storage only" in report.touched[2]  # 2 outputs are no multiple of 32
+
+
+def test_counts_follow_the_weights_as_they_are(given: Given) -> None:
+    module = residual()
+    plan = Plan("unstructured", 0.9, "global", "oneshot")
+    prepared, _ = sparsifying(plan).prepare(module, given)
+    first = final_counts(prepared, masked(prepared), plan, given)
+    with torch.no_grad():
+        prepared.inner.weight.mul_(0.1)
+    second = final_counts(prepared, masked(prepared), plan, given)
+    assert second[0] < first[0] and sum(first) == sum(second)
+
+
+def test_folding_keeps_zeros(given: Given) -> None:
+    module, _ = sparsifying(Plan("2:4")).prepare(residual(), given)
+    shipped, _ = sparsifying(Plan("2:4")).finish(module, given)
+    deployed, _ = fold(shipped, SHAPE)
+    convs = [m for m in deployed.modules() if isinstance(m, nn.Conv2d)]
+    assert all(obeys(c.weight, 2, 4) for c in convs[1:])
