@@ -58,6 +58,7 @@ BUILTIN: dict[str, Objective] = {
         Objective("peak_memory_mb", "10^6 bytes", "minimize", "module"),
         Objective("energy_mj", "mJ", "minimize", "measure"),
         Objective("trainable_params", "parameters", "minimize", "module"),
+        Objective("task_mb", "10^6 bytes", "minimize", "module"),
     )
 }
 

@@ -7,7 +7,7 @@ the training came and of what it is.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +102,16 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | No
                 optimizer.state[parameter][part] = like.detach().copy_(value)
 
 
-def load_weights(path: Path, module: nn.Module) -> None:
+def load_weights(path: Path, module: nn.Module, head: Callable[[], str] | None = None) -> None:
     """Puts the tensors of any safetensors file into a module, each by its name.
 
     Every parameter and buffer must be there with its shape, but a counter of batches may be
     missing, and nothing else may be; a checkpoint of this program's own is taken too.
+
+    Args:
+        head: names the layer before the output, asked where something does not fit. If that is
+            what does not fit, because the weights are of a task with other outputs, the module
+            keeps the head it was built with.
 
     Raises: NasError naming what does not fit.
     """
@@ -121,14 +126,12 @@ def load_weights(path: Path, module: nn.Module) -> None:
     if all(name.startswith((_MODULE, _OPTIMIZER)) for name in tensors):
         tensors = {k[len(_MODULE) :]: v for k, v in tensors.items() if k.startswith(_MODULE)}
     state = module.state_dict()
-    needed = {k for k in state if not k.endswith("num_batches_tracked")}
-    faults = [f"{name} is missing" for name in sorted(needed - set(tensors))]
-    faults += [f"{name} is not in the network" for name in sorted(set(tensors) - set(state))]
-    faults += [
-        f"{name} is {tuple(tensors[name].shape)}, not {tuple(state[name].shape)}"
-        for name in sorted(set(tensors) & set(state))
-        if tensors[name].shape != state[name].shape
-    ]
+    faults = _faults(tensors, state)
+    if faults and head is not None:
+        start = f"{head()}."
+        body = {k: v for k, v in tensors.items() if not k.startswith(start)}
+        if not _faults(body, {k: v for k, v in state.items() if not k.startswith(start)}):
+            tensors, faults = body, []
     if faults:
         more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
         raise NasError(
@@ -136,6 +139,18 @@ def load_weights(path: Path, module: nn.Module) -> None:
             "name the weights of the very network that --network builds",
         )
     module.load_state_dict(tensors, strict=False)
+
+
+def _faults(tensors: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
+    """Why these tensors are not those of that state, in words."""
+    needed = {k for k in state if not k.endswith("num_batches_tracked")}
+    faults = [f"{name} is missing" for name in sorted(needed - set(tensors))]
+    faults += [f"{name} is not in the network" for name in sorted(set(tensors) - set(state))]
+    return faults + [
+        f"{name} is {tuple(tensors[name].shape)}, not {tuple(state[name].shape)}"
+        for name in sorted(set(tensors) & set(state))
+        if tensors[name].shape != state[name].shape
+    ]
 
 
 def _unreadable(path: Path, error: Exception) -> NasError:
