@@ -24,19 +24,19 @@ FACTS: Mapping[str, str] = {"fp16_tflops": "fp16", "bf16_tflops": "bf16", "fp8_t
 def kernels(device: Device) -> tuple[str, ...]:
     """The formats and patterns with kernels: `int8`, `int4-weights`, `fp8`, `2:4`, ...
 
-    NVIDIA's 2:4 pattern came with bf16, in the same generation of GPUs, so the one fact tells both.
+    NVIDIA's 2:4 pattern came with bf16, in the same generation of GPUs, so the one fact tells both;
+    TensorRT looks for its kernels where it is asked to.
 
     >>> from nas.hardware.device import named
     >>> kernels(named("cpu"))
     ('int8', 'int8-dynamic', 'int8-weights', 'int4-weights')
-    >>> kernels(named("h100").under("tensorrt"))
+    >>> kernels(named("h100").under("tensorrt:sparse"))
     ('int8', 'fp16', 'bf16', 'fp8', '2:4')
-    >>> kernels(named("t4").under("tensorrt"))
+    >>> kernels(named("t4").under("tensorrt:sparse"))
     ('int8', 'fp16')
     """
     found = FORMATS[device.runtime]
-    if device.kind != "cuda":
-        return found
     if device.runtime == "tensorrt":
         found += tuple(name for fact, name in FACTS.items() if fact in device.facts)
-    return found + (("2:4",) if "bf16_tflops" in device.facts else ())
+    sparse = "sparse" in device.options and "bf16_tflops" in device.facts
+    return found + (("2:4",) if sparse else ())
