@@ -32,6 +32,7 @@ from nas.core.study import StudySpec
 from nas.core.task import Task
 from nas.deploy import forms
 from nas.deploy.parity import check, validation_inputs
+from nas.hardware.capabilities import kernels
 from nas.hardware.counting import count
 from nas.hardware.device import Device, attached, engine_of, named
 from nas.hardware.energy import energy
@@ -101,6 +102,7 @@ class Place:
         given = Given(
             self.spec.task, partial(examples, self.task), self.spec.seed,
             pretrained=self.spec.weights is not None,
+            reference=lambda: _reference(self, architecture), kernels=kernels(self.device()),
         )  # fmt: skip
         return Pipeline(transforms, given)
 
@@ -301,11 +303,22 @@ def _prepared(
     place: Place, architecture: Architecture, seed: int
 ) -> tuple[nn.Module, list[Changes]]:
     """`module_of`, and what each axis says of it."""
+    return place.pipeline(architecture).prepare(_built(place, architecture, seed))
+
+
+def _built(place: Place, architecture: Architecture, seed: int) -> nn.Module:
+    """What the space builds, before its axes touch it."""
     torch.manual_seed(seed)
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)
     if place.spec.weights is not None:
         load_weights(Path(place.spec.weights), module)
-    return place.pipeline(architecture).prepare(module)
+    return module
+
+
+def _reference(place: Place, architecture: Architecture) -> nn.Module:
+    """`_built` under the study's own seed, without a trace in what is drawn afterwards."""
+    with torch.random.fork_rng():
+        return _built(place, architecture, place.spec.seed)
 
 
 def deployed_of(place: Place, architecture: Architecture, module: nn.Module) -> nn.Module:
