@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nas.catalog import import_object
 from nas.core.architecture import Architecture
@@ -43,18 +43,21 @@ def profile_architecture(
         architecture = space.preset(point)
     else:
         architecture = point or space.sample(np.random.default_rng(0))
-    # counts need shapes only: the largest presets are never given memory
-    here = torch.device("meta") if options["device"] is None else nullcontext()
+    transforms = space.transforms(architecture.choices, task)
+    pipeline = Pipeline(transforms, _anything(task))
+    # counts need shapes only: the largest presets are never given memory; axes look at numbers
+    plain = not any(t.prepare or t.finish for t in transforms)
+    here = torch.device("meta") if options["device"] is None and plain else nullcontext()
     with here, _of_theirs(f"space {space.name!r} cannot build this network"):
-        module = space.build(architecture.choices, task)
-        pipeline = Pipeline(space.transforms(architecture.choices, task), _anything(task))
-        module, _ = pipeline.prepare(module)
-    return {
+        torch.manual_seed(0)
+        module, reports = pipeline.prepare(space.build(architecture.choices, task))
+    found = {
         "space": space.name,
         "preset": point if isinstance(point, str) else None,
         "choices": dict(architecture.choices),
         **_profile(module, task, pipeline, **options),
     }
+    return found if plain else found | {"reports": [r.to_json() for r in reports]}
 
 
 def profile_module(name: str, task: TaskSpec, **options: Any) -> dict[str, Any]:
@@ -87,8 +90,11 @@ def _of_theirs(problem: str) -> Iterator[None]:
 
 def _anything(task: TaskSpec) -> Given:
     """Random examples: what a network costs does not depend on them."""
-    numbers = torch.Generator().manual_seed(0)
-    return Given(task, lambda count: torch.randn(count, *task.input, generator=numbers))
+
+    def examples(count: int) -> Tensor:
+        return torch.randn(count, *task.input, generator=torch.Generator().manual_seed(0))
+
+    return Given(task, examples)
 
 
 def _profile(
@@ -102,10 +108,11 @@ def _profile(
     shape = task.input
     with _of_theirs(f"the network does not run on an input of {' x '.join(map(str, shape))}"):
         trained = count(module, shape)
-    # `deploy` counts what the authors count; what is timed is folded as far as it goes
-    published, _ = fold(module, shape, published=True)
-    shipped = count(published, shape)
     deployed, reports = pipeline.deploy(module, shape)
+    if any(t.finish for t in pipeline.transforms):
+        shipped = count(deployed, shape)
+    else:  # what the authors count; what is timed is folded as far as it goes
+        shipped = count(fold(module, shape, published=True)[0], shape)
     report = reports[-1]
     uncounted = {**trained.uncounted, **shipped.uncounted}
     activations = peak_activation_bytes(deployed, shape) / 1e6
@@ -121,8 +128,10 @@ def _profile(
         "uncounted_ops": uncounted,
         "fold": {"touched": len(report.touched), "skipped": [list(s) for s in report.skipped]},
     }
-    if trained.nonzero_params != trained.params:
-        found["nonzero"] = {"params": trained.nonzero_params, "macs": trained.nonzero_macs}
+    # masks of the network's own are seen before they are settled, an axis's after it is done
+    sparse = shipped if trained.nonzero_params == trained.params else trained
+    if sparse.nonzero_params != sparse.params:
+        found["nonzero"] = {"params": sparse.nonzero_params, "macs": sparse.nonzero_macs}
     if device is None:
         rows = layers.counted(count(deployed, shape)) if by_layer else {}
         return found | _size(shipped) | rows
