@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from nas.catalog import load_objective, load_space
+from nas.catalog import import_object, load_objective, load_space
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
-from nas.core.job import Build, Job, Measure, Outcome, Train, job_from_json
+from nas.core.job import Build, Finish, Job, Measure, Outcome, Train, job_from_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, STATIC
 from nas.core.space import SearchSpace
@@ -43,14 +43,17 @@ from nas.hardware.prediction.predict import predict
 from nas.hardware.ssh import Unreachable, remote
 from nas.hardware.timing import measure
 from nas.store.artifacts import Artifacts
-from nas.training.checkpoint import load_weights
+from nas.training.checkpoint import load_weights, restore, save_weights
+from nas.training.finish import finish, quicker
 from nas.training.proxies import proxies
-from nas.training.recipe import Recipe
+from nas.training.recipe import PRECISIONS, Recipe, Strong
 from nas.training.scoring import score
 from nas.training.tasks import examples, load_task
 from nas.training.train import RungReport, train
+from nas.transforms.adapt.seen import look
+from nas.transforms.adapt.stored import task_bytes
 from nas.transforms.report import Report as Changes
-from nas.transforms.stages import Given, Pipeline
+from nas.transforms.stages import Addition, Given, Pipeline
 
 FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE)  # no candidate's fault
 COMPARED = 64  # validation examples on which a file must agree with its network
@@ -74,12 +77,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Place:
-    """Where jobs of a study are done: its spec, its artifacts, its locks."""
+    """Where jobs of a study are done: its spec, its artifacts, its locks.
+
+    `stands` says of devices how they stand to this process (`Device.stands`), where not as usual.
+    """
 
     spec: StudySpec
     artifacts: Artifacts
     locks: Path
     beat: Callable[[], None] = field(default=lambda: None)
+    stands: Mapping[str, str] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> Task:
@@ -119,7 +126,8 @@ class Place:
     def device(self, name: str | None = None) -> Device:
         """One of the study's devices, its own by default, under the runtime the study names."""
         name = name or self.spec.device
-        return named(name).under(self.spec.runtime_on(name))
+        found = named(name).under(self.spec.runtime_on(name))
+        return replace(found, stands=self.stands.get(name))
 
     def scratch(self, name: str) -> Path:
         """A path for a file under way."""
@@ -146,6 +154,8 @@ def _work(place: Place, job: Job, report: Report) -> Outcome:
             return time_files(place, job)
         case Train():
             return train_candidate(place, job, report)
+        case Finish():
+            return finish_candidate(place, job, report)
 
 
 def build(place: Place, job: Build) -> Outcome:
@@ -160,6 +170,7 @@ def build(place: Place, job: Build) -> Outcome:
         "macs": counts.macs,
         "activations": counts.activations,
         "trainable_params": sum(p.numel() for p in module.parameters() if p.requires_grad),
+        "task_mb": task_bytes(module) / 1e6,
         "peak_memory_mb": peak_activation_bytes(deployed, shape) / 1e6,
         "size_mb": written.bytes / 1e6,
     }
@@ -277,6 +288,7 @@ def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Ch
         return torch.from_numpy(run(inputs.contiguous().numpy()))
 
     found = score(predict, place.task, step=_step(place))
+    reports += pipeline.judge(trained, place.task, lambda: place.task.batches("validation", 0))
     candidate = Candidate(job.architecture.choices, place.task, trained, written.path)
     costs = _own_objectives(place, candidate, trained=True)
     return Outcome(
@@ -289,6 +301,96 @@ def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Ch
             "reports": [r.to_json() for r in (*prepared, *reports)],
         }
     )
+
+
+def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
+    """Trains a chosen candidate to its end, then scores its deployed, exported form on all splits.
+
+    What transforms decide in the course of a training was decided in the search's: theirs is over.
+    """
+    began, recipe, step = time.perf_counter(), Strong.from_json(job.recipe), _step(place)
+    task = load_task(place.spec.task.source, recipe.plain)
+    module = module_of(place, job.architecture, place.spec.seed)
+    restore(place.artifacts.path(job.weights), module)
+    additions = [settled(a) for a in place.pipeline(job.architecture).during(module)]
+    stem = place.artifacts.folder / "unfinished" / job.kept
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    if recipe.precision == "auto":  # decided once: what is under way goes on as it began
+        begun = [p for p in PRECISIONS if _under(stem, p).exists()]
+        recipe = replace(recipe, precision=begun[0] if begun else quicker(module, task, step))
+        restore(place.artifacts.path(job.weights), module)
+    kept = _under(stem, recipe.precision)
+
+    def reached(epoch: RungReport) -> None:
+        report(epoch.rung, {"epochs": epoch.epochs, "score": epoch.score, "n": epoch.n})
+
+    teacher = teacher_of(place, job.teacher) if job.teacher else None
+    trained = finish(
+        module, task, recipe, place.spec.seed, kept=kept, teacher=teacher, on_epoch=reached,
+        step=step, additions=additions,
+    )  # fmt: skip
+    device, made = place.device(), place.scratch(f"{job.trial}-finished")
+    written = write_again(place, job.architecture, trained, made, device)
+    run = forms.open_file(written.path, device)
+
+    def predict(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(run(inputs.contiguous().numpy()))
+
+    found = score(predict, task, step=step)
+    test = score(predict, task, ("all",), "test", step)["all"]
+    weights = save_weights(place.scratch(f"{job.trial}-finished.safetensors"), trained)
+    outcome = {
+        "weights": place.artifacts.put(weights),
+        "file": place.artifacts.put(written.path),
+        "build": written.build,
+        "recipe": recipe.to_json(),
+        "began": job.weights,
+        "teacher": job.teacher["name"] if job.teacher else None,
+        "score": found["search"].to_json(),
+        "confirm": found["confirm"].to_json(),
+        "test": test.to_json(),
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+    kept.unlink(missing_ok=True)
+    return Outcome(outcome)
+
+
+def _under(stem: Path, precision: str) -> Path:
+    """The checkpoint of a training under way in that precision."""
+    return stem.with_name(f"{stem.name}-{precision}.safetensors")
+
+
+def settled(addition: Addition) -> Addition:
+    """What a transform adds to a training, told in every step that all of it is over."""
+    after = addition.after
+    return replace(addition, after=None if after is None else lambda over: after(1.0))
+
+
+def teacher_of(place: Place, named: Mapping[str, Any]) -> nn.Module:
+    """The deployed network that a `Finish` job names as its teacher, in evaluation.
+
+    Raises: NasError where its weights do not fit it, or it answers other classes than the student.
+    """
+    if "network" in named:
+        module = import_object(named["network"], "teacher")(place.spec.task)
+        if named["weights"]:
+            load_weights(Path(named["weights"]), module)
+        teacher: nn.Module = module.eval()
+    else:
+        there = replace(place, spec=StudySpec.from_json(named["spec"]))
+        architecture = Architecture.from_json(named["architecture"])
+        module = module_of(there, architecture, there.spec.seed)
+        restore(there.artifacts.path(named["weights"]), module)
+        teacher = deployed_of(there, architecture, module.eval())
+    with torch.no_grad():
+        said = teacher(torch.from_numpy(validation_inputs(place.task, 2)))
+    if tuple(said.shape) != (2, place.spec.task.outputs):
+        raise NasError(
+            f"the teacher {named['name']} answers {tuple(said.shape[1:])}, the student "
+            f"{place.spec.task.outputs} classes",
+            "name a teacher of the same data",
+        )
+    return teacher
 
 
 def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
@@ -311,7 +413,8 @@ def _built(place: Place, architecture: Architecture, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     module: nn.Module = place.space.build(architecture.choices, place.spec.task)
     if place.spec.weights is not None:
-        load_weights(Path(place.spec.weights), module)
+        shape = place.spec.task.input
+        load_weights(Path(place.spec.weights), module, head=lambda: look(module, shape).head)
     return module
 
 

@@ -117,6 +117,12 @@ class Session:
             timings = self._timings(job, outcome)
         self._commit(evaluations, timings)
 
+    def release(self, job: Job) -> None:
+        """Takes a job back undone, as where its machine went away; it is asked for again."""
+        self._jobs.pop(_name(job), None)
+        self.search.release(job)
+        self._changed()
+
     def close(self) -> None:
         """Lets no further trial begin; those under way are finished."""
         self.search.closing = True
@@ -216,7 +222,7 @@ class Session:
         bench, timings = self._benches.get(job.device), []
         for trial, build in zip(job.trials, job.builds, strict=True):
             value = outcome.values.get("measurements", {}).get(str(trial), {"error": ""})
-            if bench is not None and "error" not in value:
+            if bench is not None and value.get("source") == "measured":
                 timings.append(
                     Timing(
                         build, job.form, job.workload.name, bench.host, bench.runtime,

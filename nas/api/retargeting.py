@@ -77,10 +77,10 @@ def retarget(
             without trained candidates.
     """
     target, url = named(device), storage_url(storage)
-    with Store(url, make=False) as store, _claimed(store, study, take_over) as epoch:
+    with Store(url, make=False) as store, claimed(store, study, take_over) as epoch:
         spec = store.spec(study)
         target = _under(spec, target, runtime)
-        record = Record(store, spec, epoch, target, artifacts_of(url), watch)
+        record = Record(store, spec, epoch, target, artifacts_of(url, spec), watch)
         chosen = candidates(record.spec, record.trials)[:limit]
         if not chosen:
             raise NasError(
@@ -112,7 +112,8 @@ def _under(spec: StudySpec, device: Device, runtime: str | None) -> Device:
 
 
 @contextmanager
-def _claimed(store: Store, study: str, take_over: bool) -> Iterator[int]:
+def claimed(store: Store, study: str, take_over: bool) -> Iterator[int]:
+    """This process's claim to write a study, as its epoch; let go of at the end."""
     epoch = store.claim(study, take_over=take_over)
     try:
         yield epoch

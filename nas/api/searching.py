@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence, Set
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.api.crew import RUNNERS, Crew, crew, runner_of
 from nas.api.earlier import earlier_results, first_points
 from nas.api.places import artifacts_of, storage_url
 from nas.api.study import compared
@@ -19,19 +19,26 @@ from nas.core.fidelity import Fidelity
 from nas.core.front import Front, front_of
 from nas.core.objective import TIMED, Constraint, Objective, known_objectives, resolve
 from nas.core.promotion import RULES
+from nas.core.refusals import nothing_left
+from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
+from nas.core.trial import Event
 from nas.engine import Search
-from nas.hardware.device import Device, attached, engine_of, host_id, named
-from nas.hardware.lease import default_folder
+from nas.hardware.capabilities import target
+from nas.hardware.device import Device, attached, engine_of, named
 from nas.hardware.runtimes import require
-from nas.session import Bench, Session, Snapshot
+from nas.runners.benches import bench
+from nas.runners.inline import Runner
+from nas.session import Session, Snapshot
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
 from nas.strategies.choose import create, names
 
-RUNNERS = ("inline", "processes")
+__all__ = ["RUNNERS", "bench", "plan", "runner_of", "search"]
+
 TRIALS = 32
+LOOKED_AT = 20  # files of a resumed study that are looked for before anything is done
 EPOCHS = 3
 
 
@@ -64,6 +71,11 @@ def search(
     epochs: int | None = None,
     runner: str = "processes",
     workers: int | None = None,
+    address: str | None = None,
+    resources: Sequence[str] = (),
+    callbacks: Sequence[str] = (),
+    predict_after: float | None = None,
+    artifacts: str | None = None,
     study: str | None = None,
     seed: int = 0,
     resume: bool = False,
@@ -90,7 +102,11 @@ def search(
         proxies: compute zero-cost proxies of every network built (`nas show STUDY --proxies`).
         trials: recorded trials over the study's life. hours: wall-clock limit of this call.
         epochs: full training of a candidate in the search.
-        runner: `inline` or `processes`. workers: how many processes.
+        runner: `inline`, `processes` or `ray`. workers: how many jobs at once.
+        address: of a Ray cluster. resources: what one job takes there, such as `gpu=0.25`.
+        callbacks: of Ray Tune's, by name. predict_after: minutes after which a device whose node
+            has left is predicted, and said to be; None waits for it.
+        artifacts: folder or URL (fsspec) for the study's files, which every worker must reach.
         study: the study's name; made up from space, data and device where not given.
         fresh: reuse no earlier result. dry_run: say what would be searched, and stop.
         watch: called after every change.
@@ -99,36 +115,32 @@ def search(
         NasError: for anything the caller can mend.
         KeyboardInterrupt: after an interrupt; what was recorded stays, and `resume` goes on.
     """
-    _known("runner", runner, RUNNERS)
     url = storage_url(storage)
-    if not resume:
-        spec = plan(
-            space, device, task or data, objectives, constraints, strategy, promotion, presets,
-            trials, hours, epochs, study, seed, fresh, runtime, network, weights,
-        )  # fmt: skip
-        spec = replace(spec, proxies=proxies)
-        if sources:
-            found = load_space(spec.space, spec.network).at(spec.task)
-            with Store(url, read_only=True) as store:
-                spec = replace(spec, starts=first_points(store, spec, found, sources))
-        if dry_run:
-            return front_of(spec, [])
-    with Store(url) as store:
-        if resume:
-            spec = _resumed(store, study, trials, hours)
-        else:
-            spec = _created(store, spec, named=study is not None)
-        epoch = store.claim(spec.name, take_over=take_over)
-        try:
-            if spec != store.spec(spec.name):
-                store.revise(spec, epoch)
-            artifacts, crew = artifacts_of(url), workers or len(os.sched_getaffinity(0))
-            width = crew + 2 if runner == "processes" else 1
-            session = _session(store, spec, epoch, artifacts, width)
-            session.watch = _observer(session, watch)
-            return _run(session, _runner(runner, crew, spec, artifacts))
-        finally:
-            store.release(spec.name, epoch)
+    with crew(runner, workers, address, resources, callbacks, predict_after) as hands:
+        if not resume:
+            spec = plan(
+                space, device, task or data, objectives, constraints, strategy, promotion, presets,
+                trials, hours, epochs, study, seed, fresh, runtime, network, weights, hands,
+            )  # fmt: skip
+            spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts))
+            if sources:
+                found = load_space(spec.space, spec.network).at(spec.task)
+                with Store(url, read_only=True) as store:
+                    spec = replace(spec, starts=first_points(store, spec, found, sources))
+            if dry_run:
+                return front_of(spec, [])
+        with Store(url) as store:
+            if resume:
+                spec = _resumed(store, study, trials, hours, artifacts)
+            else:
+                spec = _created(store, spec, named=study is not None)
+            epoch = store.claim(spec.name, take_over=take_over)
+            try:
+                if spec != store.spec(spec.name):
+                    store.revise(spec, epoch)
+                return _searched(store, spec, epoch, artifacts_of(url, spec), hands, watch)
+            finally:
+                store.release(spec.name, epoch)
 
 
 def plan(
@@ -136,7 +148,7 @@ def plan(
     constraints: Sequence[str], strategy: str, promotion: str, presets: Sequence[str],
     trials: int | None, hours: float | None, epochs: int | None, study: str | None, seed: int,
     fresh: bool, runtime: str | None = None, network: str | None = None,
-    weights: str | Path | None = None,
+    weights: str | Path | None = None, hands: Crew | None = None,
 ) -> StudySpec:  # fmt: skip
     """The experiment as data, with everything checked that can be before anything is done."""
     from nas.training.tasks import brief_recipe, describe
@@ -145,8 +157,13 @@ def plan(
         raise NasError("which space is to be searched?", "type --space largekernel")
     _known("promotion", promotion, RULES)
     _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
+    if strategy == "edo" and promotion != "none":
+        raise NasError(
+            f"strategy 'edo' waits for trainings, which promotion {promotion!r} may stop",
+            "type --strategy edo --promotion none",
+        )
     found_space = load_space(space, network)
-    found_device = _installed(named(device).under(runtime))
+    found_device = _installed(_device(device, hands).under(runtime))
     described = describe(data)
     known = known_objectives(described)
     chosen = tuple(_objective(n, known) for n in objectives) or tuple(
@@ -154,11 +171,11 @@ def plan(
     )
     resolve([o.name for o in chosen], {**known, **{o.name: o for o in chosen}})
     _networks_weights(network, weights)
+    limits = tuple(_constraint(c, chosen, known, found_device, hands) for c in constraints)
+    _one_file(found_device, limits, hands)
     presets = ("untouched", *presets) if network else tuple(presets)
-    for preset in presets:
-        found_space.at(described).preset(preset)
-    limits = tuple(_constraint(c, chosen, known, found_device) for c in constraints)
-    _one_file(found_device, limits)
+    wanted = [*(o.name for o in chosen), *(c.name for c in limits)]
+    _named(found_space.at(described, target(found_device, wanted, weights is not None)), presets)
     probes = _probes({o.name for o in chosen} | {c.name for c in limits}, found_device)
     chosen = tuple(replace(o, needs="measure") if o.name in probes else o for o in chosen)
     return StudySpec(
@@ -190,6 +207,16 @@ def plan(
     )
 
 
+def _named(space: SearchSpace, presets: Sequence[str]) -> None:
+    """Raises NasError where the study's aims leave an axis nothing to do, or refuse a preset."""
+    assert space.target is not None
+    left = nothing_left(space.listed, space.target)
+    if left is not None:
+        raise NasError(f"{left[0]} exclude each other", f"{left[1]}; change one of the two")
+    for preset in presets:
+        space.preset(preset)
+
+
 def _networks_weights(network: str | None, weights: str | Path | None) -> None:
     """Raises NasError where weights have no network to be of, or are no file."""
     if weights is None:
@@ -214,16 +241,21 @@ def _installed(device: Device) -> Device:
         from nas.hardware.prediction.predict import predictable
 
         predictable(device)
-    elif device.address is None:
+    elif device.address is None and device.stands is None:
         require(device.engine, device.kind)
     return device
 
 
-def _one_file(device: Device, limits: Sequence[Constraint]) -> None:
+def _device(name: str, hands: Crew | None) -> Device:
+    """The device of that name as it stands to those who do the work."""
+    return hands.standing(named(name)) if hands else named(name)
+
+
+def _one_file(device: Device, limits: Sequence[Constraint], hands: Crew | None) -> None:
     """Raises NasError where a constraint's device takes another kind of file than the study's."""
     takes = engine_of(device).suffix
     for limit in (c for c in limits if c.device not in (None, device.name)):
-        other = named(str(limit.device))
+        other = _device(str(limit.device), hands)
         if engine_of(other).suffix != takes:
             how = (
                 f"takes {engine_of(other).suffix}" if attached(other) else "is predicted from ONNX"
@@ -246,24 +278,66 @@ def brief(task: TaskSpec, epochs: int | None) -> Fidelity:
     return Fidelity(epochs=epochs or EPOCHS, data=round(share, 4))
 
 
-def _session(
-    store: Store, spec: StudySpec, epoch: int, artifacts: Artifacts, width: int
-) -> Session:
-    """The search of a claimed study from where its history ends, `width` trials at once."""
+def _searched(
+    store: Store,
+    spec: StudySpec,
+    epoch: int,
+    artifacts: Artifacts,
+    hands: Crew,
+    watch: Watcher | None,
+) -> Front:
+    """Searches a claimed study from where its history ends."""
     from nas.training.tasks import prepare
 
     prepare(spec.task.source)
-    space = load_space(spec.space, spec.network).at(spec.task)
+    device = hands.standing(named(spec.device).under(spec.runtime))
+    wanted = [*(o.name for o in spec.objectives), *(c.name for c in spec.constraints)]
+    aims = target(device, wanted, spec.weights is not None)
+    space = load_space(spec.space, spec.network).at(spec.task, aims)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
-    found = {name: bench(named(name).under(spec.runtime_on(name))) for name in spec.devices}
-    benches = {name: where for name, where in found.items() if where is not None}
     history = store.events(spec.name)
+    devices = _standing(spec, history, hands)
+    runner, benches = hands.hired(spec, artifacts, devices)
     earlier = [] if history else earlier_results(store, spec, space, benches.get(spec.device))
-    search = Search(spec, space, strategy, history, width, earlier)
-    return Session(search, store, epoch, artifacts, benches)
+    search = Search(spec, space, strategy, history, hands.width, earlier)
+    _within_reach(search, artifacts)
+    session = Session(search, store, epoch, artifacts, benches)
+    session.watch = _observer(session, watch)
+    return _run(session, runner)
 
 
-def _run(session: Session, runner: Any) -> Front:
+def _standing(spec: StudySpec, history: Sequence[Event], hands: Crew) -> dict[str, Device]:
+    """The study's devices as they stand to the workers; what was measured once is somewhere."""
+    found = [e.payload for e in history if "measurement" in e.payload]
+    measured = {p["device"] for p in found if p["measurement"]["source"] == "measured"}
+    return {
+        name: hands.standing(named(name).under(spec.runtime_on(name)), name in measured)
+        for name in spec.devices
+    }
+
+
+def _within_reach(search: Search, artifacts: Artifacts) -> None:
+    """Raises: NasError where the files of trials that go on are not where they should be."""
+    under_way = [t for t in search.trials.values() if t.state == "running" and t.file]
+    done = [t for t in search.trials.values() if t.trained]
+    names = [t.file for t in under_way[-LOOKED_AT:]]
+    names += [t.trained[0].file for t in done[-LOOKED_AT:]]
+    missing = [name for name in names if not artifacts.holds(name)]
+    if missing:
+        raise NasError(
+            f"files of study {search.spec.name!r} are not at {artifacts.place}: {missing[0]}, ...",
+            "make that folder reachable from here, or say where they are: --artifacts PATH or URL",
+        )
+
+
+def _shared(artifacts: str | None) -> str | None:
+    """A place for artifacts as every worker can read it."""
+    if artifacts is None or "://" in artifacts:
+        return artifacts
+    return str(Path(artifacts).absolute())
+
+
+def _run(session: Session, runner: Runner) -> Front:
     try:
         runner.run(session)
     except BaseException:  # whatever ends it early, the front of what is recorded is kept
@@ -285,37 +359,14 @@ def _observer(session: Session, watch: Watcher | None) -> Any:
     return changed
 
 
-def _runner(name: str, workers: int, spec: StudySpec, artifacts: Artifacts) -> Any:
-    locks = default_folder()
-    if name == "processes":
-        from nas.runners.processes import Processes
-
-        setup = {
-            "spec": spec.to_json(), "artifacts": str(artifacts.folder), "locks": str(locks),
-        }  # fmt: skip
-        return Processes(setup, workers)
-    import torch
-
-    from nas.evaluate import Place, perform
-    from nas.runners.inline import Inline
-
-    torch.set_num_threads(1)  # the same sums in the same order on every machine
-    place = Place(spec, artifacts, locks)
-    return Inline(lambda job, report: perform(place, job, report))
-
-
-def bench(device: Device) -> Bench | None:
-    """Where latencies of a device are measured, or None where they are predicted."""
-    if not attached(device):
-        return None
-    from nas.hardware.protocol import Protocol
-    from nas.hardware.timing import runtime_version
-
-    return Bench(host_id(device), runtime_version(device), Protocol().version)
-
-
-def _resumed(store: Store, study: str | None, trials: int | None, hours: float | None) -> StudySpec:
-    """The stored experiment, with a new number of trials or hours where given."""
+def _resumed(
+    store: Store,
+    study: str | None,
+    trials: int | None,
+    hours: float | None,
+    artifacts: str | None = None,
+) -> StudySpec:
+    """The stored experiment, with a new number of trials or hours or place of files where given."""
     if study is None:
         rows = [row.name for row in store.studies()]
         if len(rows) != 1:
@@ -325,7 +376,8 @@ def _resumed(store: Store, study: str | None, trials: int | None, hours: float |
             )
         study = rows[0]
     spec = store.spec(study)
-    return replace(spec, trials=trials or spec.trials, hours=hours)
+    place = _shared(artifacts) or spec.artifacts
+    return replace(spec, trials=trials or spec.trials, hours=hours, artifacts=place)
 
 
 def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
@@ -370,7 +422,11 @@ def _objective(name: str, known: dict[str, Objective]) -> Objective:
 
 
 def _constraint(
-    text: str, chosen: Sequence[Objective], known: dict[str, Objective], device: Device
+    text: str,
+    chosen: Sequence[Objective],
+    known: dict[str, Objective],
+    device: Device,
+    hands: Crew | None,
 ) -> Constraint:
     """A constraint on something this search knows. Raises: NasError otherwise."""
     constraint = Constraint.parse(text)
@@ -378,7 +434,8 @@ def _constraint(
     if constraint.name not in names:
         raise unknown("objective", constraint.name, names)
     if constraint.device not in (None, device.name):
-        constraint = replace(constraint, device=_installed(named(constraint.device or "")).name)
+        other = _installed(_device(constraint.device or "", hands))
+        constraint = replace(constraint, device=other.name)
         if constraint.name not in TIMED:
             raise NasError(
                 f"constraint {text!r}: {constraint.name} is the same on every device",

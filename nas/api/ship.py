@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from nas.api.files import file_of, restored
+from nas.api.gate import recorded
 from nas.api.places import artifacts_of, storage_url
 from nas.api.study import chosen
+from nas.core.architecture import Architecture
 from nas.core.errors import NasError, unknown
+from nas.core.finished import Finished, finished, on_test_images
 from nas.core.front import score_measurement, seed_deviation
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
@@ -17,86 +23,374 @@ from nas.core.study import StudySpec
 from nas.core.trial import Trained, Trial, measurement_name
 from nas.hardware.device import Device, attached
 from nas.hardware.lease import Lease, default_folder
-from nas.hardware.runtimes import KINDS
+from nas.hardware.runtimes import KINDS, Opened, parse
 from nas.hardware.ssh import Unreachable
 from nas.store.store import Store
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from nas.deploy.formats import Written
+    from nas.deploy.parity import Parity
     from nas.evaluate import Place
 
-FORMATS = ("onnx",)
 PROCESSES = 3
+COMPARED = 256  # validation images of the gate
+SHIPPED = 16  # of them in the package, for `nas verify`
+SHIPPED_BYTES = 4_000_000
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a point is to be written as.
+
+    Args:
+        format: `onnx`, `pt2`, `openvino` or `tensorrt`.
+        runtime: what runs it, `NAME[:OPTION+OPTION]`; the study's where it can, else the format's.
+        int8: whether the axis `bitwidth` turns it into int8, as if it had been searched so.
+        preprocess_in_graph: whether the graph normalises images itself.
+        searched: whether the weights are the search's, even where `nas train` left better ones.
+        images: whether validation images go into the package, for `nas verify`; noise does if not.
+    """
+
+    format: str = "onnx"
+    runtime: str | None = None
+    int8: bool = False
+    preprocess_in_graph: bool = False
+    searched: bool = False
+    images: bool = True
 
 
 def export(
-    study: str, trial: int, output: str | Path, format: str = "onnx", storage: str | None = None
+    study: str,
+    trial: int,
+    output: str | Path,
+    format: str = "onnx",
+    storage: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Writes a trained trial as a package: the network, its card, how to load it.
 
-    The latency on the card is measured now, on the very file that ships, where the study's device
-    is attached; otherwise it is the search's, of the same bytes. A study under torch is shipped as
-    ONNX as well: another file than the searched one, so it is scored again, and timed under
-    onnxruntime, on a processor.
+    The weights are those of the last `nas train` of the trial, else the search's; the card says
+    which. The file is held against the trained network on validation images (the gate), scored, and
+    timed where the study's device is attached; otherwise its latency is the search's, of the same
+    bytes. Where the point's own form fails the gate, the study records it, and the point leaves the
+    front until it passes.
+
+    Args:
+        study: its name. trial: the number. output: a new folder. storage: the database.
+        format, options: the fields of `Form`.
 
     Raises:
-        NasError: for a trial that was never fully trained, a folder that is not empty, or a file
-            that does not agree with its network.
+        NasError: for a trial that was never fully trained, a format that its form cannot be
+            written in, a folder that is not empty, or a file that fails the gate.
     """
-    if format not in FORMATS:
-        raise unknown("format", format, FORMATS)
-    from nas.deploy.export import examine, read
-    from nas.deploy.graph import precision
-    from nas.deploy.package import Card, package
-    from nas.deploy.parity import check
-    from nas.evaluate import deployed_of
+    from nas.deploy.formats import FORMATS
 
-    place, trials = _opened(study, storage)
+    form = Form(format, **options)
+    if form.format not in FORMATS:
+        raise unknown("format", form.format, FORMATS)
+    place, trials, done = _opened(study, storage)
     found = _complete(study, trials, trial)
-    device = _onnx(place.device())
-    file, _ = file_of(place.spec, place.artifacts, found, device)
-    deployed = deployed_of(place, found.architecture, restored(place, found))
-    parity = check(deployed, file, place.task, precision(read(file)))
-    searched = file.name == found.trained[0].file
-    timing = _timed(place, found if searched else None, file, device)
-    # of this file alone: other seeds' trainings of the trial are only in the interval
-    first = found.trained[0] if searched else _scored(place, found.trained[0], file)
-    own = replace(found, trained=(first,))
+    with tempfile.TemporaryDirectory(prefix="nas-export-") as folder:
+        shipment = Shipment(
+            place, found, None if form.searched else done.get(trial), form, Path(folder)
+        )
+        parity = shipment.parity
+        if shipment.own:
+            recorded(storage_url(storage), study, found, parity, shipment.written.about)
+        elif not parity.passed:
+            raise NasError(
+                f"trial {trial} as {shipment.said} differs from its network: {parity.said}",
+                "export it in another format or precision; its own form is untouched",
+            )
+        return _packaged(shipment, trials, Path(output))
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """A trial on its way into a package; each part is made once, when it is asked for.
+
+    Args:
+        place: the study's. trial: which. done: its finished training, or None for the search's.
+        form: as what. folder: for files under way.
+    """
+
+    place: Place
+    trial: Trial
+    done: Finished | None
+    form: Form
+    folder: Path
+    twin_files: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def device(self) -> Device:
+        """The study's device under the runtime that runs the file."""
+        from nas.deploy.formats import FORMATS, runtime_for
+
+        own = self.place.device()
+        if self.form.runtime is not None:
+            asked = parse(self.form.runtime, own.kind)
+            names = FORMATS[self.form.format]
+            if asked.name not in names:
+                raise NasError(
+                    f"{asked.name} does not run the format {self.form.format}",
+                    f"type --runtime {' or '.join(names)}, or another --format",
+                )
+        else:
+            asked = own.engine
+        here = own.address is not None or own.kind in KINDS[asked.name]
+        found = runtime_for(self.form.format, asked, own.kind if here else "cpu")
+        return replace(own, runtime=found.name, options=found.options)
+
+    @cached_property
+    def searched(self) -> Place:
+        """Where the form is a point of: the study, joined by the axis bitwidth for `int8`."""
+        spec = self.place.spec
+        if not self.form.int8 or "bitwidth" in spec.space.split("+"):
+            return self.place
+        return replace(self.place, spec=replace(spec, space=f"{spec.space}+bitwidth"))
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        """The point, with int8 chosen where it is asked for."""
+        if not self.form.int8:
+            return self.trial.architecture
+        choices = {**self.trial.architecture.choices, "bitwidth.weights": "int8"}
+        return self.searched.space.repair(choices)
+
+    @cached_property
+    def own(self) -> bool:
+        """Whether this is the form that the study searched: its runtime, and no int8 added."""
+        same = self.device.engine == self.place.device().engine
+        return same and self.architecture.choices == self.trial.architecture.choices
+
+    @cached_property
+    def said(self) -> str:
+        """The form in words."""
+        extra = " in int8" if self.form.int8 else ""
+        return f"{self.form.format}{extra} under {self.device.engine}"
+
+    @cached_property
+    def module(self) -> nn.Module:
+        """The trained module, with the weights that ship."""
+        return restored(self.place, self.trial, self.done.weights if self.done else None)
+
+    @cached_property
+    def deployed(self) -> nn.Module:
+        """The trained module as it ships: merged and folded."""
+        from nas.evaluate import deployed_of
+
+        return deployed_of(self.searched, self.architecture, self.module)
+
+    @cached_property
+    def onnx(self) -> Path:
+        """The point's ONNX file with all that its axes do to files."""
+        from nas.evaluate import write_again
+
+        plain = replace(self.device, runtime="onnxruntime", options=())
+        if self.architecture.choices == self.trial.architecture.choices:
+            kept = self.done.file if self.done else None
+            if kept is not None and kept.endswith(".onnx") and self.place.artifacts.holds(kept):
+                return self.place.artifacts.path(kept)
+            if self.done is None:
+                return file_of(self.place.spec, self.place.artifacts, self.trial, plain)[0]
+        stem = self.folder / "again"
+        return write_again(self.searched, self.architecture, self.module, stem, plain).path
+
+    @cached_property
+    def written(self) -> Written:
+        """The files in the format asked for. Raises: NasError where the form has none."""
+        from nas.deploy.formats import from_onnx, preprocessing, program
+
+        form, task = self.form, self.place.task
+        if form.preprocess_in_graph and (form.format == "pt2" or task.normalisation is None):
+            why = "pt2 takes what training took" if task.normalisation else "no images are trained"
+            raise NasError(f"--preprocess-in-graph: {why}", "leave it out, or type --format onnx")
+        if form.format == "pt2":
+            if self.searched.pipeline(self.architecture).writes:
+                raise NasError(
+                    f"trial {self.trial.number} is quantized in its ONNX file by onnxruntime's "
+                    "quantizer, and a torch program has no such operators",
+                    "type --format onnx or openvino",
+                )
+            shape = self.place.spec.task.input
+            return program(self.deployed, shape, self.folder, self.device.engine)
+        source = self.onnx
+        if form.preprocess_in_graph:
+            about = task.normalisation or {}
+            source = self.folder / "images.onnx"
+            preprocessing(self.onnx, source, list(about["mean"]), list(about["std"]))
+        return from_onnx(source, form.format, self.folder, self.device.engine)
+
+    @cached_property
+    def run(self) -> Opened:
+        """The file in its runtime, on this host."""
+        from nas.hardware.runtimes import opened
+
+        here = self.device.address is None and attached(self.device)
+        kind = self.device.kind if here else "cpu"
+        return opened(self.written.paths[0], self.device.engine, kind)
+
+    def given(self, inputs: Any) -> Any:
+        """Inputs of the task as the file takes them."""
+        import numpy as np
+
+        if not self.form.preprocess_in_graph:
+            return np.ascontiguousarray(inputs, np.float32)
+        about = self.place.task.normalisation or {}
+        mean, std = (np.array(about[k], np.float32).reshape(3, 1, 1) for k in ("mean", "std"))
+        pixels = np.rint((np.asarray(inputs) * std + mean) * 255).clip(0, 255)
+        return np.ascontiguousarray(pixels.astype(np.uint8).transpose(0, 2, 3, 1))
+
+    @cached_property
+    def compared(self) -> tuple[Any, Any, Any]:
+        """Validation inputs as the file takes them, the network's outputs, and the file's."""
+        import numpy as np
+        import torch
+
+        from nas.deploy.parity import validation_inputs
+
+        inputs = validation_inputs(self.place.task, COMPARED)
+        with torch.no_grad():
+            expected = self.deployed(torch.from_numpy(inputs)).numpy()
+        given = self.given(inputs)
+        return given, expected, np.asarray(self.run(given))
+
+    @cached_property
+    def parity(self) -> Parity:
+        """How far the file is from the network, in the runtime."""
+        from nas.deploy.parity import AGREEMENT, THRESHOLDS, compare
+
+        _, expected, found = self.compared
+        precision = self.written.precision
+        return compare(
+            expected.astype("float64"), found.astype("float64"), THRESHOLDS[precision],
+            AGREEMENT[precision],
+        )  # fmt: skip
+
+    @property
+    def score(self) -> tuple[Trained, Mapping[str, Any]]:
+        """The file's scores on validation images, and on test images where it is finished."""
+        import torch
+
+        from nas.training.scoring import score
+
+        def predict(inputs: Any) -> Any:
+            return torch.from_numpy(self.run(self.given(inputs.numpy())))
+
+        task = self.place.task
+        found = score(predict, task)
+        search, confirm = found["search"], found["confirm"]
+        trained = Trained(
+            0, "", search.score, search.se, search.n, confirm.score, confirm.se, confirm.n
+        )
+        test = {"n": 0}
+        if self.done is not None:
+            test = score(predict, task, ("all",), "test")["all"].to_json()
+        return trained, test
+
+
+def _packaged(shipment: Shipment, trials: list[Trial], output: Path) -> dict[str, Any]:
+    """Measures the gated file, and writes the package; what `export` returns."""
+    from nas.api.twin import slower
+    from nas.deploy.export import Exported, examine
+    from nas.deploy.package import Card, package
+
+    place, trial, written = shipment.place, shipment.trial, shipment.written
+    trained, test = shipment.score
+    own = replace(trial, trained=(trained,))
     score = score_measurement(own, place.spec, seed_deviation(trials))
-    size = Measurement.exact("size_mb", file.stat().st_size / 1e6, "10^6 bytes")
+    tested = on_test_images(test, place.spec)
+    timing, twin = _timed(shipment)
+    size = Measurement.exact("size_mb", written.bytes / 1e6, "10^6 bytes")
     counted = [
-        Measurement.exact(n, found.costs[n], u)
+        Measurement.exact(n, trial.costs[n], u)
         for n, u in (("params", "parameters"), ("macs", "MACs"))
     ]
+    exported = (
+        examine(shipment.onnx)
+        if written.format != "pt2"
+        else Exported(trial.build or "", written.bytes, 0)
+    )
     card = Card.of_task(
         place.task,
         place.spec.task.source,
-        title=f"Trial {trial} of the study {study}",
-        exported=examine(file),
-        parity=parity,
-        measurements=[score, *([timing] if timing else []), size, *counted],
-        origin={
-            "study": study,
-            "trial": trial,
-            "space": place.spec.space,
-            "key": found.key,
-            "choices": dict(found.architecture.choices),
-            "epochs": found.rungs[-1].epochs if found.rungs else 0,
-            "share_of_data": place.spec.fidelity.data,
-        },
+        title=f"Trial {trial.number} of the study {place.spec.name}",
+        exported=exported,
+        parity=shipment.parity,
+        measurements=[tested or score, *([timing] if timing else []), size, *counted],
+        origin=_origin(shipment),
         device={"name": place.spec.device},
+        format=written.format,
+        about=written.about,
+        runtime={"name": written.runtime.name, "options": list(written.runtime.options)},
+        precision=written.precision,
+        in_graph=shipment.form.preprocess_in_graph,
+        training=_training(shipment),
     )
-    document = package(Path(output), file, card)
+    document = package(output, written.paths, card, _examples(shipment))
+    blame = None if timing is None or twin is None else slower(shipment, timing, twin)
     return {
-        "study": study,
-        "trial": trial,
+        "study": place.spec.name,
+        "trial": trial.number,
         "output": str(output),
-        "format": format,
-        "parity": parity.to_json(),
+        "format": written.format,
+        "runtime": str(written.runtime),
+        "weights": card.origin["weights"],
+        "parity": shipment.parity.to_json(),
         "sha256": document["sha256"],
         **{m.objective: m.to_json() for m in card.measurements},
+        **({"slower": blame} if blame else {}),
     }
+
+
+def _origin(shipment: Shipment) -> dict[str, Any]:
+    """Where the network comes from, and which weights it has."""
+    spec, trial, done = shipment.place.spec, shipment.trial, shipment.done
+    epochs = trial.rungs[-1].epochs if trial.rungs else 0
+    weights = f"of the search, {epochs} epochs of {spec.fidelity.data:.0%} of the images"
+    if done is not None:
+        weights = f"of nas train, {done.epochs} epochs after the search's {epochs}"
+    return {
+        "study": spec.name,
+        "trial": trial.number,
+        "space": shipment.searched.spec.space,
+        "key": shipment.architecture.key,
+        "choices": dict(shipment.architecture.choices),
+        "weights": weights,
+        "epochs": epochs,
+        "share_of_data": spec.fidelity.data,
+    }
+
+
+def _training(shipment: Shipment) -> dict[str, Any]:
+    """The recipes that the weights went through."""
+    spec, done = shipment.place.spec, shipment.done
+    found: dict[str, Any] = {"search": dict(spec.recipe)}
+    if done is not None:
+        found |= {"finished": dict(done.recipe), "teacher": done.teacher}
+    return found
+
+
+def _examples(shipment: Shipment) -> Any:
+    """What `nas verify` will run: validation images, or noise of the same statistics."""
+    import numpy as np
+    import torch
+
+    from nas.deploy.package import Examples
+
+    given, expected, found = shipment.compared
+    count = max(1, min(SHIPPED, SHIPPED_BYTES // given[0].nbytes))
+    if shipment.form.images:
+        what = "images of the validation split" if shipment.place.task.classes else "inputs"
+        return Examples(given[:count], expected[:count], found[:count], what)
+    shape = (count, *shipment.place.spec.task.input)
+    noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    inputs = shipment.given(noise)
+    with torch.no_grad():
+        said = shipment.deployed(torch.from_numpy(noise)).numpy()
+    return Examples(inputs, said, np.asarray(shipment.run(inputs)), "inputs of random noise")
 
 
 def load(
@@ -105,25 +399,28 @@ def load(
     form: Literal["training", "deployed"] = "deployed",
     storage: str | None = None,
 ) -> nn.Module:
-    """The trained module of a trial: as it was trained, or folded as it ships."""
+    """The trained module of a trial: as it was trained, or folded as it ships.
+
+    The weights are those that `nas export` ships.
+    """
     from nas.evaluate import deployed_of
 
     if form not in ("training", "deployed"):
         raise unknown("form", form, ("training", "deployed"))
-    place, trials = _opened(study, storage)
+    place, trials, done = _opened(study, storage)
     found = _complete(study, trials, trial)
-    module = restored(place, found)
+    module = restored(place, found, done[trial].weights if trial in done else None)
     return module if form == "training" else deployed_of(place, found.architecture, module)
 
 
-def _opened(study: str, storage: str | None) -> tuple[Place, list[Trial]]:
+def _opened(study: str, storage: str | None) -> tuple[Place, list[Trial], dict[int, Finished]]:
     from nas.evaluate import Place
 
     url = storage_url(storage)
     with Store(url, read_only=True) as store:
         spec = store.spec(study)
-        trials = store.trials(study)
-    return Place(spec, artifacts_of(url), default_folder()), trials
+        trials, done = store.trials(study), finished(store.events(study))
+    return Place(spec, artifacts_of(url, spec), default_folder()), trials, done
 
 
 def _complete(study: str, trials: list[Trial], number: int) -> Trial:
@@ -136,50 +433,39 @@ def _complete(study: str, trials: list[Trial], number: int) -> Trial:
     return trial
 
 
-def _onnx(device: Device) -> Device:
-    """The device, or where its runtime takes no ONNX file, the same under onnxruntime."""
-    if device.engine.suffix == ".onnx":
-        return device
-    return replace(device, runtime="onnxruntime", options=())
+def _timed(shipment: Shipment) -> tuple[Measurement | None, Measurement | None]:
+    """The latency of the file that ships, and of its uncompressed twin where it has one.
 
-
-def _scored(place: Place, trained: Trained, file: Path) -> Trained:
-    """What a training is worth in another file than the one it was searched in."""
-    import torch
-
-    from nas.hardware.runtimes import Runtime, opened
-    from nas.training.scoring import score
-
-    run = opened(file, Runtime("onnxruntime"))
-    found = score(lambda x: torch.from_numpy(run(x.contiguous().numpy())), place.task)
-    search, confirm = found["search"], found["confirm"]
-    return replace(
-        trained, file=file.name,
-        score=search.score, score_se=search.se, score_n=search.n,
-        confirm=confirm.score, confirm_se=confirm.se, confirm_n=confirm.n,
-    )  # fmt: skip
-
-
-def _timed(place: Place, trial: Trial | None, file: Path, device: Device) -> Measurement | None:
-    """The latency of the file that ships: measured now, or what the search measured of it.
-
-    `trial` is None where the search measured another file.
+    Measured now, both interleaved; of a device that is not here, what the search measured of the
+    same bytes.
     """
-    spec: StudySpec = place.spec
+    from nas.api.twin import twin_of
+
+    device, written = shipment.device, shipment.written
     try:
         here = attached(device)
     except Unreachable:  # the host is switched off: what the search measured of these bytes stands
         here = False
-    if here and device.kind in KINDS[device.runtime]:
+    whole = device.address is None or len(written.paths) == 1  # one file is sent to another host
+    if here and whole and device.kind in KINDS[device.runtime]:
         from nas.hardware.timing import measure
 
+        twin = twin_of(shipment)
+        files = [written.paths[0], *([twin] if twin else [])]
         lease = Lease(default_folder(), device.seat)
-        [timing] = measure(
-            [file], device, lease, Workload(), processes=PROCESSES, basis="trained file"
-        )
+        found = measure(files, device, lease, Workload(), PROCESSES, basis="trained file")
+        timing, *rest = found
         if isinstance(timing, str):
             raise NasError(f"the file cannot be timed: {timing}", "export another trial")
-        return timing
-    if trial is None:
+        other = rest[0] if rest else None
+        return timing, None if isinstance(other, str) else other
+    return _known(shipment.place.spec, shipment), None
+
+
+def _known(spec: StudySpec, shipment: Shipment) -> Measurement | None:
+    """The search's latency of the very bytes that ship, or None where they are others."""
+    same = shipment.own and shipment.done is None and shipment.form.format == "onnx"
+    if not same or shipment.form.preprocess_in_graph:
         return None
-    return trial.measurements.get(measurement_name("latency_ms", spec.device, "b1", "trained"))
+    name = measurement_name("latency_ms", spec.device, "b1", "trained")
+    return shipment.trial.measurements.get(name)

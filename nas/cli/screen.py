@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.api.places import DEFAULT_STORAGE
+from nas.api.places import DEFAULT_STORAGE, hidden
 
 if TYPE_CHECKING:  # rich takes longer to load than a page of help takes to print
     from rich.console import Console, RenderableType
@@ -69,7 +69,7 @@ class Screen:
 
     def next(self, *commands: Sequence[str]) -> None:
         """Proposes what to type next, ready to be copied."""
-        where = ["--storage", self.storage] if self.storage else []
+        where = ["--storage", hidden(self.storage)] if self.storage else []
         for place, words in enumerate(commands):
             lead = "next: " if place == 0 else "      "
             self.remark(lead + shlex.join(["nas", *words, *where]))

@@ -113,13 +113,40 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     default="processes",
     show_default=True,
     metavar="NAME",
-    help="Who does the work: inline, processes.",
+    help="Who does the work: inline, processes, ray.",
 )
 @click.option(
     "--workers",
+    "--max-concurrent",
+    "workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many at once.  [default: one for each core]",
+    help="How many jobs at once.  [default: as many as cores, or as fit on the cluster]",
+)
+@click.option("--address", metavar="A", help="The Ray cluster.  [default: Ray's own choice]")
+@click.option(
+    "--resources",
+    multiple=True,
+    metavar="NAME=N",
+    help="What one job takes of a cluster, such as gpu=0.25.  [default: cpu=1]",
+)
+@click.option(
+    "--callback",
+    "callbacks",
+    multiple=True,
+    metavar="NAME",
+    help="Who else is told by Ray Tune: mlflow, tensorboard, wandb; repeat it.",
+)
+@click.option(
+    "--predict-after",
+    type=click.FloatRange(min=0),
+    metavar="MINUTES",
+    help="Predict for a device whose node left so long ago.  [default: wait for it]",
+)
+@click.option(
+    "--artifacts",
+    metavar="PATH|URL",
+    help="Where trained files go; all workers must reach it.  [default: beside the database]",
 )
 @click.option("--study", metavar="NAME", help="Name of the study.  [default: made up]")
 @click.option(
@@ -176,7 +203,7 @@ def propose(screen: Screen, found: Any) -> None:
 
     knee = str(pick(found).member.trial)
     screen.next(
-        ["front", found.study, "--plot", "front.html"],
+        ["report", found.study, "--output", "report.html"],
         ["pick", found.study],
         ["export", found.study, knee, "--output", "out/"],
     )
@@ -249,13 +276,19 @@ def _long(option: click.Parameter) -> str:
 
 def _interrupted(context: click.Context, last: Any) -> None:
     """Says what is kept and how to go on; exits with 130."""
+    from nas.api.places import hidden
+
     if last is None:
         raise KeyboardInterrupt
     done = sum(t.state != "running" for t in last.trials)
     words = ["nas", "search", "--study", last.spec.name, "--resume"]
-    for name in ("storage", "runner", "workers"):
+    for name in ("storage", "runner", "workers", "address", "resources", "predict_after"):
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            words += [f"--{name}", str(context.params[name])]
+            value = context.params[name]
+            for one in value if isinstance(value, tuple) else (value,):
+                words += [
+                    f"--{name.replace('_', '-')}", hidden(one) if name == "storage" else str(one),
+                ]  # fmt: skip
     click.echo(
         f"interrupted: {done} of {last.spec.trials} trials of {last.spec.name!r} are kept\n"
         f"  go on: {shlex.join(words)}",

@@ -49,6 +49,7 @@ class StudySpec:
         files: sha256 of each space, device and objective file used, by name.
         runtime: what runs the files on `device`, `NAME[:OPTION+OPTION]`; its profile's where None.
         probes: what is measured on `device` besides time: objectives and limits of this study.
+        artifacts: folder or URL of the study's files, or None for the one beside the database.
     """
 
     name: str
@@ -74,6 +75,7 @@ class StudySpec:
     files: Mapping[str, str] = field(default_factory=dict)
     runtime: str | None = None
     probes: tuple[str, ...] = ()
+    artifacts: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -90,7 +90,10 @@ def open_file(path: Path, device: Device, threads: int = 1) -> Opened:
     A file for another host's device, or for predictions, is run by this host's processor.
     Raises: NasError where the runtime is not installed or cannot load the file.
     """
-    engine, here = engine_of(device), device.address is None and attached(device)
+    engine, here = (
+        engine_of(device),
+        device.address is None and attached(replace(device, stands=None)),
+    )
     if device.address is not None and engine.suffix == ".onnx":
         engine = ONNX
     return runtimes.opened(path, engine, device.kind if here else "cpu", threads)

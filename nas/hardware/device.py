@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 import re
 import tomllib
 from collections.abc import Mapping
@@ -63,6 +64,9 @@ class Device:
         facts: the datasheet: dense peak rates `fp32_tflops`, `fp16_tflops`, `int8_tops`, ...
             (a multiply-add is two operations), `bandwidth_gbs`, `memory_gb`, `l2_mb`, `tdp_w`, ...
         address: where another host is reached; None for this one.
+        stands: how the device stands to this process where other hosts take part: `elsewhere` (a
+            node of the cluster has it and measures), `here` (this node was named as the one that
+            has it), `away` (none has, and it is to be predicted); None where only this host counts.
     """
 
     name: str
@@ -76,6 +80,7 @@ class Device:
     address: ssh.Address | None = None
     options: tuple[str, ...] = ()
     cores: tuple[int, ...] = ()
+    stands: str | None = None
 
     @property
     def engine(self) -> runtimes.Runtime:
@@ -152,7 +157,7 @@ def parse(text: str, name: str, where: str | None = None) -> Device:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise NasError(f"{where} is not TOML: {error}", 'write lines like  kind = "cpu"') from None
-    known = set(Device.__dataclass_fields__) - {"name", "address", "options"}
+    known = set(Device.__dataclass_fields__) - {"name", "address", "options", "stands"}
     for key in data:
         if key not in known:
             raise _wrong(where, str(unknown("key", key, known)))
@@ -226,6 +231,8 @@ def attached(device: Device) -> bool:
     by the name its driver gives it. Raises: NasError where another host has no such device, or
     cannot be asked: what was to be measured there is not predicted instead.
     """
+    if device.stands in ("elsewhere", "away"):
+        return device.stands == "elsewhere"
     nameless = device.kind == "cpu" and not device.names
     if nameless and device.address is None:
         return True
@@ -238,6 +245,12 @@ def attached(device: Device) -> bool:
         raise NasError(
             f"no {device.profile} at {device.address.host}: it has {what}",
             f"type --device {replace(device.address, profile='cpu')}",
+        )
+    if device.stands == "here" and not found:
+        what = ", ".join(there["accelerators"]) or there["processor"]
+        raise NasError(
+            f"the node {platform.node()} offers {device.name} to the cluster, but has {what}",
+            "start Ray there without that resource, or mend the profile's names",
         )
     return found
 

@@ -3,32 +3,88 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import os
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from typing import Any
 
-from nas.core.job import Done, Job, Outcome, Train, Wait, job_to_json
-from nas.runners.worker import main
+from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
 from nas.session import Session
 
 PATIENCE_S = 3.0  # a worker deep in one long operation is not waited for
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+SILENCE_S = 600.0  # a worker that says nothing for so long is taken for hung
+# Read by libraries when they load
+ONE_THREAD = dict.fromkeys(
+    ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
+)
+WITHHELD = ("NAS_STORAGE", "PGPASSWORD")  # no worker writes to the database, or could
+_START = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); " \
+         "from nas.runners.worker import start; start(int(sys.argv[1]))"  # fmt: skip
 
 
 @dataclass
 class Worker:
     """A worker process, the line to it, and what it is doing."""
 
-    process: BaseProcess
+    process: subprocess.Popen[bytes]
     line: Connection
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Sends; a worker that is gone is found by the next listening."""
+        try:
+            self.line.send_bytes(json.dumps(message).encode())
+        except OSError:
+            self.heard = time.monotonic()
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self.process.kill()
+        self.process.wait()
+        self.line.close()
+
+    def cause(self) -> str:
+        """Why it died, in words."""
+        try:
+            code = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            return "the worker closed its line"
+        if code < 0:
+            name = signal.Signals(-code).name
+            memory = " (out of memory, as a rule)" if name == "SIGKILL" else ""
+            return f"the worker was ended by {name}{memory}"
+        return f"the worker ended with exit code {code}"
+
+
+def hire(setup: Mapping[str, Any]) -> Worker:
+    """A fresh worker process with one thread; `setup` is what `nas.runners.worker.main` is given.
+
+    It ends by itself where this process does.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
+            stdin=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            env={n: v for n, v in os.environ.items() if n not in WITHHELD} | ONE_THREAD,
+        )
+    worker = Worker(process, Connection(ours.detach()))
+    worker.send(setup)
+    return worker
+
+
+def memory_share(workers: int) -> int:
+    """What each of so many workers of this machine may use, in bytes."""
+    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / workers)
 
 
 class Processes:
@@ -41,19 +97,17 @@ class Processes:
     """
 
     def __init__(
-        self, setup: Mapping[str, Any], workers: int | None = None, silence_s: float = 600.0
+        self, setup: Mapping[str, Any], workers: int | None = None, silence_s: float = SILENCE_S
     ) -> None:
         self.workers = workers or len(os.sched_getaffinity(0))
         self._silence_s = silence_s
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        share = int(0.9 * memory / self.workers)
-        self._setup = json.dumps({"memory_bytes": share, **setup})
+        self._setup = {"memory_bytes": memory_share(self.workers), **setup}
         self._crew: list[Worker] = []
 
     def run(self, session: Session) -> Done:
         """Runs to the end; on an interrupt the workers are ended and the session stays whole."""
         try:
-            self._crew = [self._hire() for _ in range(self.workers)]
+            self._crew = [hire(self._setup) for _ in range(self.workers)]
             while True:
                 done = self._hand_out(session)
                 if done is not None:
@@ -62,9 +116,11 @@ class Processes:
         finally:
             for worker in self._crew:
                 worker.process.terminate()
+            deadline = time.monotonic() + PATIENCE_S
             for worker in self._crew:
-                worker.process.join(timeout=PATIENCE_S)
-                _end(worker)
+                with suppress(subprocess.TimeoutExpired):
+                    worker.process.wait(timeout=max(0.0, deadline - time.monotonic()))
+                worker.end()
 
     def _hand_out(self, session: Session) -> Done | None:
         """Gives every idle worker a job, as far as there are any."""
@@ -77,7 +133,7 @@ class Processes:
             if isinstance(job, Wait):
                 return None
             worker.job, worker.heard = job, time.monotonic()
-            _send(worker, job_to_json(job))
+            worker.send(job_to_json(job))
         return None
 
     def _listen(self, session: Session) -> None:
@@ -88,7 +144,7 @@ class Processes:
                 try:
                     message = json.loads(worker.line.recv_bytes())
                 except (EOFError, OSError):
-                    self._replace(place, session, _cause(worker.process))
+                    self._replace(place, session, worker.cause())
                     continue
                 worker.heard = time.monotonic()
                 self._hear(worker, message, session)
@@ -97,9 +153,9 @@ class Processes:
                 self._replace(place, session, reason)
 
     def _hear(self, worker: Worker, message: Mapping[str, Any], session: Session) -> None:
-        if "rung" in message and isinstance(worker.job, Train):
+        if "rung" in message and isinstance(worker.job, Train | Finish):
             decision = session.report(worker.job, message["rung"], message["values"])
-            _send(worker, {"decision": decision})
+            worker.send({"decision": decision})
         elif "outcome" in message and worker.job is not None:
             job, worker.job = worker.job, None
             session.tell(job, Outcome.from_json(message["outcome"]))
@@ -107,49 +163,7 @@ class Processes:
     def _replace(self, place: int, session: Session, reason: str) -> None:
         """Ends a lost worker, records what it cost, and hires another."""
         lost = self._crew[place]
-        _end(lost)
+        lost.end()
         if lost.job is not None:
             session.tell(lost.job, Outcome(error=reason))
-        self._crew[place] = self._hire()
-
-    def _hire(self) -> Worker:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        before = {name: os.environ.get(name) for name in THREADS}
-        os.environ.update(dict.fromkeys(THREADS, "1"))  # read by libraries when they load
-        try:
-            process = context.Process(target=main, args=(theirs, self._setup), daemon=True)
-            process.start()
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
-        theirs.close()
-        return Worker(process, ours)
-
-
-def _send(worker: Worker, message: Mapping[str, Any]) -> None:
-    """Sends; a worker that is gone is found by the next listening."""
-    try:
-        worker.line.send_bytes(json.dumps(message).encode())
-    except OSError:
-        worker.heard = time.monotonic()
-
-
-def _end(worker: Worker) -> None:
-    worker.process.kill()
-    worker.process.join()
-    worker.line.close()
-
-
-def _cause(process: BaseProcess) -> str:
-    """Why a worker died, in words."""
-    process.join(timeout=5)
-    code = process.exitcode
-    if code is not None and code < 0:
-        name = signal.Signals(-code).name
-        memory = " (out of memory, as a rule)" if name == "SIGKILL" else ""
-        return f"the worker was ended by {name}{memory}"
-    return f"the worker ended with exit code {code}"
+        self._crew[place] = hire(self._setup)

@@ -1,6 +1,6 @@
-"""What a Ray cluster has: the devices of its nodes.
+"""A Ray cluster: joining it, and which of its nodes have a device.
 
-The only module that imports ray, which is an extra (`pip install -e '.[ray]'`).
+Ray is an extra (`pip install -e '.[ray]'`), and the modules `nas.runners.ray*` alone import it.
 """
 
 from __future__ import annotations
@@ -8,12 +8,15 @@ from __future__ import annotations
 import logging
 import socket
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 from nas.core.errors import NasError
-from nas.hardware.device import Device
+from nas.hardware.device import Device, attached
+
+NAMESPACE = "nas"  # the same for all searches of a cluster, so that they find each other's leases
 
 
 def nodes_with(devices: list[Device], address: str) -> dict[str, int]:
@@ -25,10 +28,8 @@ def nodes_with(devices: list[Device], address: str) -> dict[str, int]:
 
     Raises: NasError where ray is not installed or no cluster answers at the address.
     """
-    with _joined(address) as ray:
-        offered = Counter(
-            name for node in ray.nodes() if node["Alive"] for name in node["Resources"]
-        )
+    with joined(address) as cluster:
+        offered = Counter(name for node in cluster.nodes() for name in node["Resources"])
     return {d.name: max(offered[name] for name in resources(d)) for d in devices}
 
 
@@ -38,20 +39,71 @@ def resources(device: Device) -> tuple[str, ...]:
     return (*named, f"device:{device.name}")
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A cluster that this process has joined; `ray` is the package."""
+
+    ray: Any
+
+    def nodes(self) -> list[Mapping[str, Any]]:
+        """The nodes that live, as Ray describes them."""
+        return [node for node in self.ray.nodes() if node["Alive"]]
+
+    def home(self) -> str:
+        """The node that this process is on."""
+        return str(self.ray.get_runtime_context().get_node_id())
+
+    def having(self, device: Device) -> list[str]:
+        """The nodes that have the device, by Ray's names for them."""
+        wanted = set(resources(device))
+        return sorted(n["NodeID"] for n in self.nodes() if wanted & n["Resources"].keys())
+
+    def slots(self, each: Mapping[str, float]) -> int:
+        """How many jobs that take so much `each` fit on the nodes that are there now."""
+        taken = {name: amount for name, amount in each.items() if amount}
+        fit = [
+            min(node["Resources"].get(name, 0.0) / amount for name, amount in taken.items())
+            for node in self.nodes()
+        ]
+        return sum(int(share + 1e-9) for share in fit)
+
+    def standing(self, device: Device, measured: bool = False) -> Device:
+        """The device as it stands to this process: attached here, on another node, or nowhere.
+
+        One that was `measured` before is somewhere, though its node may be away at the moment.
+        """
+        if device.address is not None or attached(device):
+            return device
+        return replace(device, stands="elsewhere") if measured or self.having(device) else device
+
+
 @contextmanager
-def _joined(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster that runs already; left again at the end."""
+def joined(address: str | None = None) -> Iterator[Cluster]:
+    """A cluster that runs already; without an address Ray's own choice, which may be to start one.
+
+    It is left again at the end, unless this process was in it before.
+
+    Raises: NasError where ray is not installed, no cluster answers, or it is another one that this
+        process has joined.
+    """
     try:
         import ray
     except ImportError:
         raise NasError("ray is not installed", "pip install -e '.[ray]'") from None
-    _answers(address)
+    if ray.is_initialized():
+        yield Cluster(ray)
+        return
+    if address:
+        _answers(address)
     try:
-        ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(
+            address=address, namespace=NAMESPACE, logging_level=logging.ERROR,
+            log_to_driver=False, include_dashboard=None if address else False,
+        )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _silent(address, error) from error
+        raise _silent(address or "the default address", error) from error
     try:
-        yield ray
+        yield Cluster(ray)
     finally:
         ray.shutdown()
 

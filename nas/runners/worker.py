@@ -6,6 +6,7 @@ Messages to the driver: `{"beat": true}`, `{"rung": n, "values": {...}}` (answer
 
 from __future__ import annotations
 
+import importlib
 import json
 import multiprocessing
 import os
@@ -13,13 +14,16 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 BEAT_S = 1.0
+Report = Callable[[int, Mapping[str, Any]], str]
+Work = Callable[[Mapping[str, Any], Report], Mapping[str, Any]]
 
 
 class Line:
@@ -57,36 +61,51 @@ class Line:
         return str(self.receive()["decision"])
 
 
-def main(connection: Connection, setup: str) -> None:
+def start(descriptor: int) -> None:
+    """What a fresh process runs; `descriptor` is its end of the line, on which its setup comes."""
+    connection = Connection(descriptor)
+    main(connection, json.loads(connection.recv_bytes()))
+
+
+def main(connection: Connection, given: Mapping[str, Any]) -> None:
     """A worker's life: set up once, then job after job until the line is closed.
 
     Args:
         connection: the line to the driver.
-        setup: JSON with `spec`, `artifacts`, `locks`, `memory_bytes` (0 for no limit).
+        given: `spec`, `artifacts`, `locks`, `memory_bytes` (0 for no limit), where other hosts take
+            part `stands` (`nas.hardware.device.Device.stands`, by device), and `work`, the
+            `MODULE:FUNCTION` that makes what does the jobs, in place of `evaluating`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when an interrupt ends work
     signal.signal(signal.SIGTERM, _leave)
     # locks that libraries make are this process's own: under this rule they leave no name behind
     multiprocessing.set_start_method("fork", force=True)
-    given = json.loads(setup)
     _limit(given["memory_bytes"])
     line = Line(connection)
+    module, _, function = given.get("work", "nas.runners.worker:evaluating").partition(":")
+    work: Work = getattr(importlib.import_module(module), function)(given, line.beat)
+    while True:
+        job = line.receive()
+        line.send({"outcome": work(job, line.report)})
+
+
+def evaluating(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
+    """Does jobs as `nas.evaluate` does them."""
     import torch  # after the limits and thread counts are set
 
     from nas.core.study import StudySpec
     from nas.evaluate import Place, perform
-    from nas.store.artifacts import Artifacts
+    from nas.store.artifacts import opened
 
     torch.set_num_threads(1)
     place = Place(
         StudySpec.from_json(given["spec"]),
-        Artifacts(Path(given["artifacts"])),
+        opened(given["artifacts"]),
         Path(given["locks"]),
-        line.beat,
+        beat,
+        given.get("stands", {}),
     )
-    while True:
-        job = line.receive()
-        line.send({"outcome": perform(place, job, line.report)})
+    return partial(perform, place)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

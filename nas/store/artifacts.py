@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import re
+import tempfile
+import uuid
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from nas.core.errors import NasError
+from nas.hardware.lease import private
 
 _NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|onnx|pt2)")
 
@@ -18,19 +24,21 @@ class Artifacts:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    @property
+    def place(self) -> str:
+        """What `opened` takes, on this host and on any that shares the folder."""
+        return str(self.folder)
+
     def put(self, path: Path) -> str:
         """Moves a finished file in and returns its name; the same content is kept once."""
-        with path.open("rb") as file:
-            name = hashlib.file_digest(file, "sha256").hexdigest() + path.suffix
+        name = _digest(path) + path.suffix
         self.folder.mkdir(parents=True, exist_ok=True)
         os.replace(path, self.path(name))
         return name
 
     def path(self, name: str) -> Path:
         """Where the file of that name lies. Raises: NasError for what is no artifact's name."""
-        if not _NAME.fullmatch(name):
-            raise NasError(f"not an artifact's name: {name!r}", "names come from the database")
-        return self.folder / name
+        return self.folder / _checked(name)
 
     def holds(self, name: str | None) -> bool:
         """Whether the file is there."""
@@ -41,3 +49,106 @@ class Artifacts:
         folder = self.folder / "under-way" / str(os.getpid())
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+
+class Stored(Artifacts):
+    """The same in an object store or wherever else fsspec reaches; a folder here is its cache.
+
+    What comes back is checked against its name, so that nobody who may write there can pass
+    something else off as what was recorded. Credentials are the environment's (`fsspec` and its
+    packages read them there), never the URL's.
+
+    Args:
+        url: such as `s3://bucket/nas`. cache: a folder of this user's alone.
+
+    Raises: NasError for a URL that nothing here can open, or that holds a password.
+    """
+
+    def __init__(self, url: str, cache: Path | None = None) -> None:
+        self._url = url.rstrip("/")
+        if urlsplit(url).password is not None:
+            raise NasError(
+                "the address of the artifacts holds a password, which would be recorded",
+                "leave it out, and give it by the environment, as the store's own tools take it",
+            )
+        name = hashlib.sha256(self._url.encode()).hexdigest()[:16]
+        own = Path(tempfile.gettempdir()) / f"nas-artifacts-{os.getuid()}"
+        super().__init__(cache or private(own) / name)
+        self._files, self._root = _reached(self._url)
+
+    @property
+    def place(self) -> str:
+        """The URL."""
+        return self._url
+
+    def put(self, path: Path) -> str:
+        """Keeps a copy here, and brings another one to the store under its final name at once."""
+        name = super().put(path)
+        if not self._files.exists(f"{self._root}/{name}"):
+            coming = f"{self._root}/under-way-{uuid.uuid4().hex}"
+            self._files.makedirs(self._root, exist_ok=True)
+            self._files.put_file(str(super().path(name)), coming)
+            self._files.mv(coming, f"{self._root}/{name}")
+        return name
+
+    def path(self, name: str) -> Path:
+        """Where a copy of the file lies here, fetched where it was not.
+
+        Raises: NasError for what is no artifact's name, or no longer what its name says.
+        """
+        here = super().path(name)
+        if not here.is_file() and self._files.exists(f"{self._root}/{name}"):
+            coming = self.scratch() / name
+            self._files.get_file(f"{self._root}/{name}", str(coming))
+            if _digest(coming) + coming.suffix != name:
+                coming.unlink()
+                raise NasError(
+                    f"{self._url}/{name} is not what was recorded under that name",
+                    "remove it there; what it was made of is trained again",
+                )
+            os.replace(coming, here)
+        return here
+
+    def holds(self, name: str | None) -> bool:
+        """Whether the file is here or there."""
+        if name is None:
+            return False
+        there = f"{self._root}/{_checked(name)}"
+        return super().path(name).is_file() or bool(self._files.exists(there))
+
+
+def opened(place: str) -> Artifacts:
+    """The artifacts of a folder, or of a URL that fsspec reaches.
+
+    >>> opened("studies/artifacts").place
+    'studies/artifacts'
+    """
+    return Stored(place) if "://" in place else Artifacts(Path(place))
+
+
+def _reached(url: str) -> tuple[Any, str]:
+    """The file system of a URL and the path in it."""
+    fsspec = importlib.import_module("fsspec")
+    try:
+        files, root = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        raise NasError(
+            f"{url} needs a package that is not installed: {error}",
+            "install it on every node, or name a folder that all of them share",
+        ) from None
+    except ValueError as error:
+        raise NasError(
+            f"cannot keep artifacts at {url}: {error}", "name a folder, or a URL such as s3://..."
+        ) from None
+    return files, root.rstrip("/")
+
+
+def _checked(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise NasError(f"not an artifact's name: {name!r}", "names come from the database")
+    return name
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

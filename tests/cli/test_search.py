@@ -39,7 +39,8 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "--workers", "2", "--study", "mine", "--seed", "7", "--fresh", "--take-over",
         "--storage", "sqlite:///x.db", "--quiet", "--runtime", "torch:bf16",
         "--network", "mine:net", "--weights", "w.safetensors", "--from", "old",
-        "--no-proxies",
+        "--no-proxies", "--address", "head:6379", "--resources", "gpu=0.5", "--callback", "wandb",
+        "--predict-after", "5", "--artifacts", "s3://bucket/nas",
     )  # fmt: skip
     assert answer.code == 0
     given = dict(asked.last)
@@ -52,6 +53,8 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "resume": False, "take_over": True, "fresh": True, "dry_run": False,
         "storage": "sqlite:///x.db", "runtime": "torch:bf16", "network": "mine:net",
         "weights": Path("w.safetensors"), "sources": ("old",), "proxies": False,
+        "address": "head:6379", "resources": ("gpu=0.5",), "callbacks": ("wandb",),
+        "predict_after": 5.0, "artifacts": "s3://bucket/nas",
     }  # fmt: skip
 
 
@@ -64,7 +67,7 @@ def test_the_end_of_a_search(nas: Nas, asked: Asked, snapshot: Snapshot) -> None
 def test_json_alone_on_stdout(nas: Nas, asked: Asked) -> None:
     answer = nas("search", "--space", "largekernel", "--json")
     assert json.loads(answer.out)["front"][0]["trial"] == 0
-    assert answer.err.startswith("next: nas front digits-1 --plot front.html\n")
+    assert answer.err.startswith("next: nas report digits-1 --output report.html\n")
 
 
 def test_quiet_says_nothing_beside_the_answer(nas: Nas, asked: Asked) -> None:

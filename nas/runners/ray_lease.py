@@ -1,0 +1,156 @@
+"""Measurements on a cluster: each goes to the actor that has the device, and waits for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from nas.core.errors import NasError
+from nas.core.job import Measure, Outcome, job_to_json
+from nas.core.study import StudySpec
+from nas.hardware.device import Device, named
+from nas.runners.ray import NAMESPACE, Cluster
+from nas.runners.ray_work import Lessor
+from nas.session import Bench
+
+LOOK_S = 0.5
+
+
+@dataclass
+class _Batch:
+    """A job that waits for its device (`answer` is None) or is measured there."""
+
+    job: Measure
+    since: float = field(default_factory=time.monotonic)
+    answer: Any = None
+    node: str = ""
+
+
+class Leases:
+    """The measuring side of a search.
+
+    One actor for each physical device, on the node that has it, named so that all searches of the
+    cluster use the same one. What is attached to this process's own node, reached by ssh or not
+    there at all is measured, or predicted, on that node.
+
+    Args:
+        cluster: joined.
+        setup: what workers are given.
+        devices: the study's, as they stand to this process.
+        predict_after_s: a batch whose device has been away for so long is predicted, and says so;
+            None waits for the device however long it takes.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        setup: Mapping[str, Any],
+        devices: Mapping[str, Device],
+        predict_after_s: float | None = None,
+    ) -> None:
+        self._cluster = cluster
+        self._setup = setup
+        self._devices = devices
+        self._predict_after_s = predict_after_s
+        self._batches: list[_Batch] = []
+        self._actors: dict[tuple[str, str], Any] = {}
+
+    def benches(self, spec: StudySpec) -> dict[str, Bench]:
+        """Where the devices that other nodes have are measured, by device.
+
+        Raises: NasError where a node offers a device that it does not have.
+        """
+        found = {}
+        for name, device in self._devices.items():
+            node = next(iter(self._cluster.having(device)), None)
+            if device.stands == "elsewhere" and node is not None:
+                runtime = spec.runtime_on(name)
+                asked = self._actor(node, device).bench.remote(self._setup, name, runtime)
+                found[name] = Bench(**self._answer(asked))
+        return found
+
+    @property
+    def under_way(self) -> bool:
+        """Whether anything is measured, or waits to be."""
+        return bool(self._batches)
+
+    def begin(self, job: Measure) -> None:
+        """Takes a batch on."""
+        self._batches.append(_Batch(job))
+
+    def wait(self) -> None:
+        """Until something was measured, or half a second."""
+        answers = [b.answer for b in self._batches if b.answer is not None]
+        if answers:
+            self._cluster.ray.wait(answers, timeout=LOOK_S)
+        else:
+            time.sleep(LOOK_S)
+
+    def collect(self) -> Iterator[tuple[Measure, Outcome]]:
+        """The batches that are done; sends those that wait to devices that have come."""
+        for batch in list(self._batches):
+            if batch.answer is None:
+                self._send(batch)
+            elif self._cluster.ray.wait([batch.answer], timeout=0)[0]:
+                outcome = self._outcome(batch)
+                if outcome is not None:
+                    self._batches.remove(batch)
+                    yield batch.job, outcome
+
+    def end(self) -> None:
+        """Lets go of the devices; an actor that another search holds lives on."""
+        self._batches.clear()
+        self._actors.clear()
+
+    def _send(self, batch: _Batch) -> None:
+        device = self._devices.get(batch.job.device) or named(batch.job.device)
+        home = self._cluster.home()
+        stands, nodes = device.stands, [home]
+        if stands == "elsewhere":
+            stands, nodes = "here", self._cluster.having(device)
+        away_s = time.monotonic() - batch.since
+        if not nodes and self._predict_after_s is not None and away_s >= self._predict_after_s:
+            stands, nodes = "away", [home]
+        if nodes:
+            batch.node = nodes[0]
+            setup = {**self._setup, "stands": {device.name: stands} if stands else {}}
+            actor = self._actor(batch.node, device)
+            batch.answer = actor.measure.remote(setup, job_to_json(batch.job))
+
+    def _outcome(self, batch: _Batch) -> Outcome | None:
+        """What became of a batch; None where its node or actor went away, and it waits again."""
+        errors = self._cluster.ray.exceptions
+        try:
+            return Outcome.from_json(self._cluster.ray.get(batch.answer))
+        except errors.RayTaskError as error:
+            return Outcome(error=str(error.cause).splitlines()[0])
+        except errors.RayError:
+            self._actors = {k: a for k, a in self._actors.items() if k[0] != batch.node}
+            batch.answer, batch.since = None, time.monotonic()
+            return None
+
+    def _actor(self, node: str, device: Device) -> Any:
+        """The actor of a node's device; the one that another search made, where there is one."""
+        key = (node, device.seat)
+        if key not in self._actors:
+            util = self._cluster.ray.util.scheduling_strategies
+            self._actors[key] = Lessor.options(  # type: ignore[attr-defined]
+                name=f"nas lease of {device.seat} on {node}",
+                namespace=NAMESPACE,
+                get_if_exists=True,
+                num_cpus=0,
+                # an actor that takes no GPU would see none
+                runtime_env={"env_vars": {"RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}},
+                scheduling_strategy=util.NodeAffinitySchedulingStrategy(node, soft=False),
+            ).remote()
+        return self._actors[key]
+
+    def _answer(self, asked: Any) -> Any:
+        try:
+            return self._cluster.ray.get(asked, timeout=120)
+        except self._cluster.ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, NasError):
+                raise error.cause from None
+            raise

@@ -1,0 +1,342 @@
+"""A search on a Ray cluster: Tune places and retries the work, the session decides.
+
+Tune's searcher and scheduler here are adapters: `suggest` is `ask`, `on_trial_result` is `report`,
+and both are called in the process of the search. So the same history gives the same decisions as
+with any other runner, and nothing that Tune remembers is ever relied on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from nas.core.errors import NasError, unknown
+from nas.core.job import Done, Job, Measure, Outcome, Train, Wait, job_to_json
+from nas.runners.processes import SILENCE_S
+from nas.runners.ray import Cluster
+from nas.runners.ray_lease import Leases
+from nas.runners.ray_work import Work
+from nas.session import Session
+
+CALLBACKS = ("mlflow", "tensorboard", "wandb")
+LOST = 3  # nodes that may go away under one job before the job is blamed for it
+# Tune's own records and messages: the study database is the record, and nas says what goes on
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000000", "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1", "RAY_AIR_NEW_OUTPUT": "0",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a search uses a cluster.
+
+    Args:
+        resources: what one job takes, by Ray's names: `{"CPU": 1, "GPU": 0.25}`.
+        at_once: jobs under way at most; as many as fit on the nodes at the start where None. More
+            than fit tell an autoscaler what is wanted.
+        callbacks: of Tune's, by name: who else is told of every result.
+        silence_s: a worker that says nothing for so long is taken for hung and ended.
+    """
+
+    resources: Mapping[str, float] = field(default_factory=lambda: {"CPU": 1.0})
+    at_once: int | None = None
+    callbacks: Sequence[str] = ()
+    silence_s: float = SILENCE_S
+
+    def __post_init__(self) -> None:
+        for name in self.callbacks:
+            if name not in CALLBACKS:
+                raise unknown("callback", name, CALLBACKS)
+
+
+class _Ended(BaseException):
+    """Carries what ended the search past Tune, which would take an `Exception` for its trial's."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Ray:
+    """Runs a session's jobs on a cluster.
+
+    Args:
+        cluster: joined, for as long as the search runs.
+        setup: what workers are given (`nas.runners.ray_work.Hands`).
+        leases: who measures, and where.
+        terms: how the cluster is used.
+    """
+
+    def __init__(
+        self, cluster: Cluster, setup: Mapping[str, Any], leases: Leases, terms: Terms
+    ) -> None:
+        self.terms = terms
+        self.workers = terms.at_once or max(1, cluster.slots(terms.resources))
+        self._setup = {**setup, "silence_s": terms.silence_s}
+        self._leases = leases
+
+    def run(self, session: Session) -> Done:
+        """Runs to the end; an interrupt is acted on between two decisions, a second one at once."""
+        driver = Driver(session, self._leases)
+        with _told_of_interrupts(driver), tempfile.TemporaryDirectory(prefix="nas-tune-") as folder:
+            tuner = self._tuner(driver, session.spec.name, folder)
+            with _environment(_QUIET | {"TUNE_MAX_PENDING_TRIALS_PG": str(self.workers)}):
+                try:
+                    tuner.fit()
+                except _Ended as ended:
+                    raise ended.cause from None
+                finally:
+                    self._leases.end()
+        if driver.done is None:
+            raise KeyboardInterrupt  # Tune was told to end by a signal of its own
+        return driver.done
+
+    def _tuner(self, driver: Driver, study: str, folder: str) -> tune.Tuner:
+        for name in ("ray.tune", "ray.train"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        work = tune.with_parameters(Work, setup=self._setup)
+        bundle = tune.PlacementGroupFactory([dict(self.terms.resources)])
+        kept = Path("studies") / "tune" if "tensorboard" in self.terms.callbacks else Path(folder)
+        return tune.Tuner(
+            tune.with_resources(work, bundle),
+            tune_config=tune.TuneConfig(
+                search_alg=Asks(driver),
+                scheduler=Decides(driver),
+                num_samples=-1,
+                max_concurrent_trials=self.workers,
+                reuse_actors=True,
+                trial_name_creator=_named,
+                trial_dirname_creator=_named,
+            ),
+            run_config=tune.RunConfig(
+                name=study,
+                storage_path=str(kept.absolute()),
+                verbose=0,
+                callbacks=[Attends(driver), *(_callback(n, study) for n in self.terms.callbacks)],
+                failure_config=tune.FailureConfig(max_failures=0),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+            ),
+        )
+
+
+class Driver:
+    """What Tune's parts share: the session, and which of its jobs is which trial of Tune's."""
+
+    def __init__(self, session: Session, leases: Leases) -> None:
+        self.session = session
+        self.leases = leases
+        self.done: Done | None = None
+        self.interrupted = False
+        self._jobs: dict[str, Job] = {}
+        self._lost: Counter[str] = Counter()
+        self._errors: dict[str, str] = {}
+
+    def next(self, name: str) -> dict[str, Any] | None:
+        """The next job for a worker, as JSON; None while there is none, or none any more."""
+        while self.done is None:
+            self.attend()
+            job = self.session.ask()
+            if isinstance(job, Measure):
+                self.leases.begin(job)
+            elif isinstance(job, Done):
+                self.done = job
+            elif isinstance(job, Wait):
+                if self._jobs or not self.leases.under_way:
+                    return None
+                self.leases.wait()  # nothing else is under way
+            else:
+                self._jobs[name] = job
+                return job_to_json(job)
+        return None
+
+    def attend(self) -> None:
+        """Takes in what was measured meanwhile; the place where an interrupt is acted on."""
+        if self.interrupted:
+            raise KeyboardInterrupt
+        for job, outcome in self.leases.collect():
+            self.session.tell(job, outcome)
+
+    def reached(self, name: str, message: Mapping[str, Any]) -> bool:
+        """Takes in a rung; whether the training goes on."""
+        job = self._jobs[name]
+        if not isinstance(job, Train) or "rung" not in message:
+            return True
+        return self.session.report(job, message["rung"], message["values"]) == "continue"
+
+    def failed(self, name: str, words: str) -> None:
+        """Remembers what Ray said when it lost a trial of Tune's."""
+        self._errors[name] = words
+
+    def ended(self, name: str, message: Mapping[str, Any] | None) -> None:
+        """Takes in the end of a job: its outcome, a stop at a rung, or a loss (None)."""
+        job = self._jobs.pop(name)
+        if message is not None:
+            self.session.tell(job, Outcome.from_json(message.get("outcome", {})))
+            return
+        words = self._errors.pop(name, "")
+        self._lost[f"{job}"] += 1
+        if "node" in words and "died" in words and self._lost[f"{job}"] < LOST:
+            self.session.release(job)  # no fault of the candidate's
+        else:
+            self.session.tell(job, Outcome(error=_first(words)))
+
+
+class Asks(Searcher):  # type: ignore[misc]
+    """`suggest` is `ask`, and the end of a trial of Tune's is the outcome of a job."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The next job as a trial's configuration."""
+        with _past_tune():
+            job = self._driver.next(trial_id)
+            return Searcher.FINISHED if self._driver.done else job
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Tells what became of a job."""
+        with _past_tune():
+            lost = error or not result or "message" not in result
+            self._driver.ended(trial_id, None if lost or not result else _read(result))
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        """Nothing: the study database is the memory."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Decides(FIFOScheduler):  # type: ignore[misc]
+    """`on_trial_result` is `report`."""
+
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+        self._kept = False
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        """Whether a training goes on after a rung."""
+        with _past_tune():
+            goes_on = self._driver.reached(trial.trial_id, _read(result))
+        return str(TrialScheduler.CONTINUE if goes_on else TrialScheduler.STOP)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        """Keeps the reason for the searcher, which is told only that there was an error."""
+        words = Path(trial.error_file).read_text() if trial.error_file else ""
+        self._driver.failed(trial.trial_id, words)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class Attends(tune.Callback):  # type: ignore[misc]
+    """Looks after measurements and interrupts in every step of Tune's loop."""
+
+    def __init__(self, driver: Driver) -> None:
+        self._driver = driver
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Called several times a second."""
+        with _past_tune():
+            self._driver.attend()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+def _read(result: Mapping[str, Any]) -> dict[str, Any]:
+    message: dict[str, Any] = json.loads(result["message"])
+    return message
+
+
+def _first(words: str) -> str:
+    """What Ray says of a death, without its advice: the lines that name the cause."""
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return " ".join(line for line in lines[-1:] or ["Ray lost it"])[:500]
+
+
+def _named(trial: Any) -> str:
+    """A trial of Tune's: the study's trial, what is done with it, and Tune's own number."""
+    job = trial.config
+    return f"{job['trial']:06d}-{job['kind']}-{trial.trial_id}"
+
+
+def _callback(name: str, study: str) -> Any:
+    """One of Tune's callbacks. Raises: NasError with the package that it needs."""
+    try:
+        if name == "mlflow":
+            import mlflow  # noqa: F401 - the callback itself only says so when it is first called
+            from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+            return MLflowLoggerCallback(experiment_name=study)
+        if name == "wandb":
+            import wandb  # noqa: F401
+            from ray.air.integrations.wandb import WandbLoggerCallback
+
+            return WandbLoggerCallback(project=study)
+        from ray.tune.logger import TBXLoggerCallback
+
+        return TBXLoggerCallback()
+    except ImportError as error:
+        package = "tensorboardX" if name == "tensorboard" else name
+        raise NasError(f"--callback {name}: {error}", f"pip install {package}") from None
+
+
+@contextmanager
+def _past_tune() -> Iterator[None]:
+    try:
+        yield
+    except _Ended:
+        raise
+    except BaseException as cause:
+        raise _Ended(cause) from cause
+
+
+@contextmanager
+def _told_of_interrupts(driver: Driver) -> Iterator[None]:
+    """The first Ctrl-C waits for the decision under way; another one does not."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: Any) -> None:
+        driver.interrupted = True
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _environment(changes: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

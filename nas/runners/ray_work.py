@@ -1,0 +1,192 @@
+"""What runs on the nodes of a Ray cluster: trainings anywhere, measurements where the device is.
+
+Both are thin: the work is done by a worker process of theirs, the same as on one machine
+(`nas.runners.worker`). So a candidate that crashes, hangs or eats memory ends that process and not
+Ray's, torch is loaded once for many jobs, and no node is told where the database is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from nas.hardware.device import named
+from nas.hardware.lease import default_folder
+from nas.runners.benches import bench
+from nas.runners.processes import Worker, hire, memory_share
+
+LOOK_S = 1.0
+
+
+class Hands:
+    """A worker process that outlives its jobs, and is replaced where one ends it.
+
+    Args:
+        setup: what `nas.runners.worker.main` is given, with `silence_s`, `folder` and `sources`
+            (see `settle`); locks are this host's own.
+    """
+
+    def __init__(self, setup: Mapping[str, Any]) -> None:
+        settle(Path(setup["folder"]), setup["sources"])
+        own = {"locks": str(default_folder()), "memory_bytes": memory_share(os.cpu_count() or 1)}
+        self._setup = {**own, **setup}
+        self._silence_s = setup["silence_s"]
+        self._worker: Worker | None = None
+        self._asked = False  # whether a training waits for a decision
+
+    def begin(self, job: Mapping[str, Any]) -> None:
+        """Starts a job; a training before it that was stopped at a rung is told so first."""
+        while self._asked:
+            self.next("stop")
+        if self._worker is None:
+            self._worker = hire(self._setup)
+        self._worker.send(job)
+
+    def next(self, decision: str | None = None) -> dict[str, Any]:
+        """What comes next of the job, after the `decision` on the last: a rung, or its outcome."""
+        worker = self._worker
+        if worker is None:
+            raise RuntimeError("no job was begun")
+        if decision is not None and self._asked:
+            worker.send({"decision": decision})
+        message = self._heard(worker)
+        self._asked = "rung" in message
+        return message
+
+    def end(self) -> None:
+        """Ends the worker."""
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
+        self._asked = False
+
+    def _heard(self, worker: Worker) -> dict[str, Any]:
+        heard = time.monotonic()
+        while True:
+            try:
+                if worker.line.poll(LOOK_S):
+                    message: dict[str, Any] = json.loads(worker.line.recv_bytes())
+                    heard = time.monotonic()
+                    if "beat" not in message:
+                        return message
+            except (EOFError, OSError):
+                return self._lost(worker.cause())
+            if time.monotonic() - heard > self._silence_s:
+                return self._lost(
+                    f"the worker said nothing for {self._silence_s:g} s and was ended"
+                )
+
+    def _lost(self, reason: str) -> dict[str, Any]:
+        self.end()
+        return {"outcome": {"error": f"{reason} (on {os.uname().nodename})"}}
+
+
+class Work(tune.Trainable):  # type: ignore[misc]
+    """One job of the search as a trial of Tune's: each rung is a result, and so is the outcome.
+
+    The actor is used again for the next job, and with it the worker process.
+    """
+
+    def setup(self, config: dict[str, Any], setup: Mapping[str, Any] | None = None) -> None:
+        """Begins the first job; `config` is its JSON."""
+        self._hands = Hands(setup or {})
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Begins another job."""
+        self._hands.begin(new_config)
+        self._decision: str | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """The next rung, or the outcome; being called again is the decision to go on."""
+        message = self._hands.next(self._decision)
+        self._decision = "continue"
+        return {"message": json.dumps(message), "done": "outcome" in message, **_numbers(message)}
+
+    def cleanup(self) -> None:
+        """Ends the worker."""
+        self._hands.end()
+
+
+@ray.remote
+class Lessor:
+    """Measures on one physical device, one batch after the other, for whoever asks.
+
+    Its worker takes the device's locks as every measurement of that host does, so even two of
+    these never time at once.
+    """
+
+    def __init__(self) -> None:
+        self._hands: Hands | None = None
+        self._given: Mapping[str, Any] = {}
+
+    def measure(self, setup: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
+        """A batch's outcome, as JSON."""
+        if self._hands is None or setup != self._given:
+            if self._hands is not None:
+                self._hands.end()
+            self._hands, self._given = Hands(setup), setup
+        self._hands.begin(job)
+        outcome: dict[str, Any] = self._hands.next()["outcome"]
+        return outcome
+
+    def bench(self, setup: Mapping[str, Any], device: str, runtime: str | None) -> dict[str, str]:
+        """What measurements of a device here are filed under; `nas.session.Bench` as JSON.
+
+        Raises: NasError where this node does not have it.
+        """
+        settle(Path(setup["folder"]), setup["sources"])
+        found = bench(replace(named(device).under(runtime), stands="here"))
+        return {} if found is None else asdict(found)
+
+
+def sources(folder: Path) -> dict[str, str]:
+    """The user's own spaces, objectives and profiles below a folder: path -> text."""
+    found = [*folder.glob("search_spaces/*.py"), *folder.glob("hardware_profiles/*.toml")]
+    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in sorted(found)}
+
+
+def settle(folder: Path, sources: Mapping[str, str]) -> None:
+    """Goes to the search's folder where this node has it as it is, else to a copy of its sources.
+
+    What lies beside them, such as a module that `--task` names, is only where the folder is shared
+    or the package installed.
+    """
+    held = folder.is_dir() and all(_says(folder / name, text) for name, text in sources.items())
+    if not held:
+        folder = Path(tempfile.mkdtemp(prefix="nas-sources-"))
+        for name, text in sources.items():
+            place = folder / Path(name).parent.name / Path(name).name  # no name leads out of it
+            place.parent.mkdir(exist_ok=True)
+            place.write_text(text, encoding="utf-8")
+    os.chdir(folder)
+    if str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _numbers(message: Mapping[str, Any]) -> dict[str, float]:
+    """What a logger can draw of a message."""
+    values = dict(message.get("values") or message.get("outcome", {}).get("values", {}))
+    score = values.get("score")
+    if isinstance(score, Mapping):  # of an outcome, with its doubt
+        values["score"] = score["score"]
+    values |= values.get("costs", {})
+    return {n: float(v) for n, v in values.items() if isinstance(v, int | float)}
