@@ -14,6 +14,8 @@ import numpy.typing as npt
 from nas.core.architecture import Architecture, Choices, Value
 from nas.core.decision import Choice, Decision, is_active, parents, same
 from nas.core.errors import NasError, unknown
+from nas.core.refusals import limited, reasons
+from nas.core.target import Target
 from nas.core.task import Task, TaskSpec
 
 Decisions = Sequence[Decision]
@@ -31,6 +33,7 @@ class SearchSpace:
             `task.outputs`; it imports torch itself, so that spaces can be listed without torch.
         presets: known networks as named points. A preset may use values that are never proposed.
         transforms: what is done to a network once it is built (`nas.core.axis.join`).
+        target: what the study wants, and of what device, once that is known (`SearchSpace.at`).
 
     >>> from nas.core.decision import Choice, Integer
     >>> space = SearchSpace("toy", [Choice("kernel", [3, 7]), Integer("depth", 1, 4),
@@ -48,11 +51,15 @@ class SearchSpace:
     transforms: Callable[[Choices, Task | TaskSpec], Sequence[Any]] = field(
         default=lambda choices, task: ()
     )
+    target: Target | None = None
 
-    def at(self, task: TaskSpec) -> SearchSpace:
-        """This space with its decisions worked out for a task."""
+    def at(self, task: TaskSpec, target: Target | None = None) -> SearchSpace:
+        """This space with its decisions worked out for a task, and for a study where one is named.
+
+        What is refused (`nas.core.refusals`) is not proposed.
+        """
         listed = self.decisions(task) if callable(self.decisions) else self.decisions
-        return replace(self, decisions=tuple(listed))
+        return replace(self, decisions=limited(listed, target), target=target)
 
     @property
     def listed(self) -> tuple[Decision, ...]:
@@ -92,15 +99,21 @@ class SearchSpace:
             elif not self._legal(decision, choices[decision.name]):
                 value = choices[decision.name]
                 faults.append(f"{decision.name}={value!r}: not in {describe(decision)}")
-        return faults
+        refused = reasons(choices, self.target)
+        return faults + [f"{pair} exclude each other: {why}" for pair, why in refused]
 
     def architecture(self, choices: Choices) -> Architecture:
         """The architecture these choices name; decisions without effect are dropped.
 
         Raises:
-            NasError: naming every fault at once.
+            NasError: naming every fault at once, or where there is no other, the two choices that
+                exclude each other and why.
         """
-        if faults := self.check(choices):
+        faults, refused = self.check(choices), reasons(choices, self.target)
+        if refused and len(faults) == len(refused):
+            pair, why = refused[0]
+            raise NasError(f"{pair} exclude each other", f"{why}; change one of the two")
+        if faults:
             raise NasError(f"not an architecture of {self.name!r}", "; ".join(faults))
         return Architecture(self.name, {d.name: choices[d.name] for d in self.active(choices)})
 

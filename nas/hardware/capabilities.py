@@ -5,9 +5,10 @@ A number format without a kernel still saves bytes, but no time: whoever uses on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from nas.hardware.device import Device
+from nas.core.target import Target
+from nas.hardware.device import Device, engine_of
 
 # Of the CPU runtimes, by their own sources and timings here: onnxruntime has 8-bit kernels for
 # everything, and for products of matrices weights of 8 or 4 bits (`MatMulNBits`).
@@ -40,3 +41,8 @@ def kernels(device: Device) -> tuple[str, ...]:
         found += tuple(name for fact, name in FACTS.items() if fact in device.facts)
     sparse = "sparse" in device.options and "bf16_tflops" in device.facts
     return found + (("2:4",) if sparse else ())
+
+
+def target(device: Device, wanted: Iterable[str], pretrained: bool = False) -> Target:
+    """What choices are held against in a study on a device for objectives and limits, by name."""
+    return Target(engine_of(device).name, kernels(device), tuple(dict.fromkeys(wanted)), pretrained)

@@ -1,0 +1,128 @@
+"""What is refused is never proposed, and named with its reason to whoever asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+
+from nas.catalog import axes, load_axis
+from nas.core.axis import join
+from nas.core.decision import Choice
+from nas.core.errors import NasError
+from nas.core.refusals import REFUSALS, USELESS, limited, nothing_left, reasons
+from nas.core.space import SearchSpace
+from nas.core.target import Target
+from nas.core.task import TaskSpec
+
+TASK = TaskSpec("digits", (3, 16, 16), 10)
+CPU = ("int8", "int8-dynamic", "int8-weights", "int4-weights")
+PLAIN = SearchSpace("plain", [Choice("kernel", [3, 5])], build=lambda choices, task: None)
+TARGETS = {
+    "nothing known": None,
+    "latency on a processor": Target("onnxruntime", CPU, ("accuracy", "latency_ms")),
+    "bytes on a processor": Target("onnxruntime", CPU, ("accuracy", "size_mb")),
+    "a gpu": Target("tensorrt", ("int8", "fp16", "bf16", "fp8", "2:4"), ("accuracy", "latency_ms")),
+    "given weights": Target("onnxruntime", CPU, ("accuracy",), pretrained=True),
+}
+
+
+def joint(*names: str) -> SearchSpace:
+    return join(PLAIN, [load_axis(name) for name in names or axes()])
+
+
+@pytest.mark.parametrize("target", TARGETS.values(), ids=TARGETS)
+@pytest.mark.parametrize("turned", [False, True])
+def test_strategies_never_propose_what_is_refused(target: Target | None, turned: bool) -> None:
+    space = joint(*(reversed(axes()) if turned else axes())).at(TASK, target)
+    rng = np.random.default_rng(0)
+    points = [space.sample(rng) for _ in range(60)]
+    points += [space.sample_sized(rng, float(share)) for share in rng.random(20)]
+    for _ in range(60):
+        one, other = rng.choice(len(points), 2, replace=False)
+        points.append(space.crossover(points[one], points[other], rng))
+        points += space.neighbours(points[one], rng)
+    for point in points:
+        assert reasons(point.choices, target) == []
+        assert space.check(point.choices) == []
+
+
+def test_every_row_names_decisions_and_values_that_exist_and_spares_the_first() -> None:
+    from fnmatch import fnmatchcase
+
+    listed = {d.name: d for d in joint().at(TASK).listed if isinstance(d, Choice)}
+    sides = [(r.one, r.values) for r in REFUSALS] + [(r.other, r.others) for r in REFUSALS]
+    sides += [(u.one, u.values) for u in USELESS]
+    for pattern, values in sides:
+        named = [d for n, d in listed.items() if fnmatchcase(n, pattern)]
+        assert named, pattern
+        for decision in named:
+            assert decision.values[0] not in values, (decision.name, values)
+            legal = {*decision.values, "polyhistor"}  # offered where a task has several parts
+            assert set(values) <= legal, (decision.name, values)
+
+
+def test_a_user_is_told_the_two_choices_and_why() -> None:
+    space = joint("adapter", "sparsity").at(TASK)
+    choices = space.repair({"adapter.method": "lora", "sparsity.pattern": "unstructured"}).choices
+    assert choices["sparsity.pattern"] != "unstructured"
+    wrong = {**space.repair({"sparsity.pattern": "2:4"}).choices,
+             **space.repair({"adapter.method": "lora"}).choices, "sparsity.pattern": "2:4"}  # fmt: skip
+    wrong |= {"sparsity.schedule": "oneshot", "sparsity.ends": "dense"}
+    with pytest.raises(NasError) as caught:
+        space.architecture(wrong)
+    problem, hint = str(caught.value).splitlines()
+    assert problem == "adapter.method=lora and sparsity.pattern=2:4 exclude each other"
+    assert "zeros" in hint and "change one of the two" in hint
+    assert any("exclude each other" in fault for fault in space.check(wrong))
+
+
+def test_beside_other_faults_all_are_told_at_once() -> None:
+    space = joint("adapter", "sparsity").at(TASK)
+    with pytest.raises(NasError, match="not an architecture") as caught:
+        space.architecture({"adapter.method": "lora", "sparsity.pattern": "2:4", "kernel": 4})
+    assert "exclude each other" in str(caught.value) and "kernel=4" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("choice", "refused", "taken"),
+    [
+        ({"bitwidth.format.0": "fp16"}, "latency on a processor", "bytes on a processor"),
+        ({"bitwidth.format.3": "fp8"}, "latency on a processor", "a gpu"),
+        ({"bitwidth.format.1": "int4"}, "a gpu", "bytes on a processor"),
+        ({"bitwidth.weights": "divided"}, "latency on a processor", "bytes on a processor"),
+        ({"sparsity.pattern": "2:4"}, "bytes on a processor", "a gpu"),
+        ({"sparsity.allocation": "precrop"}, "given weights", "a gpu"),
+    ],
+)
+def test_some_choices_are_held_against_the_study(
+    choice: Mapping[str, str], refused: str, taken: str
+) -> None:
+    [(pair, why)] = reasons(choice, TARGETS[refused])
+    [(name, value)] = choice.items()
+    assert pair.startswith(f"{name}={value} and ") and why
+    assert reasons(choice, TARGETS[taken]) == reasons(choice) == []
+
+
+def test_an_axis_that_could_do_nothing_is_an_error_not_a_search() -> None:
+    torch = Target("torch", (), ("accuracy", "latency_ms"))
+    left = nothing_left(joint("bitwidth").at(TASK).listed, torch)
+    assert left is not None and "--runtime torch" in left[0]
+    assert nothing_left(joint().at(TASK).listed, Target("onnxruntime", CPU)) is None
+
+
+def test_limits_meet_those_that_a_space_has_of_its_own() -> None:
+    own = [
+        Choice("adapter.method", ["none", "lora", "sara"]),
+        Choice(
+            "sparsity.pattern", ["dense", "channels", "2:4"],
+            within={"adapter.method": {"sara": ["dense", "2:4"]}},
+        ),
+    ]  # fmt: skip
+    method, pattern = limited(own)
+    assert isinstance(pattern, Choice) and method == own[0]
+    assert pattern.allowed({"adapter.method": "none"}) == ("dense", "channels", "2:4")
+    assert pattern.allowed({"adapter.method": "lora"}) == ("dense", "channels")
+    assert pattern.allowed({"adapter.method": "sara"}) == ("dense",)
+    assert limited(limited(own)) == limited(own)
