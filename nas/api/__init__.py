@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api.analysis import correlations, importance
     from nas.api.calibrating import calibrate
+    from nas.api.finishing import train
     from nas.api.listing import devices, profile, spaces
     from nas.api.replaying import replay
     from nas.api.reporting import report
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
     from nas.api.searching import search
     from nas.api.ship import export, load
     from nas.api.study import front, pick, show, studies
+    from nas.api.verifying import verify
 
 __all__ = [
     "calibrate", "correlations", "devices", "export", "front", "importance", "load", "pick",
     "profile", "replay", "report",
-    "retarget", "search", "show", "spaces", "studies",
+    "retarget", "search", "show", "spaces", "studies", "train", "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -32,6 +34,8 @@ _HOMES = {
     "report": "reporting",
     "retarget": "retargeting",
     "search": "searching",
+    "train": "finishing",
+    "verify": "verifying",
     **dict.fromkeys(("correlations", "importance"), "analysis"),
     **dict.fromkeys(("front", "pick", "show", "studies"), "study"),
     **dict.fromkeys(("devices", "profile", "spaces"), "listing"),

@@ -48,8 +48,10 @@ def file_of(
     return artifacts.path(artifacts.put(made.path)), made.build
 
 
-def restored(place: Place, trial: Trial) -> nn.Module:
+def restored(place: Place, trial: Trial, finished: str | None = None) -> nn.Module:
     """The trial's module with the weights of its own first training; untrained where it has none.
+
+    `finished` is the artifact of other weights, that a later training left.
 
     Raises: NasError where the stored weights are gone.
     """
@@ -59,10 +61,11 @@ def restored(place: Place, trial: Trial) -> nn.Module:
     module = module_of(place, trial.architecture, place.spec.seed)
     if trial.trained:
         last = max((r for r in trial.rungs if not r.repeat), key=lambda r: r.rung, default=None)
-        if last is None or last.checkpoint is None or not place.artifacts.holds(last.checkpoint):
+        weights = finished or (last.checkpoint if last else None)
+        if weights is None or not place.artifacts.holds(weights):
             raise NasError(
                 f"the weights of trial {trial.number} are not in {place.artifacts.folder}",
                 "run the search again without --fresh: it trains only what is missing",
             )
-        restore(place.artifacts.path(last.checkpoint), module)
+        restore(place.artifacts.path(weights), module)
     return module.eval()

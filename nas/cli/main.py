@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from nas import __version__
-from nas.cli import device, report, search, study, tables
+from nas.cli import device, report, search, ship, study, tables
 from nas.cli.mistakes import usage
 from nas.core.errors import NasError, unknown
 
@@ -54,8 +54,8 @@ def commands(context: click.Context) -> None:
 
 
 for _command in (
-    search.search, study.front, study.pick, study.show, study.retarget, study.export,
-    report.report, device.profile, device.spaces, device.devices, study.studies, tables.replay,
+    search.search, study.front, study.pick, study.show, study.retarget, ship.train,
+    ship.export, ship.verify, report.report, device.profile, device.spaces, device.devices, study.studies, tables.replay,
     tables.calibrate,
 ):  # fmt: skip
     commands.add_command(_command)

@@ -1,4 +1,4 @@
-"""Commands that look at a study or ship a point of it: front, pick, show, retarget, export, ..."""
+"""Commands that look at a study: front, pick, show, retarget, studies."""
 
 from __future__ import annotations
 
@@ -14,8 +14,6 @@ from nas.core.errors import NasError
 
 if TYPE_CHECKING:
     from nas.core.front import Front
-
-FORMATS = ("onnx", "pt2", "openvino", "tensorrt")
 
 
 @click.command()
@@ -154,36 +152,6 @@ def _told(screen: Screen, study: str, importance: bool, storage: str | None) -> 
     table = importance_table if importance else correlations_table
     found = ask(study, storage=storage)
     screen.answer(found, lambda width: table(found))
-
-
-@click.command()
-@click.argument("study")
-@click.argument("trial", type=int)
-@click.option(
-    "--output",
-    required=True,
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    help="Folder to write the file, its numbers and a README to.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(FORMATS),
-    default="onnx",
-    show_default=True,
-    help="What the network is written as.",
-)
-@shared
-def export(
-    screen: Screen, study: str, trial: int, output: Path, form: str, storage: str | None
-) -> None:
-    """Write a trial's trained network as a file that runs."""
-    from nas import api
-    from nas.report.listings import export_table
-
-    found = api.export(study, trial, output, format=form, storage=storage)
-    screen.answer(found, lambda width: export_table(found))
 
 
 @click.command()

@@ -14,13 +14,36 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement
 from nas.core.task import Task
 from nas.deploy.export import Exported
+from nas.deploy.formats import NAMES
 from nas.deploy.parity import Parity
 
-_PACKAGES = ("nas", "torch", "onnx", "onnxruntime", "numpy", "pillow")
+CARD, TEXT, INFER, EXAMPLES = "card.json", "CARD.md", "infer.py", "examples.safetensors"
+_PACKAGES = ("nas", "torch", "onnx", "onnxruntime", "openvino", "tensorrt", "numpy", "pillow")
+_INSTALLED = {"onnxruntime": "onnxruntime", "openvino": "openvino", "torch": "torch",
+              "tensorrt": "tensorrt torch"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Examples:
+    """What the file is checked with on any later day, on any machine.
+
+    Args:
+        inputs: as the file takes them, `(N, ...)`. expected: the trained network's outputs.
+        found: the file's, when it was packaged. what: where the inputs are from, in words.
+    """
+
+    inputs: NDArray[Any]
+    expected: NDArray[np.float32]
+    found: NDArray[np.float32]
+    what: str
 
 
 @dataclass(frozen=True)
@@ -39,6 +62,10 @@ class Card:
             is not of images.
         data: source and digest of the data.
         device: what latencies were measured on.
+        format: of the file: a name of `nas.deploy.formats.FORMATS`. about: what that is, in words.
+        runtime: `name` and `options` of what ran the file for every number here.
+        precision: what it computes in. in_graph: whether the graph normalises images itself.
+        training: how the weights were trained: recipes and epochs.
     """
 
     title: str
@@ -51,6 +78,14 @@ class Card:
     normalisation: Mapping[str, Sequence[float]] | None = None
     data: Mapping[str, str] = field(default_factory=dict)
     device: Mapping[str, Any] = field(default_factory=dict)
+    format: str = "onnx"
+    about: str = "ONNX file"
+    runtime: Mapping[str, Any] = field(
+        default_factory=lambda: {"name": "onnxruntime", "options": []}
+    )
+    precision: str = "float32"
+    in_graph: bool = False
+    training: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_task(cls, task: Task, source: str, **known: Any) -> Card:
@@ -75,17 +110,24 @@ class Card:
                 "scale": "1/255",
                 "mean": list(self.normalisation["mean"]),
                 "std": list(self.normalisation["std"]),
+                "in_graph": self.in_graph,
             }
         return {
             "title": self.title,
+            "format": self.format,
+            "about": self.about,
+            "file": NAMES[self.format][0],
+            "runtime": dict(self.runtime),
+            "precision": self.precision,
             "input": list(self.input),
             "classes": list(self.classes),
             "preprocessing": preprocessing,
             "measurements": {m.objective: m.to_json() for m in self.measurements},
             "parity": self.parity.to_json(),
             "build": self.exported.build,
-            "opset": self.exported.opset,
+            "opset": self.exported.opset or None,
             "origin": dict(self.origin),
+            "training": dict(self.training),
             "data": dict(self.data),
             "device": dict(self.device),
             "versions": versions(),
@@ -103,23 +145,26 @@ def versions() -> dict[str, str]:
     return found
 
 
-def package(folder: Path, file: Path, card: Card) -> dict[str, Any]:
-    """Writes `model.onnx`, `card.json`, `infer.py` and `README.md` into a new folder.
+def package(
+    folder: Path, files_: Path | Sequence[Path], card: Card, examples: Examples | None = None
+) -> dict[str, Any]:
+    """Writes the file(s), `card.json`, `CARD.md`, `infer.py` and the examples into a new folder.
 
-    The folder appears whole or not at all. Returns the document in `card.json`.
+    The folder appears whole or not at all. Returns the document in `card.json`, which holds the
+    sha256 of all other parts, and of itself under `digest`.
     Raises: NasError where the folder holds something, cannot be written, or the file's outputs
     were found to differ from the module's.
     """
     if not card.parity.passed:
         raise NasError(
-            f"the file differs from the trained network: {card.parity.relative:.2g} of the largest "
-            f"output, allowed is {card.parity.threshold:.2g}",
+            f"the file differs from the trained network: {card.parity.said}",
             "export the network again",
         )
+    paths = [files_] if isinstance(files_, Path) else list(files_)
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise NasError(f"{folder} is there already, and not empty", "name a new folder")
-        return _written(folder.absolute(), file, card)
+        return _written(folder.absolute(), paths, card, examples)
     except OSError as error:
         raise NasError(
             f"cannot write {folder}: {error.strerror or error}",
@@ -127,20 +172,32 @@ def package(folder: Path, file: Path, card: Card) -> dict[str, Any]:
         ) from error
 
 
-def _written(folder: Path, file: Path, card: Card) -> dict[str, Any]:
+def _written(
+    folder: Path, paths: Sequence[Path], card: Card, examples: Examples | None
+) -> dict[str, Any]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.parent / f".{folder.name}.{os.getpid()}.partial"
     partial.mkdir()
     try:
-        shutil.copyfile(file, partial / "model.onnx")
-        infer = files("nas.deploy").joinpath("infer.py").read_text(encoding="utf-8")
-        (partial / "infer.py").write_text(infer, encoding="utf-8")
-        hashes = {name: _sha256(partial / name) for name in ("model.onnx", "infer.py")}
-        size = {"model.onnx": (partial / "model.onnx").stat().st_size}
-        document = {**card.to_json(), "bytes": size, "sha256": hashes}
+        names = NAMES[card.format]
+        for path, name in zip(paths, names, strict=True):
+            shutil.copyfile(path, partial / name)
+        document = card.to_json()
+        if examples is not None:
+            tensors = {"inputs": examples.inputs, "expected": examples.expected,
+                       "found": examples.found}  # fmt: skip
+            save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, partial / EXAMPLES)
+            document["examples"] = {"n": len(examples.inputs), "what": examples.what}
+        infer = files("nas.deploy").joinpath(INFER).read_text(encoding="utf-8")
+        (partial / INFER).write_text(infer, encoding="utf-8")
+        document["bytes"] = {name: (partial / name).stat().st_size for name in names}
+        parts = sorted(p.name for p in partial.iterdir())
+        document["sha256"] = {name: sha256(partial / name) for name in parts}
+        (partial / TEXT).write_text(readable(document), encoding="utf-8")
+        document["sha256"][TEXT] = sha256(partial / TEXT)
+        document["digest"] = digest_of(document)
         text = json.dumps(document, indent=2, allow_nan=False)
-        (partial / "card.json").write_text(text + "\n", encoding="utf-8")
-        (partial / "README.md").write_text(readme(document), encoding="utf-8")
+        (partial / CARD).write_text(text + "\n", encoding="utf-8")
         if folder.is_dir():
             folder.rmdir()
         partial.rename(folder)
@@ -149,39 +206,68 @@ def _written(folder: Path, file: Path, card: Card) -> dict[str, Any]:
     return document
 
 
-def _sha256(path: Path) -> str:
+def digest_of(document: Mapping[str, Any]) -> str:
+    """sha256 of a card's content but for its own `digest`."""
+    plain = {k: v for k, v in document.items() if k != "digest"}
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def readme(document: Mapping[str, Any]) -> str:
-    """The README of a packaged network, from its card."""
-    parity = document["parity"]
+def readable(document: Mapping[str, Any]) -> str:
+    """`CARD.md`: what a card says, for people."""
+    parity, runtime = document["parity"], document["runtime"]
     agreement = parity["top1_agreement"]
     agrees = "" if agreement is None else f"; the same class for {agreement:.2%}"
     rows = [_row(m) for m in document["measurements"].values()]
     sums = [f"{digest}  {name}" for name, digest in document["sha256"].items()]
-    size, shape = document["bytes"]["model.onnx"], ", ".join(map(str, document["input"]))
     packages = ", ".join(f"{k} {v}" for k, v in document["versions"].items())
     origin = "\n".join(f"- {k}: {_plain(v)}" for k, v in document["origin"].items())
+    training = "\n".join(f"- {k}: {_plain(v)}" for k, v in document["training"].items())
+    under = "+".join([runtime["name"], *runtime["options"]])
+    kept = document.get("examples")
+    examples = [f"`{EXAMPLES}` holds {kept['n']} {kept['what']} with the outputs of the trained "
+                "network and of this file.", ""] if kept else []  # fmt: skip
     return "\n".join([
         f"# {document['title']}", "",
-        "| number | value | 90 % of repeats | unit | of |", "|---|---|---|---|---|", *rows, "",
-        *_device(document["device"]),
+        "| number | value | interval | unit | of |", "|---|---|---|---|---|", *rows, "",
+        "The interval is where a repeat falls with 90 %; of a test score it is the confidence "
+        f"interval, 90 %. All is of this very file, under {under}.", "",
+        *_device(document["device"], document["measurements"].get("latency_ms")),
         f"Outputs against the trained network on {parity['n']} examples: largest difference "
-        f"{parity['max_abs']:.2g} ({parity['relative']:.2g} of the largest output){agrees}.", "",
-        "## Load it", "", "```", "pip install numpy pillow onnxruntime",
+        f"{parity['max_abs']:.2g} ({parity['relative']:.2g} of the largest output), mean "
+        f"{parity['mean_abs']:.2g}{agrees}.", "",
+        "## Load it", "", "```", f"pip install numpy pillow {_INSTALLED[runtime['name']]}",
         f"python infer.py {'IMAGE.png' if document['preprocessing'] else 'INPUTS.npy'}", "```", "",
         "```python", *_example(document), "```", "",
-        f"`model.onnx` (opset {document['opset']}, {size:,} bytes) takes "
-        f"`input`, float32 of shape (B, {shape}), any B, and gives `output`. "
-        f"{_preparation(document['preprocessing'])}", "",
+        _inputs(document), "",
         "## Where it comes from", "", origin,
         f"- data: {document['data'].get('source', '')} "
         f"(digest {document['data'].get('digest', '')})",
         f"- made with {packages}", "",
-        "## Check the files", "", "```", *sums, "```", "",
+        *(["## Training", "", training, ""] if training else []),
+        "## Check the files", "", *examples, "`nas verify .` checks hashes, outputs and latency.",
+        "", "```", *sums, "```", "",
     ])  # fmt: skip
+
+
+def _inputs(document: Mapping[str, Any]) -> str:
+    """What the file takes and gives."""
+    size, shape = sum(document["bytes"].values()), list(document["input"])
+    names, about = " and ".join(f"`{n}`" for n in document["bytes"]), document["about"]
+    name, kind = "`input`", "float32"
+    if (document["preprocessing"] or {}).get("in_graph"):
+        name, kind, shape = "`image`", "uint8", [*shape[1:], shape[0]]
+    takes = ", ".join(map(str, shape))
+    return (
+        f"{names} ({about}, {size:,} bytes) takes {name}, {kind} of shape (B, {takes}), any B, "
+        f"and gives `output`. {_preparation(document['preprocessing'])}"
+    )
 
 
 def _row(measurement: Mapping[str, Any]) -> str:
@@ -192,10 +278,19 @@ def _row(measurement: Mapping[str, Any]) -> str:
     )
 
 
-def _device(device: Mapping[str, Any]) -> list[str]:
+def _device(device: Mapping[str, Any], timing: Mapping[str, Any] | None) -> list[str]:
+    """What latencies were measured on, and their quantiles."""
     if not device:
         return []
-    return ["Timed on " + ", ".join(f"{k} {_plain(v)}" for k, v in device.items()) + ".", ""]
+    record = (timing or {}).get("record", {})
+    known = [
+        f"{q} {record[q + '_ms']:.4g} ms" for q in ("p50", "p90", "p99") if q + "_ms" in record
+    ]
+    known += [
+        f"{k} {record[k]}" for k in ("workload", "threads", "host", "protocol") if k in record
+    ]
+    said = "Timed on " + ", ".join(f"{k} {_plain(v)}" for k, v in device.items())
+    return [said + (": " + ", ".join(known) if known else "") + ".", ""]
 
 
 def _plain(value: Any) -> str:
@@ -206,9 +301,11 @@ def _preparation(preprocessing: Mapping[str, Any] | None) -> str:
     if preprocessing is None:
         return "It is not a network of images: prepare the input as in training."
     p = preprocessing
+    inside = "and, in the graph itself, " if p["in_graph"] else ""
     return (
         f"An image becomes an input so: RGB, the middle square, resized to {p['size']}x{p['size']} "
-        f"(bilinear), divided by 255, less {_rounded(p['mean'])}, divided by {_rounded(p['std'])}. "
+        f"(bilinear), {inside}divided by 255, less {_rounded(p['mean'])}, divided by "
+        f"{_rounded(p['std'])}. "
         "`card.json` has these numbers in full, and the class names."
     )
 
@@ -218,12 +315,12 @@ def _rounded(values: Sequence[float]) -> str:
 
 
 def _example(document: Mapping[str, Any]) -> list[str]:
-    lines = ["from infer import load, prepared, run", "session, card = load('.')"]
+    lines = ["from infer import load, prepared, run", "network, card = load('.')"]
     if document["preprocessing"]:
         return [
             "from PIL import Image",
             *lines,
-            "outputs = run(session, prepared(Image.open('IMAGE.png'), card)[None])",
+            "outputs = run(network, prepared(Image.open('IMAGE.png'), card)[None])",
             "print(card['classes'][outputs[0].argmax()])",
         ]
-    return ["import numpy as np", *lines, "print(run(session, np.load('INPUTS.npy')))"]
+    return ["import numpy as np", *lines, "print(run(network, np.load('INPUTS.npy')))"]

@@ -22,6 +22,11 @@ THRESHOLDS: Mapping[str, float] = {
     "float32": 1e-3, "tf32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2, "int8": 0.25,
 }  # fmt: skip
 
+# Least share of examples with the same class: a tie may fall either way in any arithmetic.
+AGREEMENT: Mapping[str, float] = {
+    "float32": 0.99, "tf32": 0.98, "float16": 0.98, "bfloat16": 0.97, "int8": 0.90,
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Parity:
@@ -33,8 +38,9 @@ class Parity:
         top1_agreement: share of examples with the same largest output, where the outputs are a
             list of classes; None otherwise.
         n: examples compared.
-        passed: whether `relative` is at most `threshold`.
-        threshold: the limit for the file's precision.
+        passed: whether `relative` is at most `threshold`, and the agreement, where there is one,
+            at least `least_agreement`.
+        threshold, least_agreement: the limits for the file's precision.
     """
 
     max_abs: float
@@ -44,6 +50,32 @@ class Parity:
     n: int
     passed: bool
     threshold: float
+    least_agreement: float = 0.0
+
+    @property
+    def excess(self) -> tuple[str, float]:
+        """The limit that is broken most, and by what share of itself; at most 0 where none is.
+
+        >>> compare(np.array([[1.0, 2.0]]), np.array([[1.0, 2.2]]), 0.05).excess[0]
+        'error<=0.05'
+        """
+        limits = [(f"error<={self.threshold:g}", self.relative / self.threshold - 1)]
+        if self.top1_agreement is not None and self.least_agreement:
+            short = 1 - self.top1_agreement / self.least_agreement
+            limits.append((f"agreement>={self.least_agreement:g}", short))
+        return max(limits, key=lambda pair: pair[1])
+
+    @property
+    def said(self) -> str:
+        """The differences in words, with the limits."""
+        agrees, least = self.top1_agreement, self.least_agreement
+        classes = ""
+        if agrees is not None:
+            classes = f", the same class for {agrees:.1%} of {self.n} (at least {least:.0%})"
+        return (
+            f"largest difference {self.relative:.2g} of the largest output "
+            f"(at most {self.threshold:g}){classes}"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The plain data that is stored and shipped."""
@@ -67,10 +99,15 @@ def check(
         expected = module(torch.from_numpy(examples)).double().numpy()
     run = run or opened(file, Runtime("onnxruntime"))
     found = np.asarray(run(examples), np.float64)
-    return compare(expected, found, THRESHOLDS[precision])
+    return compare(expected, found, THRESHOLDS[precision], AGREEMENT[precision])
 
 
-def compare(expected: NDArray[np.float64], found: NDArray[np.float64], threshold: float) -> Parity:
+def compare(
+    expected: NDArray[np.float64],
+    found: NDArray[np.float64],
+    threshold: float,
+    least_agreement: float = 0.0,
+) -> Parity:
     """The differences of two arrays of outputs, one row for each example.
 
     Raises: NasError where their shapes differ or an output is not a finite number.
@@ -100,8 +137,9 @@ def compare(expected: NDArray[np.float64], found: NDArray[np.float64], threshold
         relative=relative,
         top1_agreement=agreement,
         n=len(expected),
-        passed=relative <= threshold,
+        passed=relative <= threshold and (agreement is None or agreement >= least_agreement),
         threshold=threshold,
+        least_agreement=least_agreement,
     )
 
 

@@ -202,6 +202,34 @@ def report_table(found: Row) -> RenderableType:
     return pair_table([*rows, *(("missing", text) for text in found["missing"])])
 
 
+def train_table(found: Row) -> RenderableType:
+    """What was trained to its end: the test score with its interval, and what it was before."""
+    rows = []
+    for row in found["trained"]:
+        test = None if row["test"] is None else Measurement.from_json(row["test"])
+        rows.append({
+            "trial": row["trial"],
+            "test": "no test images" if test is None else f"{interval(test)} on {test.n}",
+            "validation": f"{row['confirmed']['score']:.4g} on {row['confirmed']['n']}",
+            "before": row["searched"],
+            "epochs": row["epochs"],
+            "precision": row["precision"],
+            "teacher": row["teacher"] or "none",
+            "seconds": row["seconds"],
+        })  # fmt: skip
+    failed = [Text(f"trial {number} failed: {why}") for number, why in found["failed"].items()]
+    said = "[low, high]: 90 % confidence, of these test images"
+    return Group(listing(rows, "nothing was trained"), Text(said, style="dim"), *failed)
+
+
+def verify_table(found: Row) -> RenderableType:
+    """What was checked of a package, and what came of it."""
+    words = {True: "passed", False: "FAILED", None: "not checked"}
+    rows = [(c["name"], f"{words[c['passed']]}: {c['said']}") for c in found["checks"]]
+    head = "what could be checked is what the card says" if found["passed"] else "not what it says"
+    return Group(Text.assemble((found["title"], "bold"), f": {head}"), Text(), pair_table(rows))
+
+
 def record_table(found: Row) -> RenderableType:
     """Any record, one line for each entry."""
     return pair_table([(name, cell(value)) for name, value in found.items()])

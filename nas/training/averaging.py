@@ -48,8 +48,8 @@ class Averaged(nn.Module):
         for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
             mean.lerp_(value, 1 - decay).masked_fill_(value == 0, 0.0)
         own = dict(self.average.named_buffers())
-        for name, value in self.network.named_buffers():
+        for name, buffer in self.network.named_buffers():
             if name.rpartition(".")[2] in _STATISTICS:
-                own[name].lerp_(value, 1 - decay)
+                own[name].lerp_(buffer, 1 - decay)
             else:
-                own[name].copy_(value)
+                own[name].copy_(buffer)

@@ -7,10 +7,21 @@ from pathlib import Path
 
 import torch
 
-from nas.hardware.agent.engines.tensorrt import Tensorrt
+from nas.hardware.agent.engines.tensorrt import Tensorrt, built, versions
 from nas.hardware.runtimes import Array, Runtime
 
 BATCH = 64
+
+
+def write(source: Path, target: Path, runtime: Runtime, batch: int) -> str:
+    """Writes the engine of an ONNX file for batches of 1 to `batch`; says what it is, in words.
+
+    It runs on GPUs of this one's kind, under this version of TensorRT.
+    """
+    options = [option for option in runtime.options if option != "graphs"]
+    job = {"kind": "cuda", "batch": batch, "resolution": None, "options": options}
+    target.write_bytes(bytes(built(str(source), job).serialize()))
+    return f"TensorRT {versions()['tensorrt']} engine, batches of 1 to {batch}"
 
 
 def opened(

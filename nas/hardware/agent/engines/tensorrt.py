@@ -57,10 +57,16 @@ class Tensorrt:
 
 
 def built(path: str, job: dict[str, Any]) -> Any:
-    """The engine of an ONNX file, in the precision asked for, for batches of one to the job's."""
+    """The engine of an ONNX file, in the precision asked for, for batches of one to the job's.
+
+    One that was built before and written (`.engine`) is loaded.
+    """
     import tensorrt
 
     logger = tensorrt.Logger(tensorrt.Logger.ERROR)
+    if path.endswith(".engine"):
+        with open(path, "rb") as file:
+            return tensorrt.Runtime(logger).deserialize_cuda_engine(file.read())
     builder = tensorrt.Builder(logger)
     network = builder.create_network(0)
     parser = tensorrt.OnnxParser(network, logger)
