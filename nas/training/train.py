@@ -27,6 +27,7 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training import checkpoint
 from nas.training.recipe import Recipe
+from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
 from nas.transforms.stages import Addition, Criterion
 
@@ -257,7 +258,9 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.rate, fused=True)
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.rate, fused=True)
+    multiply_gradients(optimizer, module)
+    return optimizer
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

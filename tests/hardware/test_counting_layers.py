@@ -29,6 +29,14 @@ from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
 from nas.networks.plan import Network, Stage
 from nas.networks.pooling import SpatialMean
 from nas.networks.replknet import RepLKNetBlock
+from nas.networks.repopt import (
+    BranchedBlock,
+    PlainNet,
+    PlainNetwork,
+    PlainStage,
+    RepOptBlock,
+    ScaledBlock,
+)
 from nas.networks.residual import DropPath, LayerScale
 from nas.networks.skeleton import LargeKernelNet, StageLayers
 from nas.networks.smallkernel import NormedMixer, SmallKernelMixer
@@ -145,6 +153,21 @@ BY_HAND = {
     Patterned: (
         Patterned(nn.Conv2d(C, 16, 3, padding=1), [((1, 1), 8), ((2, 3), 8)]), (C, H, W),
         conv(P, C, 16, 9),
+    ),
+    BranchedBlock: (
+        BranchedBlock(C, C, 1, 1, "none", True), (C, H, W),
+        conv(P, C, C, 9, False) + conv(P, C, C, 1, False) + norm * 3,
+    ),
+    ScaledBlock: (
+        ScaledBlock(C, C, 1, 1, 2), (C, H, W),
+        conv(P, C, C, 9, False) + conv(P, C, C, 1, False) + vector(3 * C) + norm,
+    ),
+    # what its gradients are multiplied by is no parameter
+    RepOptBlock: (RepOptBlock(C, C, 1, 1, 2), (C, H, W), conv(P, C, C, 9, False) + norm),
+    PlainNet: (
+        PlainNet(PlainNetwork(3, 10, (PlainStage(2, 8, 2),), 4, 2, "one")), (3, 8, 8),
+        conv(16, 3, 4, 9, False) + vector(8) + conv(4, 4, 8, 9, False) + vector(16)
+        + conv(4, 8, 8, 9, False) + vector(16) + linear(8, 10),
     ),
     ConvNeXtBlock: (
         ConvNeXtBlock(NET, GATED, 0, 0.1), (C, H, W),
