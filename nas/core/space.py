@@ -15,6 +15,7 @@ from nas.core.architecture import Architecture, Choices, Value
 from nas.core.decision import Choice, Decision, is_active, parents, same
 from nas.core.errors import NasError, unknown
 from nas.core.refusals import limited, reasons
+from nas.core.scaling import Scaling
 from nas.core.target import Target
 from nas.core.task import Task, TaskSpec
 
@@ -33,6 +34,8 @@ class SearchSpace:
             `task.outputs`; it imports torch itself, so that spaces can be listed without torch.
         presets: known networks as named points. A preset may use values that are never proposed.
         transforms: what is done to a network once it is built (`nas.core.axis.join`).
+        scale: `scale(choices, rule)` returns the choices of a deeper and wider network; None where
+            nothing of the space has depth or width.
         target: what the study wants, and of what device, once that is known (`SearchSpace.at`).
 
     >>> from nas.core.decision import Choice, Integer
@@ -51,6 +54,7 @@ class SearchSpace:
     transforms: Callable[[Choices, Task | TaskSpec], Sequence[Any]] = field(
         default=lambda choices, task: ()
     )
+    scale: Callable[[Choices, Scaling], Mapping[str, Value]] | None = None
     target: Target | None = None
 
     def at(self, task: TaskSpec, target: Target | None = None) -> SearchSpace:

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nas.core.errors import unknown
+from nas.networks.activations import make_activation
 from nas.networks.merge import Linear
+from nas.networks.norms import ChannelNorm
+
+SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": F.hardsigmoid,
+}
 
 
 class SqueezeExcite(nn.Module):
@@ -14,18 +26,91 @@ class SqueezeExcite(nn.Module):
     Args:
         channels: number of channels.
         ratio: share of the channels that the bottleneck has.
+        hidden: its size where it is no such share.
+        activation: inside the bottleneck.
+        squash: `sigmoid` or `hardsigmoid` (MobileNetV3).
     """
 
-    def __init__(self, channels: int, ratio: float) -> None:
+    def __init__(
+        self, channels: int, ratio: float, hidden: int | None = None, activation: str = "relu",
+        squash: str = "sigmoid",
+    ) -> None:  # fmt: skip
         super().__init__()
-        hidden = max(1, int(channels * ratio))
+        hidden = hidden or max(1, int(channels * ratio))
         self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.activation = make_activation(activation)
         self.excite = nn.Conv2d(hidden, channels, 1)
+        self.squash = squash
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
         pooled = x.mean((2, 3), keepdim=True)
-        return x * torch.sigmoid(self.excite(torch.relu(self.squeeze(pooled))))
+        return x * SQUASHES[self.squash](self.excite(self.activation(self.squeeze(pooled))))
+
+
+class EffectiveSqueeze(nn.Module):
+    """Squeeze-and-excitation in one layer, without a bottleneck (VoVNetV2, arXiv 1911.06667)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.excite = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        return x * F.hardsigmoid(self.excite(x.mean((2, 3), keepdim=True)))
+
+
+class EfficientChannel(nn.Module):
+    """A sigmoid of a short convolution across neighbouring channels' means (arXiv 1910.03151).
+
+    The kernel grows with the channels: about `(log2(C) + 1) / 2`, odd, at least 3.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        taps = int(abs(math.log2(channels) + 1) / 2)
+        taps = max(3, taps if taps % 2 else taps + 1)
+        self.mix = nn.Conv1d(1, 1, taps, padding=taps // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        shares = torch.sigmoid(self.mix(x.mean((2, 3)).unsqueeze(1)))
+        return x * shares.transpose(1, 2).unsqueeze(3)
+
+
+class SpatialChannel(nn.Module):
+    """The larger of a gate on channels and a gate on pixels (scSE, arXiv 1803.02579)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channel = SqueezeExcite(channels, 1 / 2)
+        self.pixel = nn.Conv2d(channels, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        return torch.maximum(self.channel(x), x * torch.sigmoid(self.pixel(x)))
+
+
+class GlobalContext(nn.Module):
+    """Scales channels by what a softmax over pixels picks out of the map (arXiv 1904.11492).
+
+    With a sigmoid in place of the paper's sum, and a bottleneck of an eighth, as in timm.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(1, channels // 8)
+        self.attend = nn.Conv2d(channels, 1, 1)
+        self.squeeze = nn.Conv2d(channels, hidden, 1)
+        self.norm = ChannelNorm(hidden)
+        self.excite = nn.Conv2d(hidden, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        weights = self.attend(x).flatten(2).softmax(2)
+        picked = (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(3)
+        hidden = torch.relu(self.norm(self.squeeze(picked)))
+        return x * torch.sigmoid(self.excite(hidden))
 
 
 class ResponseNorm(nn.Module):
@@ -56,3 +141,27 @@ class ResponseNorm(nn.Module):
             bias = bias + following.bias.detach().double()
         following.bias = nn.Parameter(bias.to(following.weight))
         self.shift = None
+
+
+GATES = ("none", "se", "eca", "ese", "scse", "gc", "grn")
+
+
+def make_gate(
+    name: str, channels: int, ratio: float = 1 / 16, hidden: int | None = None
+) -> nn.Module:
+    """A gate of `channels` maps by name; the bottleneck of `se` has their `ratio`, or `hidden`.
+
+    Raises: NasError for another name.
+    """
+    gates: dict[str, Callable[[], nn.Module]] = {
+        "none": nn.Identity,
+        "se": lambda: SqueezeExcite(channels, ratio, hidden or max(1, round(channels * ratio))),
+        "eca": lambda: EfficientChannel(channels),
+        "ese": lambda: EffectiveSqueeze(channels),
+        "scse": lambda: SpatialChannel(channels),
+        "gc": lambda: GlobalContext(channels),
+        "grn": lambda: ResponseNorm(channels),
+    }
+    if name not in gates:
+        raise unknown("gate", name, GATES)
+    return gates[name]()

@@ -1,6 +1,8 @@
-"""Normalisations of `(B, C, H, W)` maps and activations, by name."""
+"""Normalisations of `(B, C, H, W)` maps, by name."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -26,24 +28,11 @@ class ChannelNorm(nn.Module):
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """`layer` or `batch`. Raises: NasError for another name."""
+    """`layer`, `batch`, or `group` (32 groups or fewer). Raises: NasError for another name."""
     if name == "layer":
         return ChannelNorm(channels)
     if name == "batch":
         return nn.BatchNorm2d(channels)
-    raise unknown("norm", name, ["layer", "batch"])
-
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "gelu": nn.GELU,
-    "hardswish": nn.Hardswish,
-    "relu": nn.ReLU,
-    "silu": nn.SiLU,
-}
-
-
-def make_activation(name: str) -> nn.Module:
-    """An activation by name. Raises: NasError for another name."""
-    if name not in ACTIVATIONS:
-        raise unknown("activation", name, ACTIVATIONS)
-    return ACTIVATIONS[name]()
+    if name == "group":
+        return nn.GroupNorm(math.gcd(32, channels), channels)
+    raise unknown("norm", name, ["layer", "batch", "group"])

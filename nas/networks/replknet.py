@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from nas.networks.activations import make_activation
 from nas.networks.gates import ResponseNorm, SqueezeExcite
 from nas.networks.log import Log
 from nas.networks.merge import fold_backward, fold_forward
 from nas.networks.mixers import is_normed, make_mixer
-from nas.networks.norms import make_activation
 from nas.networks.peripheral import PositionalTable
 from nas.networks.plan import Network, Stage
 from nas.networks.residual import DropPath

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.convnext import ConvNeXtBlock
+from nas.networks.layers import conv_norm, named
 from nas.networks.log import Log
 from nas.networks.mixers import convolved
 from nas.networks.norms import make_norm
@@ -23,17 +22,6 @@ BLOCKS: dict[str, type[ConvNeXtBlock] | type[RepLKNetBlock]] = {
     "unireplknet": UniRepLKNetBlock,
     "replknet": RepLKNetBlock,
 }
-
-
-def named(**layers: nn.Module) -> nn.Sequential:
-    """Layers one after the other, by name."""
-    return nn.Sequential(OrderedDict(layers))
-
-
-def conv_norm_relu(inputs: int, outputs: int, kernel: int, stride: int, groups: int) -> nn.Module:
-    """A convolution without bias, batch norm, ReLU."""
-    conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
-    return named(conv=conv, norm=nn.BatchNorm2d(outputs), relu=nn.ReLU())
 
 
 def make_stem(network: Network) -> nn.Module:
@@ -60,10 +48,10 @@ def make_stem(network: Network) -> nn.Module:
         )
     if network.stem == "deep":
         return named(
-            dense=conv_norm_relu(inputs, width, 3, first, 1),
-            spatial=conv_norm_relu(width, width, 3, 1, width),
-            pointwise=conv_norm_relu(width, width, 1, 1, 1),
-            shrink=conv_norm_relu(width, width, 3, second, width),
+            dense=conv_norm(inputs, width, 3, first),
+            spatial=conv_norm(width, width, 3, groups=width),
+            pointwise=conv_norm(width, width),
+            shrink=conv_norm(width, width, 3, second, groups=width),
         )
     raise unknown("stem", network.stem, ["patch", "overlapping", "deep"])
 
@@ -78,8 +66,8 @@ def make_downsample(network: Network, inputs: int, outputs: int) -> nn.Module:
         return named(conv=conv, norm=make_norm(norm, outputs))
     if network.downsample == "depthwise":
         return named(
-            widen=conv_norm_relu(inputs, outputs, 1, 1, 1),
-            shrink=conv_norm_relu(outputs, outputs, 3, 2, outputs),
+            widen=conv_norm(inputs, outputs),
+            shrink=conv_norm(outputs, outputs, 3, 2, groups=outputs),
         )
     raise unknown("downsample", network.downsample, ["patch", "overlapping", "depthwise"])
 

@@ -1,0 +1,47 @@
+"""SKNet's convolution: two receptive fields that compete for each channel (arXiv 1903.06586)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from nas.networks.layers import conv, conv_norm, named, norm_act
+
+
+class SelectiveKernel(nn.Module):
+    """A 3x3 convolution and one dilated by two, weighted per channel by a softmax over both.
+
+    Args:
+        inputs, outputs: channels.
+        groups: of both convolutions.
+        stride: of both.
+        halves: whether each sees one half of the input (timm's basic blocks), not all of it.
+        activation, norm: after the convolutions and inside the attention.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, groups: int, stride: int, halves: bool, activation: str,
+        norm: str,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.halves = halves
+        seen = inputs // 2 if halves else inputs
+        self.paths = nn.ModuleList(
+            conv_norm(seen, outputs, 3, stride, activation, norm, groups, dilation)
+            for dilation in (1, 2)
+        )
+        hidden = max(16, outputs // 8) if halves else max(32, outputs // 16)
+        self.attend = named(
+            squeeze=conv(outputs, hidden),
+            **dict(norm_act(hidden, activation, norm).named_children()),
+            excite=conv(hidden, 2 * outputs),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
+        seen = x.chunk(2, 1) if self.halves else (x, x)
+        near, far = (path(part) for path, part in zip(self.paths, seen, strict=True))
+        scores = self.attend((near + far).mean((2, 3), keepdim=True))
+        share = torch.sigmoid(torch.sub(*scores.chunk(2, 1)))  # a softmax over two
+        y: Tensor = near * share + far * (1 - share)
+        return y
