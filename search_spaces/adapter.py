@@ -1,10 +1,9 @@
 """Adapters: what little of a frozen pretrained network is trained for a task.
 
 The network is frozen, batch norms' statistics too, but for its head, which is the last linear layer
-or convolution before the output. A head of the pretrained one's shape goes on from its weights,
-any other begins anew. Placement is by quarters of the multiply-adds, in the order in which they
-run, and by what a layer mixes: places (attention, convolutions) or channels. So any network has the
-same decisions.
+or convolution before the output and begins anew: the pretrained one names other classes. Placement
+is by quarters of the multiply-adds, in the order in which they run, and by what a layer mixes:
+places (attention, convolutions) or channels. So any network has the same decisions.
 
 What is a function of the weights alone is merged and costs nothing when deployed (LoRA, SSF,
 DiffFit, linear adapters, SaRA, pruning adapters, which also make the network smaller); bottlenecks,
@@ -56,6 +55,7 @@ def decisions(task: TaskSpec) -> Sequence[Decision]:
         Choice("share", [0.05, 0.1, 0.2], when=sara),
         Choice("low_rank", [False, True], when=sara),
         Choice("density", [0.3, 0.5, 0.75], when={"method": ["pruning"]}),
+        Choice("rate", [1, 3, 10], when={"method": [*methods[1:], *several]}),
         Choice("heads", [0, 1, 3], when=early),
         Choice(
             "leave", list(EXITS), when={"heads": [1, 3]}, within={"heads": {1: ["end", "half"]}}
@@ -83,8 +83,8 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
         "alpha": float(choices.get("scale", 1.0)) * int(choices.get("rank", 1)),
     }
     names = {"rslora": "stable", "low_rank": "penalty"}
-    same = ("mixing", "rank", "where", "ratio", "form", "prompts", "share", "density", "heads",
-            "dropped", "masked", "rslora", "low_rank")  # fmt: skip
+    same = ("mixing", "rank", "where", "ratio", "form", "prompts", "share", "density", "rate",
+            "heads", "dropped", "masked", "rslora", "low_rank")  # fmt: skip
     given |= {names.get(n, n): choices[n] for n in same if n in choices}
     return adapting(Plan(str(choices["method"]), **given))
 

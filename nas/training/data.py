@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -99,6 +99,31 @@ def load(source: str, size: int | None = None) -> Dataset:
     labels = np.asarray(found.labels, np.int64)
     train, validation, test = split(found.names, labels, found.splits, found.shares)
     return Dataset(found.facts, found.pixels(), labels, train, validation, test)
+
+
+def of_classes(dataset: Dataset, classes: Sequence[str]) -> Dataset:
+    """The images of some classes, which are numbered anew in this order; splits stay as they were.
+
+    Raises: NasError where there is no such class.
+    """
+    known = list(dataset.facts.classes)
+    for name in classes:
+        if name not in known:
+            raise unknown("class", name, known)
+    renamed = np.full(len(known), -1)
+    renamed[[known.index(name) for name in classes]] = np.arange(len(classes))
+    labels = renamed[dataset.labels]
+    facts = replace(
+        dataset.facts, classes=tuple(classes), images=int((labels >= 0).sum()),
+        digest=digest([dataset.facts.digest, list(classes)]),
+    )  # fmt: skip
+    taken = {
+        name: getattr(dataset, name)[labels[getattr(dataset, name)] >= 0]
+        for name in ("train", "test")
+    }
+    validation = dataset.validation[labels[dataset.validation] >= 0]
+    by_class = validation[np.argsort(labels[validation], kind="stable")]
+    return replace(dataset, facts=facts, labels=labels, validation=in_triples(by_class), **taken)
 
 
 def _find(source: str, size: int | None) -> _Found:

@@ -231,7 +231,7 @@ class _Training:
         loss.backward()  # type: ignore[no-untyped-call]
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("times", 1.0)  # which an addition may have put there
         self.optimizer.step()
         return loss.detach() + norm
 

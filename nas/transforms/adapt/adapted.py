@@ -23,7 +23,8 @@ class Adapted(nn.Module):
 
     Args:
         network: is frozen in place.
-        head: path of the layer before its output, which is trained with what is added.
+        head: path of the layer before its output. It begins anew, because the pretrained one's
+            outputs are another task's, and is trained with what is added.
     """
 
     def __init__(self, network: nn.Module, head: str) -> None:
@@ -35,7 +36,10 @@ class Adapted(nn.Module):
         self.pairs: tuple[tuple[str, tuple[str, ...], str], ...] = ()  # of layers to be pruned
         for parameter in network.parameters():
             parameter.requires_grad_(False)
-        for parameter in network.get_submodule(head).parameters():
+        layer = network.get_submodule(head)
+        assert isinstance(layer, nn.Linear | nn.Conv2d)
+        layer.reset_parameters()
+        for parameter in layer.parameters():
             parameter.requires_grad_(True)
 
     def train(self, mode: bool = True) -> Adapted:

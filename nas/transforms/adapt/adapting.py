@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 from nas.core.errors import NasError
@@ -72,6 +73,11 @@ def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Rep
 
 def added(module: nn.Module, plan: Plan) -> Addition:
     """What the plan's adapters add to plain training."""
+
+    def begin(optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["times"] = plan.rate
+
     sara = isinstance(module, Adapted) and isinstance(module.notes, Progress)
     early = isinstance(module, Dynamic)
     if early and plan.masked:
@@ -87,7 +93,7 @@ def added(module: nn.Module, plan: Plan) -> Addition:
         if early:
             advance(module, share)
 
-    return Addition(criterion, after) if sara or early else Addition()
+    return Addition(criterion, after, begin) if sara or early else Addition(begin=begin)
 
 
 def deployed(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Report]:

@@ -28,6 +28,8 @@ class Plan:
         density: share of the channels that a pruning adapter keeps.
         heads: early heads: none, 1 at the half, 3 at the quarters.
         leave: the quarter behind which the deployed network is left; 4 is its end.
+        rate: of learning, times the recipe's, which is for whole networks: adapters want more
+            (DiffFit's authors take ten times that of the pretraining).
         dropped, masked: Dyn-Adapter's sparsity: dropout of the shallowest adapters, share of the
             gradients left out.
     """
@@ -50,6 +52,7 @@ class Plan:
     density: float = 0.5
     heads: int = 0
     leave: int = 4
+    rate: float = 1.0
     dropped: float = 0.0
     masked: float = 0.0
 

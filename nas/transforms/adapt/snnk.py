@@ -56,7 +56,7 @@ class KernelAdapter(Part):
         super().__init__()
         self.maps, self.seed = maps, seed
         self.register_buffer("rows", directions(count, channels, seed))
-        drawn = nn.Linear(channels, channels).weight.detach().to("cpu")
+        drawn = nn.Linear(channels, channels, device="cpu").weight.detach()
         self.psi = nn.Parameter(features(drawn, self.rows).T.contiguous())
         self.v = nn.Parameter(torch.zeros(channels))
 
