@@ -5,7 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size, depthwise, plain
+from nas.networks.depthwise import Size, plain
+from nas.networks.largekernel.convolution import convolve, convolve_quickly
+from nas.networks.largekernel.passes import expand
 from nas.networks.log import Log
 
 
@@ -52,8 +54,6 @@ class PeripheralMixer(nn.Module):
         table: the stage's positional table, which owns its parameters; the only constant there is.
     """
 
-    index: Tensor
-
     def __init__(
         self,
         channels: int,
@@ -62,23 +62,27 @@ class PeripheralMixer(nn.Module):
         table: PositionalTable | None = None,
     ) -> None:
         super().__init__()
-        index = cells(kernel, core)
-        side = max(index) + 1
-        self.register_buffer("index", torch.tensor(index), persistent=False)
+        self.cells = tuple(cells(kernel, core))
+        side = max(self.cells) + 1
         self.weight = nn.Parameter(torch.empty(channels, 1, side, side))
         self._shared = (table,)  # in a tuple, so that the stage alone registers it
         nn.init.normal_(self.weight, std=0.02)
 
     def expanded(self) -> tuple[Tensor, Tensor | None]:
         """The whole `(C, 1, K, K)` kernel, and the constant that the positional table adds."""
-        weight = self.weight[:, :, self.index][:, :, :, self.index]
+        return expand(self.weight, self.cells), self.bias()
+
+    def bias(self) -> Tensor | None:
+        """The constant that the positional table adds to each channel, `(C,)`."""
         (table,) = self._shared
-        return weight, None if table is None else (weight[:, 0] * table.offset).sum((1, 2))
+        if table is None:
+            return None
+        return (expand(self.weight, self.cells)[:, 0] * table.offset).sum((1, 2))
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        weight, bias = self.expanded()
-        return depthwise(x, weight, bias, training=self.training)
+        way = convolve_quickly if self.training else convolve
+        return way(x, self.weight, self.bias(), cells=self.cells)
 
     def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
         """The expanded kernel as a plain convolution."""

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nas.core.errors import NasError
+from nas.core.folders import cache_folder
 from nas.training.listing import Listing, Read
 
 Bytes = NDArray[np.uint8]
@@ -67,11 +68,6 @@ def decoded(listing: Listing, size: int) -> Bytes:
     if images is None:
         images = np.concatenate(list(_chunks(listing, size)))
     return images
-
-
-def cache_folder() -> Path:
-    """Where decoded images are kept: `$XDG_CACHE_HOME/nas`, or `~/.cache/nas`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nas"
 
 
 def _cached(path: Path, shape: tuple[int, ...]) -> Bytes | None:

@@ -1,0 +1,151 @@
+"""The layer's function: gradients, gradients of gradients, compiling, lower precision, repeats."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from nas.networks.depthwise import Depthwise
+from nas.networks.largekernel.choice import forced
+from nas.networks.largekernel.convolution import convolve, convolve_quickly
+from nas.networks.largekernel.passes import METHODS
+from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
+
+EVERYWHERE = [name for name in METHODS if name != "triton"]
+
+
+def given(size: int, kernel: int, channels: int = 2) -> tuple[Tensor, Tensor, Tensor]:
+    double = {"dtype": torch.float64, "requires_grad": True}
+    return (
+        torch.randn(2, channels, size, size, **double),  # type: ignore[call-overload]
+        torch.randn(channels, 1, kernel, kernel, **double),  # type: ignore[call-overload]
+        torch.randn(channels, **double),  # type: ignore[call-overload]
+    )
+
+
+@pytest.mark.parametrize("stride_dilation", [(1, 1), (2, 1), (1, 2)])
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_gradients_by_differences(name: str, stride_dilation: tuple[int, int]) -> None:
+    def function(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        return convolve_quickly(x, weight, bias, *stride_dilation)
+
+    with forced(name):
+        assert torch.autograd.gradcheck(function, given(4, 5))
+        assert torch.autograd.gradgradcheck(function, given(3, 3))
+
+
+def test_gradients_of_shared_cells_by_differences() -> None:
+    shared = tuple(cells(9, 1))
+    x, weight, bias = given(4, max(shared) + 1)
+    for name in ("pooled", "fft"):
+        with forced(name):
+            assert torch.autograd.gradcheck(
+                lambda *a: convolve_quickly(*a, cells=shared), (x, weight, bias)
+            )
+            assert torch.autograd.gradgradcheck(
+                lambda *a: convolve_quickly(*a, cells=shared), (x, weight, bias)
+            )
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_dead_taps_get_no_gradient(name: str) -> None:
+    layer = Depthwise(3, 31)
+    with forced(name):
+        layer(torch.randn(2, 3, 8, 8)).square().sum().backward()
+    assert layer.weight.grad is not None
+    inside = torch.zeros_like(layer.weight, dtype=torch.bool)
+    inside[:, :, 8:23, 8:23] = True
+    assert layer.weight.grad[~inside].abs().max() == 0
+    assert layer.weight.grad[inside].abs().min() > 0
+
+
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_the_same_bits_each_time(name: str) -> None:
+    layer, x = Depthwise(6, 13), torch.randn(4, 6, 10, 10)
+    seen = []
+    with forced(name):
+        for _ in range(2):
+            layer.zero_grad()
+            y = layer(x)
+            y.square().sum().backward()
+            assert layer.weight.grad is not None
+            seen.append((y.detach(), layer.weight.grad.clone()))
+    for first, second in zip(*seen, strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("name", ["fft", "direct"])
+def test_compiled_in_one_graph(name: str) -> None:
+    layer, x = Depthwise(4, 9).double(), torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    results = []
+    with forced(name):
+        for run in (layer, torch.compile(layer, fullgraph=True, backend="aot_eager")):
+            layer.zero_grad()
+            seen = x.clone().requires_grad_()
+            y = run(seen)
+            y.square().sum().backward()
+            assert layer.weight.grad is not None and layer.bias is not None
+            assert seen.grad is not None and layer.bias.grad is not None
+            results.append(
+                (y.detach(), seen.grad, layer.weight.grad.clone(), layer.bias.grad.clone())
+            )
+    for plain, compiled in zip(*results, strict=True):
+        assert torch.allclose(plain, compiled, rtol=1e-12, atol=1e-12)
+
+
+def test_the_operators_keep_their_promises() -> None:
+    x, weight, _ = given(6, 5)
+    for layout in (torch.contiguous_format, torch.channels_last):
+        seen = x.detach().contiguous(memory_format=layout).requires_grad_()
+        torch.library.opcheck(torch.ops.nas.depthwise.default, (seen, weight, 1, 1, []))
+
+
+def test_autocast_rounds_as_a_convolution_does() -> None:
+    layer, x = Depthwise(4, 9), torch.randn(2, 4, 8, 8)
+    exact = layer.eval()(x)
+    layer.train()
+    for name in ("fft", "native"):
+        with forced(name), torch.autocast("cpu", torch.bfloat16):
+            y = layer(x)
+            assert y.dtype == torch.bfloat16
+            y.float().square().sum().backward()
+        assert (y - exact).abs().max() < 2e-2 * exact.abs().max()
+        assert layer.weight.grad is not None and layer.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", EVERYWHERE)
+def test_the_layout_of_the_input_is_kept(name: str, layout: torch.memory_format) -> None:
+    x = torch.randn(2, 4, 6, 6).contiguous(memory_format=layout)
+    with forced(name):
+        y = convolve_quickly(x, torch.randn(4, 1, 5, 5), None)
+    assert y.is_contiguous(memory_format=layout)
+
+
+def test_peripheral_sharing_is_the_same_pooled_and_expanded() -> None:
+    table = PositionalTable(3, 31).double()
+    mixer = PeripheralMixer(3, 31, 2, table).double()
+    x = torch.randn(2, 3, 12, 11, dtype=torch.float64)
+    plain = mixer.eval()(x)
+    mixer.train()
+    grads = []
+    for name in ("pooled", "fft", "native"):
+        with forced(name):
+            mixer.zero_grad()
+            y = mixer(x)
+            assert torch.allclose(y, plain, rtol=1e-10, atol=1e-12)
+            y.square().sum().backward()
+            assert mixer.weight.grad is not None
+            grads.append(mixer.weight.grad.clone())
+    assert torch.allclose(grads[0], grads[1], rtol=1e-9)
+    assert torch.allclose(grads[0], grads[2], rtol=1e-9)
+
+
+def test_what_is_exported_is_one_plain_convolution() -> None:
+    layer = Depthwise(4, 31).eval()
+    program = torch.export.export(layer, (torch.randn(1, 4, 8, 8),))
+    called = [str(n.target) for n in program.graph.nodes if n.op == "call_function"]
+    assert called == ["aten.conv2d.default"]
+    x, weight, bias = torch.randn(2, 4, 8, 8), layer.weight, layer.bias
+    assert torch.equal(layer(x), convolve(x, weight, bias))
