@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import onnxruntime
+from onnx import TensorProto
 
 from nas.hardware.runtimes import Array, Runtime
 
@@ -18,7 +20,7 @@ def opened(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = _session(path, options)
     (spec,) = session.get_inputs()
 
     def run(rows: Array) -> Array:
@@ -26,3 +28,14 @@ def opened(
         return found
 
     return run, spec.shape[0] if isinstance(spec.shape[0], int) else None
+
+
+def _session(path: Path, options: onnxruntime.SessionOptions) -> onnxruntime.InferenceSession:
+    """A file of any precision, loaded.
+
+    Between pairs of quantizing operators onnxruntime puts its int8 kernels, also where they are of
+    8-bit floats, which those cannot take. Such a file is for a GPU; here it only answers, as it is.
+    """
+    if any(t.data_type == TensorProto.FLOAT8E4M3FN for t in onnx.load(path).graph.initializer):
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])

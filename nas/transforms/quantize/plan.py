@@ -42,6 +42,7 @@ FORMATS: Mapping[str, Format] = {
     "int8-weights": Format(8, "weights", "fp32"),
     "int4-weights": Format(4, "weights", "fp32"),
 }
+EIGHT = {"int6": "int8", "int4": "int8", "int2": "int8", "int4-weights": "int8-weights"}
 LINEAR = ("int8-dynamic",)  # of products of matrices alone: as convolutions they run 6 to 16 times
 # slower than in fp32 (onnxruntime 1.31, one thread)
 
@@ -131,9 +132,11 @@ def _depthwise(node: NodeProto, weight: Sequence[int]) -> bool:
 
 
 def format_of(layer: Layer, plan: Plan) -> tuple[str, str | None]:
-    """A layer's format, and where it is fp32, why."""
+    """A layer's format, and where it is fp32, why; the first and the last keep 8 bits at least."""
     wanted = plan.formats[layer.section]
     why = None
+    if layer.end:
+        wanted = EIGHT.get(wanted, wanted)
     if wanted == "fp32":
         why = f"section {layer.section} is fp32"
     elif layer.end and not plan.ends:

@@ -114,9 +114,11 @@ def _finished(module: nn.Module, plan: Plan, given: Given) -> Report:
     notes: tuple[str, ...] = ()
     if real and plan.average is not None and listed:
         rows = [layer.weight.detach() for _, layer, _ in listed]
-        depthwise = [getattr(layer, "groups", 1) > 1 for _, layer, _ in listed]
+        options = [
+            _options(layer, i in (0, len(listed) - 1)) for i, (_, layer, _) in enumerate(listed)
+        ]
         for (_, _, steps), bits in zip(
-            listed, _bits(module, rows, depthwise, plan, given), strict=True
+            listed, _bits(module, rows, options, plan, given), strict=True
         ):
             steps.bits.fill_(bits)
         notes = (f"bits divided by {plan.allocator}",)
@@ -163,9 +165,10 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
     if any(t.is_meta for t in module.state_dict().values()) or not chosen:
         return Report(NAME, (), skipped)
     weights = [call.layer.weight.detach() for call, _ in chosen]
-    depthwise = [getattr(call.layer, "groups", 1) > 1 for call, _ in chosen]
+    last = len(chosen) - 1
+    options = [_options(call.layer, i in (0, last)) for i, (call, _) in enumerate(chosen)]
     touched = []
-    for (call, _), bits in zip(chosen, _bits(module, weights, depthwise, plan, given), strict=True):
+    for (call, _), bits in zip(chosen, _bits(module, weights, options, plan, given), strict=True):
         rows = call.layer.weight.detach().flatten(1).cpu().numpy()
         steps = widest_steps(rows)
         kept = codes(rows, steps)
@@ -178,10 +181,18 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
     return Report(NAME, tuple(touched), skipped, (f"bits divided by {plan.allocator}",))
 
 
+def _options(layer: nn.Module, end: bool) -> tuple[int, ...]:
+    """The bits that a layer may have: the first and the last keep 8."""
+    if end:
+        return OPTIONS[:1]
+    bare = getattr(layer, "groups", 1) > 1
+    return tuple(b for b in OPTIONS if b >= BARE or not bare)
+
+
 def _bits(
     module: nn.Module,
     weights: Sequence[torch.Tensor],
-    depthwise: Sequence[bool],
+    options: Sequence[tuple[int, ...]],
     plan: Plan,
     given: Given,
 ) -> list[int]:
@@ -191,8 +202,8 @@ def _bits(
     if plan.allocator == "hessian":
         trace = traces(module, weights, _examples(module, given, SENSED), given.seed)
     listed = [
-        Weights(w.flatten(1).cpu().numpy(), t, tuple(b for b in OPTIONS if not d or b >= BARE))
-        for w, t, d in zip(weights, trace, depthwise, strict=True)
+        Weights(w.flatten(1).cpu().numpy(), t, o)
+        for w, t, o in zip(weights, trace, options, strict=True)
     ]
     sizes = [layer.rows.size for layer in listed]
     least = sum(min(x.options) * n for x, n in zip(listed, sizes, strict=True)) / sum(sizes)
