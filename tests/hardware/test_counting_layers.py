@@ -20,6 +20,20 @@ from nas.networks.convnext import ConvNeXtBlock
 from nas.networks.depthwise import Depthwise
 from nas.networks.dilated import DilatedMixer
 from nas.networks.gates import ResponseNorm, SqueezeExcite
+from nas.networks.halo import HaloAttention
+from nas.networks.hiervit import (
+    Attention,
+    Embedding,
+    HierarchicalNet,
+    HierarchicalStage,
+    LocalAttention,
+    Mlp,
+    PlainEmbedding,
+    ResidualReduction,
+    TransformerBlock,
+    TransformerNetwork,
+    TransformerStage,
+)
 from nas.networks.inception import InceptionMixer
 from nas.networks.merge import Concatenated, Parallel
 from nas.networks.norms import ChannelNorm
@@ -79,6 +93,16 @@ def linear(inputs, outputs):
     return Cost((inputs * outputs + outputs, inputs * outputs, 0))
 
 
+def tokens(count, inputs, outputs):
+    """The same rows of numbers for each of so many tokens."""
+    return Cost((inputs * outputs + outputs, count * inputs * outputs, 0))
+
+
+def attention(queries, keys, inner):
+    """Every query by every key, then by every value."""
+    return Cost((0, 2 * queries * keys * inner, 0))
+
+
 C, H, W = 12, 6, 5
 P = H * W
 norm = vector(2 * C)
@@ -104,6 +128,15 @@ def block(pixels, width):
         depthwise(pixels, width, 49) + vector(2 * width) + conv(pixels, width, 4 * width)
         + conv(pixels, 4 * width, width) + vector(width)
     )  # fmt: skip
+
+
+LOOK = TransformerStage(1, C, 2, 4, 2.0)
+VIT = TransformerNetwork(3, 16, 10, (LOOK, LOOK))
+# a block of sixteen tokens: two norms, attention of two heads, an MLP twice as wide
+LOOKED = (
+    norm * 2 + tokens(16, C, 8) + tokens(16, C, 16) + attention(16, 16, 8) + tokens(16, 8, C)
+    + tokens(16, C, 24) + tokens(16, 24, C)
+)  # fmt: skip
 
 
 # Layer -> (the module, the shape of its input, what it costs by hand).
@@ -168,6 +201,45 @@ BY_HAND = {
         PlainNet(PlainNetwork(3, 10, (PlainStage(2, 8, 2),), 4, 2, "one")), (3, 8, 8),
         conv(16, 3, 4, 9, False) + vector(8) + conv(4, 4, 8, 9, False) + vector(16)
         + conv(4, 8, 8, 9, False) + vector(16) + linear(8, 10),
+    ),
+    # blocks of 4x4 pixels see windows of 6x6; what distances add is a product a row and a column
+    HaloAttention: (
+        HaloAttention(C, 2, 5, 4, 1), (C, 8, 8),
+        conv(64, C, 10) + conv(64, C, 20) + conv(64, 10, C) + vector(2 * 11 * 5)
+        + attention(64, 36, 10) + Cost((0, 2 * 64 * 6 * 10, 0)),
+    ),
+    LocalAttention: (
+        LocalAttention(replace(LOOK, attention="halo", block=2, halo=1), 4), (16, C),
+        conv(16, C, 8) + conv(16, C, 16) + conv(16, 8, C) + vector(2 * 7 * 4)
+        + attention(16, 16, 8) + Cost((0, 2 * 16 * 4 * 8, 0)),
+    ),
+    Attention: (
+        Attention(replace(LOOK, attention="reduced", reduction=2), 4), (16, C),
+        tokens(16, C, 8) + conv(4, C, C, 4) + norm + tokens(4, C, 16) + attention(16, 4, 8)
+        + tokens(16, 8, C),
+    ),
+    Mlp: (
+        Mlp(LOOK, 4, True), (16, C),
+        tokens(16, C, 24) + depthwise(16, 24, 9) + tokens(16, 24, C),
+    ),
+    TransformerBlock: (TransformerBlock(VIT, LOOK, 4, 0.1), (16, C), LOOKED),
+    Embedding: (Embedding(3, C, 4, True), (3, 16, 16), conv(16, 3, C, 49) + norm),
+    PlainEmbedding: (PlainEmbedding(3, C, 4), (3, 16, 16), conv(16, 3, C, 16)),
+    ResidualReduction: (
+        ResidualReduction(C, 16, 4, True), (17, C),
+        norm + conv(4, C, 16, 4) + tokens(1, C, 16),
+    ),
+    HierarchicalStage: (
+        HierarchicalStage(VIT, 0, [0.0]), (3, 16, 16),
+        conv(16, 3, C, 16) + norm + vector(16 * C) + LOOKED,
+    ),
+    HierarchicalNet: (
+        HierarchicalNet(VIT), (3, 16, 16),
+        (conv(16, 3, C, 16) + norm + vector(16 * C) + LOOKED)
+        + (conv(4, C, C, 4) + norm + vector(4 * C)
+           + norm * 2 + tokens(4, C, 8) + tokens(4, C, 16) + attention(4, 4, 8) + tokens(4, 8, C)
+           + tokens(4, C, 24) + tokens(4, 24, C))
+        + norm + linear(C, 10),
     ),
     ConvNeXtBlock: (
         ConvNeXtBlock(NET, GATED, 0, 0.1), (C, H, W),
