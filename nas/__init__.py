@@ -14,18 +14,18 @@ from nas.core.space import SearchSpace
 from nas.core.task import Task, TaskSpec
 
 if TYPE_CHECKING:
-    from nas.api import load, retarget, search
+    from nas.api import Study, load, retarget, search
 
 __version__ = "0.1.0"
 __all__ = [
     "Architecture", "Axis", "Choice", "Constraint", "Integer", "Measurement", "NasError",
-    "Objective", "Real", "SearchSpace", "Task", "TaskSpec", "load", "objective", "retarget",
-    "search",
+    "Objective", "Real", "SearchSpace", "Study", "Task", "TaskSpec", "load", "objective",
+    "retarget", "search",
 ]  # fmt: skip
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("load", "retarget", "search"):
+    if name in ("Study", "load", "retarget", "search"):
         from nas import api
 
         return getattr(api, name)

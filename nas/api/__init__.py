@@ -12,27 +12,35 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api.analysis import correlations, importance
     from nas.api.calibrating import calibrate
+    from nas.api.dashboards import dashboard
     from nas.api.finishing import train
+    from nas.api.health import doctor
     from nas.api.listing import devices, profile, spaces
+    from nas.api.notebook import Study
     from nas.api.replaying import replay
     from nas.api.reporting import report
     from nas.api.retargeting import retarget
+    from nas.api.scaling import scale
     from nas.api.searching import search
     from nas.api.ship import export, load
     from nas.api.study import front, pick, show, studies
     from nas.api.verifying import verify
 
 __all__ = [
-    "calibrate", "correlations", "devices", "export", "front", "importance", "load", "pick",
-    "profile", "replay", "report",
-    "retarget", "search", "show", "spaces", "studies", "train", "verify",
+    "Study", "calibrate", "correlations", "dashboard", "devices", "doctor", "export", "front",
+    "importance", "load", "pick", "profile", "replay", "report", "retarget", "scale", "search", "show",
+    "spaces", "studies", "train", "verify",
 ]  # fmt: skip
 
 _HOMES = {
+    "Study": "notebook",
     "calibrate": "calibrating",
+    "dashboard": "dashboards",
+    "doctor": "health",
     "replay": "replaying",
     "report": "reporting",
     "retarget": "retargeting",
+    "scale": "scaling",
     "search": "searching",
     "train": "finishing",
     "verify": "verifying",

@@ -96,7 +96,7 @@ def findings(
     fronts = _fronts(spec, trials, device)
     here = searched(events)
     missing: list[str] = []
-    networks = _networks(spec, trials, fronts, artifacts_of(url), layers, watch, missing)
+    networks = _networks(spec, trials, fronts, artifacts_of(url, spec), layers, watch, missing)
     return Findings(
         spec=spec,
         trials=trials,
@@ -165,23 +165,44 @@ def _networks(
 
 
 def _network(spec: StudySpec, trial: Trial, artifacts: Artifacts, layers: bool) -> dict[str, Any]:
-    """One network, drawn from the file that ships, with the latency of each layer where known."""
-    from dataclasses import replace
+    """One network, drawn from the file that ships, with the latency of each layer where known.
 
-    from nas.api.files import file_of
+    Raises: NasError where that file is gone.
+    """
     from nas.deploy.outline import outline, stages
     from nas.hardware.device import named
 
     device = named(spec.device).under(spec.runtime)
-    written = device
-    if device.engine.suffix != ".onnx":
-        written = replace(device, kind="cpu", runtime="onnxruntime", options=())
-    path, _ = file_of(spec, artifacts, trial, written)
-    layers_found = outline(path)
+    path = _drawable(spec, trial, artifacts)
+    found = outline(path)
     timed, about = None, "not asked for"
     if layers:
-        timed, about = _timed(spec, trial, path, layers_found, device)
-    return drawing(stages(layers_found), timed, about)
+        timed, about = _timed(spec, trial, path, found, device)
+    return drawing(stages(found), timed, about)
+
+
+def _drawable(spec: StudySpec, trial: Trial, artifacts: Artifacts) -> Path:
+    """The trial's file as ONNX; one of torch's is exported again from its weights."""
+    from dataclasses import replace
+
+    from nas.api.files import file_of
+    from nas.hardware.device import named
+
+    name = (trial.trained[0].file if trial.trained else trial.file) or ""
+    if not name.endswith(".pt2"):
+        if not _held(artifacts, name):
+            raise NasError("its file is no longer kept", "run the search again: it trains anew")
+        return artifacts.path(name)
+    device = replace(named(spec.device), kind="cpu", runtime="onnxruntime", options=())
+    return file_of(spec, artifacts, trial, device)[0]
+
+
+def _held(artifacts: Artifacts, name: str) -> bool:
+    """Whether the file is there; what is no artifact's name names none."""
+    try:
+        return artifacts.holds(name)
+    except NasError:
+        return False
 
 
 def _timed(

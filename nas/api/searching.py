@@ -109,7 +109,7 @@ def search(
         artifacts: folder or URL (fsspec) for the study's files, which every worker must reach.
         study: the study's name; made up from space, data and device where not given.
         fresh: reuse no earlier result. dry_run: say what would be searched, and stop.
-        watch: called after every change.
+        watch: called after every change; by default a progress bar, where somebody looks at it.
 
     Raises:
         NasError: for anything the caller can mend.
@@ -287,6 +287,7 @@ def _searched(
     watch: Watcher | None,
 ) -> Front:
     """Searches a claimed study from where its history ends."""
+    from nas.report.live import watching
     from nas.training.tasks import prepare
 
     prepare(spec.task.source)
@@ -302,8 +303,9 @@ def _searched(
     search = Search(spec, space, strategy, history, hands.width, earlier)
     _within_reach(search, artifacts)
     session = Session(search, store, epoch, artifacts, benches)
-    session.watch = _observer(session, watch)
-    return _run(session, runner)
+    with watching(watch) as seen:
+        session.watch = _observer(session, seen)
+        return _run(session, runner)
 
 
 def _standing(spec: StudySpec, history: Sequence[Event], hands: Crew) -> dict[str, Device]:

@@ -1,4 +1,4 @@
-"""Commands about what can be built and what it runs on: profile, spaces, devices."""
+"""Commands about what can be built and what it runs on: profile, spaces, devices, doctor."""
 
 from __future__ import annotations
 
@@ -95,3 +95,14 @@ def devices(screen: Screen, address: str | None, storage: str | None) -> None:
     here = [row["name"] for row in rows if row.get("attached")]
     if here:
         screen.next(["search", "--space", "largekernel", "--device", here[0], "--data", "digits"])
+
+
+@click.command()
+@shared
+def doctor(screen: Screen, storage: str | None) -> None:
+    """Say what this machine has, and what adds what it lacks."""
+    from nas import api
+    from nas.report.listings import doctor_table
+
+    rows = api.doctor(storage=storage)
+    screen.answer(rows, lambda width: doctor_table(rows))

@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from nas import __version__
-from nas.cli import device, report, search, ship, study, tables
+from nas.cli import completion, device, report, scale, search, ship, study, tables
 from nas.cli.mistakes import usage
 from nas.core.errors import NasError, unknown
 
@@ -42,6 +42,14 @@ class Commands(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 80},
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
+@click.option(
+    "--print-completion",
+    type=click.Choice(completion.SHELLS),
+    is_eager=True,
+    expose_value=False,
+    callback=lambda context, option, shell: _print_completion(context, shell),
+    help="Print what makes a shell complete nas, and exit.",
+)
 @click.pass_context
 def commands(context: click.Context) -> None:
     """Search architecture and efficiency together, with numbers you can trust, and end in a file
@@ -53,10 +61,16 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
+def _print_completion(context: click.Context, shell: str | None) -> None:
+    if shell is not None and not context.resilient_parsing:
+        click.echo(completion.script(shell, commands))
+        context.exit()
+
+
 for _command in (
-    search.search, study.front, study.pick, study.show, study.retarget, ship.train,
-    ship.export, ship.verify, report.report, device.profile, device.spaces, device.devices, study.studies, tables.replay,
-    tables.calibrate,
+    search.search, study.front, study.pick, study.show, study.retarget, ship.train, ship.export,
+    ship.verify, scale.scale, report.report, report.dashboard, device.profile, device.spaces, device.devices,
+    study.studies, tables.replay, tables.calibrate, device.doctor,
 ):  # fmt: skip
     commands.add_command(_command)
 
@@ -64,6 +78,8 @@ for _command in (
 def main() -> None:
     """The program: runs the command line's command and exits with its code."""
     signal.signal(signal.SIGTERM, _interrupt)
+    if completion.VARIABLE in os.environ:
+        sys.exit(completion.answer(commands))
     sys.exit(run(sys.argv[1:]))
 
 

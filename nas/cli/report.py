@@ -1,4 +1,4 @@
-"""Commands that make a study visible: report."""
+"""Commands that make a study visible: report, dashboard."""
 
 from __future__ import annotations
 
@@ -52,3 +52,37 @@ def report(
             watch=watch,
         )
     screen.answer(found, lambda width: report_table(found))
+
+
+@click.command()
+@click.argument("study")
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="H", help="Who may look.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    metavar="N",
+    help="Where it listens; 0 takes any that is free.",
+)
+@shared
+def dashboard(screen: Screen, study: str, host: str, port: int, storage: str | None) -> None:
+    """Serve Optuna's dashboard on a study, also while its search runs.
+
+    It needs one more package: pip install -c constraints.txt -e '.[dashboard]'
+
+    nas dashboard largekernel-digits-cpu --port 8081
+    """
+    from contextlib import suppress
+
+    from nas import api
+
+    def ready(address: str) -> None:
+        if screen.json:
+            screen.answer({"study": study, "address": address}, lambda width: address)
+        else:
+            screen.text(f"{address}\n")
+        screen.remark("Ctrl-C ends it")
+
+    with suppress(KeyboardInterrupt):
+        api.dashboard(study, host=host, port=port, storage=storage, ready=ready)

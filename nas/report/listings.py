@@ -195,6 +195,17 @@ def export_table(found: Row) -> RenderableType:
     return pair_table(rows)
 
 
+def doctor_table(rows: Sequence[Row]) -> RenderableType:
+    """What is here, then what is not: what it would enable, and the command that adds it."""
+    here = [(row["name"], row["found"]) for row in rows if row["found"]]
+    parts: list[RenderableType] = [pair_table(here)]
+    for row in (row for row in rows if not row["found"]):
+        name = (row["name"], "bold red" if row["needed"] else "bold")
+        parts += [Text(), Text.assemble(name, f"  not here: {row['enables']}")]
+        parts += [Padding(Text(row["add"]), (0, 0, 0, 2))] if row["add"] else []
+    return Group(*parts)
+
+
 def report_table(found: Row) -> RenderableType:
     """Where a page was written, how large it is, and what it does not show."""
     points = f"{found['front']} point{'s' if found['front'] != 1 else ''}"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from tqdm import tqdm
 
 from nas.core.front import Front, counts, measure
 from nas.core.measurement import Measurement
@@ -26,7 +29,7 @@ if TYPE_CHECKING:  # a view only reads snapshots; the session brings the whole d
 
 Clock = Callable[[], float]
 PLOT = (64, 10)  # columns and lines of the text plot
-HEAD = 6  # lines above the front
+HEAD = 7  # lines above the front
 
 
 class View(Protocol):
@@ -143,8 +146,55 @@ class Display(Silent):
             self._shown = (done, snapshot.phase)
             self._front = front_view(snapshot, self._live.console.height - HEAD)
         elapsed = self._clock() - self._start
-        left = time_left(elapsed, done - self._begun, snapshot.spec.trials - done)
-        self._live.update(Group(_head(snapshot, done, elapsed, left), self._front), refresh=True)
+        pace = done - self._begun, elapsed
+        self._live.update(Group(_head(snapshot, done, *pace), self._front), refresh=True)
+
+
+class Bar(Silent):
+    """One line for a terminal or a notebook: trials done, time left, the front so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar: Any = None
+
+    def on(self, snapshot: Snapshot) -> None:
+        """Moves the bar; the front is worked out when a trial has ended."""
+        self.last = snapshot
+        done = sum(t.state != "running" for t in snapshot.trials)
+        if self._bar is None:
+            total, name = snapshot.spec.trials, snapshot.spec.name
+            self._bar = tqdm(total=total, desc=name, unit="trial", initial=done)
+        elif self._bar.n == done:
+            return
+        self._bar.update(done - self._bar.n)
+        self._bar.set_postfix_str(_so_far(snapshot))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:  # fmt: skip
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _so_far(snapshot: Snapshot) -> str:
+    """The front in a few words: how many points, and the best of the first objective."""
+    front = snapshot.front
+    if not front.members:
+        return "no point on the front yet"
+    first = front.objectives[0]
+    best = min(front.members, key=lambda m: first.sign * m.measurements[first.name].value)
+    return f"front {len(front.members)}, {first.name} {compact(best.measurements[first.name])}"
+
+
+@contextmanager
+def watching(watch: Any) -> Iterator[Any]:
+    """The watcher given; without one a `Bar` where somebody looks: on a terminal, in a notebook."""
+    if watch is not None or not (sys.stderr.isatty() or "ipykernel" in sys.modules):
+        yield watch
+        return
+    with Bar() as bar:
+        yield bar
 
 
 def told(trial: Trial, spec: StudySpec) -> str:
@@ -227,8 +277,11 @@ def scatter(
     )
 
 
-def _head(snapshot: Snapshot, done: int, elapsed: float, left: float | None) -> RenderableType:
-    """Progress bar, counts, the jobs under way and the time left."""
+def _head(snapshot: Snapshot, done: int, ended: int, elapsed: float) -> RenderableType:
+    """Progress bar, pace and time left, counts, the rungs trained towards, the jobs under way.
+
+    `done` trials are over, `ended` of them in the `elapsed` seconds that were watched.
+    """
     total = snapshot.spec.trials
     bar = Table.grid(padding=(0, 1))
     bar.add_row(
@@ -236,8 +289,38 @@ def _head(snapshot: Snapshot, done: int, elapsed: float, left: float | None) -> 
         ProgressBar(total=total, completed=done, width=30),
         Text(f"{done}/{total} trials"),
     )
+    left = time_left(elapsed, ended, total - done)
     rest = "" if left is None else f", about {duration(left)} left"
+    state = f"{snapshot.phase}  {duration(elapsed)}{pace(ended, elapsed)}{rest}"
     running = ", ".join(snapshot.jobs) or "nothing"
-    state = Text(f"{snapshot.phase}  {duration(elapsed)}{rest}", style="dim")
-    now = Text(f"now: {running}", style="dim", no_wrap=True, overflow="ellipsis")
-    return Group(bar, state, Text(counted(counts(snapshot.trials))), now, Text())
+    lines = [state, counted(counts(snapshot.trials)), rungs(snapshot), f"now: {running}"]
+    dim = [Text(t, style="dim", no_wrap=True, overflow="ellipsis") for t in lines]
+    return Group(bar, *dim, Text())
+
+
+def pace(ended: int, elapsed: float) -> str:
+    """How many trials end in a minute, or in an hour where those are few; empty before the first.
+
+    >>> pace(9, 180.0), pace(3, 3600.0), pace(0, 60.0)
+    (', 3 trials/min', ', 3 trials/h', '')
+    """
+    if not ended or elapsed <= 0:
+        return ""
+    minute = 60 * ended / elapsed
+    return f", {minute:.2g} trials/min" if minute >= 1 else f", {60 * minute:.2g} trials/h"
+
+
+def rungs(snapshot: Snapshot) -> str:
+    """Which networks train towards which rung: `training 12, 13 to 1 epoch, 9 to 3 epochs`."""
+    towards: dict[int, list[str]] = {}
+    for trial in snapshot.trials:
+        if trial.state == "running" and trial.file:
+            reached = max((r.epochs for r in trial.rungs if not r.repeat), default=0)
+            ahead = [e for e in snapshot.spec.fidelity.rungs if e > reached]
+            if ahead:
+                towards.setdefault(ahead[0], []).append(str(trial.number))
+    parts = [
+        f"{', '.join(numbers)} to {epochs} epoch{'s' if epochs > 1 else ''}"
+        for epochs, numbers in sorted(towards.items())
+    ]
+    return f"training {', '.join(parts)}" if parts else ""

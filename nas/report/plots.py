@@ -50,7 +50,7 @@ def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
             f"the front of {front.study!r} is empty: nothing to draw",
             f"see why: nas show {front.study}",
         )
-    content = _png(front, dominated, made)
+    content = png(front, dominated, made)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
@@ -61,7 +61,7 @@ def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
         ) from error
 
 
-def _png(front: Front, dominated: Dominated, made: str) -> bytes:
+def png(front: Front, dominated: Dominated, made: str) -> bytes:
     """A PNG of 1600 pixels' width or more, a panel for each objective beyond the first."""
     import io
 

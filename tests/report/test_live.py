@@ -87,9 +87,24 @@ def test_the_view_on_a_terminal_shows_all_parts() -> None:
     assert "10/37 trials" in text
     assert "20/37 trials" in text
     assert "now: training 12, timing 3, 4" in text
-    assert "searching  1 min 30 s, about 2 min 33 s left" in text
+    assert "searching  1 min 30 s, 6.7 trials/min, about 2 min 33 s left" in text
     assert "y: accuracy (%), higher is better" in text
     assert "likely" in text
+
+
+def test_the_current_rungs_are_named() -> None:
+    waiting = [
+        replace(t, state="running") for t in (complete(3, 90.0, 0.5), complete(4, 90.0, 0.5))
+    ]
+    first = replace(waiting[0], file="f", rungs=(), trained=())
+    second = replace(waiting[1], file="f", rungs=(Rung(0, 0, 1, 71.25, 119, None),), trained=())
+    unbuilt = Trial(5, first.architecture)
+    asked = spec()
+    assert asked.fidelity.rungs == (1, 3, 9)
+    assert (
+        live.rungs(Seen(asked, [first, second, unbuilt])) == "training 3 to 1 epoch, 4 to 3 epochs"
+    )
+    assert live.rungs(Seen(asked, trials()[:3])) == ""
 
 
 @pytest.mark.parametrize("height", [12, 24, 40, 60])
