@@ -50,7 +50,8 @@ class Front:
     `others` are trials that a member beats in the numbers as they are, and that may belong all the
     same, with `NEAR` at least. `unlike` says of a member why its latency may not be compared with
     the first one's: it was taken elsewhere, by other rules or under another runtime. Both are
-    worked out from trials and not kept in a database.
+    worked out from trials and not kept in a database. So is `untouched`: the network that a user
+    brought, trial 0, wherever its numbers stand.
     """
 
     study: str
@@ -63,6 +64,7 @@ class Front:
     reference: tuple[float, ...]
     others: tuple[Member, ...] = field(default=(), compare=False)
     unlike: Mapping[int, Sequence[str]] = field(default_factory=dict, compare=False)
+    untouched: Member | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """The document that scripts rely on."""
@@ -81,6 +83,7 @@ class Front:
                 {"trial": m.trial, "key": m.key, "membership": m.membership} for m in self.others
             ],
             "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
+            "untouched": self.untouched.to_json() if self.untouched else None,
         }
 
 
@@ -191,7 +194,21 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
         others=tuple(others),
+        untouched=untouched(spec, trials, found),
     )
+
+
+def untouched(
+    spec: StudySpec, trials: Sequence[Trial], found: Sequence[Member] = ()
+) -> Member | None:
+    """The network that a user brought, with what is known of it: it may break a constraint."""
+    if not (spec.network and trials):
+        return None
+    first, deviation = trials[0], seed_deviation(trials)
+    numbers = {o.name: measure(first, o, spec, deviation) for o in spec.objectives}
+    known = {n: m for n, m in numbers.items() if m is not None}
+    standing = next((m.membership for m in found if m.trial == first.number), 0.0)
+    return Member(first.number, first.key, dict(first.architecture.choices), standing, known)
 
 
 def moved(spec: StudySpec, trials: Sequence[Trial], device: str) -> StudySpec:

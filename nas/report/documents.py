@@ -12,15 +12,24 @@ from nas.core.measurement import Measurement
 from nas.core.retarget import Retarget
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
+from nas.report.gains import gains
 
 Document = dict[str, Any]
 
 
 def front_document(front: Front) -> Document:
-    """`Front.to_json` without the timings' samples, which `nas show STUDY TRIAL --json` prints."""
+    """`Front.to_json` without the timings' samples, which `nas show STUDY TRIAL --json` prints.
+
+    Where a user brought a network, each member has its `gain` over it.
+    """
     document = front.to_json()
     for row, member in zip(document["front"], front.members, strict=True):
         row["measurements"] = {n: brief(m) for n, m in member.measurements.items()}
+        if front.untouched is not None:
+            row["gain"] = gains(member.measurements, front.untouched.measurements)
+    if front.untouched is not None:
+        own = front.untouched.measurements
+        document["untouched"]["measurements"] = {n: brief(m) for n, m in own.items()}
     return document
 
 
@@ -56,8 +65,24 @@ def study_document(spec: StudySpec, trials: Sequence[Trial]) -> Document:
         "network": spec.network,
         "trials": counts(trials),
         "front": [m.trial for m in front_of(spec, trials).members],
-        "rows": [_row(t, spec, deviation) for t in trials],
+        "rows": _rows(spec, trials, deviation),
     }
+
+
+def _rows(spec: StudySpec, trials: Sequence[Trial], deviation: float | None) -> list[Document]:
+    """A row for each trial; against the network that a user brought, where there is one."""
+    rows = [_row(t, spec, deviation) for t in trials]
+    if spec.network and trials:
+        before = _known(trials[0], spec, deviation)
+        for row, trial in zip(rows[1:], trials[1:], strict=True):
+            row["gain"] = gains(_known(trial, spec, deviation), before)
+    return rows
+
+
+def _known(trial: Trial, spec: StudySpec, deviation: float | None) -> dict[str, Measurement]:
+    """The numbers of a trial that there are."""
+    found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
+    return {n: m for n, m in found.items() if m is not None}
 
 
 def trial_document(spec: StudySpec, trials: Sequence[Trial], number: int) -> Document:
@@ -67,7 +92,7 @@ def trial_document(spec: StudySpec, trials: Sequence[Trial], number: int) -> Doc
         "study": spec.name,
         "space": spec.space,
         "device": spec.device,
-        **_row(trial, spec, seed_deviation(trials)),
+        **_rows(spec, trials, seed_deviation(trials))[trials.index(trial)],
         "build": trial.build,
         "file": trial.file,
         "costs": dict(trial.costs),
@@ -119,14 +144,13 @@ def front_csv(front: Front) -> str:
 
 
 def _row(trial: Trial, spec: StudySpec, deviation: float | None) -> Document:
-    found = {o.name: measure(trial, o, spec, deviation) for o in spec.objectives}
     return {
         "trial": trial.number,
         "key": trial.key,
         "origin": trial.origin,
         "state": trial.state,
         "choices": dict(trial.architecture.choices),
-        "measurements": {n: brief(m) for n, m in found.items() if m is not None},
+        "measurements": {n: brief(m) for n, m in _known(trial, spec, deviation).items()},
         "violations": dict(trial.violations),
         "epochs": max((r.epochs for r in trial.rungs), default=0),
         "reused": trial.reused,

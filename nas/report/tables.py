@@ -15,6 +15,7 @@ from nas.core.front import Front, Member
 from nas.core.measurement import Measurement
 from nas.core.membership import verdict
 from nas.core.retarget import Retarget
+from nas.report.gains import gains, told
 from nas.report.networks import describe, grouped, telling, word
 from nas.report.numbers import compact, interval, percent, plain, with_unit
 from nas.report.pick import Pick
@@ -70,12 +71,26 @@ def front_rows(front: Front, width: int = WIDTH, most: int | None = None) -> lis
     for member, cells in zip(members, rows, strict=True):
         row = _line(cells, widths)
         row.stylize(STYLES[verdict(member.membership)], *_span(widths))
-        about = Text(" " * (widths[0] + 2), style="dim", no_wrap=True, overflow="ellipsis")
-        about.append(describe(member.choices, order))
-        about.truncate(width, overflow="ellipsis")
-        lines += [row, about]
+        lines += [row, *_about(front, member, widths[0] + 2, width, order)]
     if len(members) < len(front.members):
         lines.append(Text(f"and {len(front.members) - len(members)} more", style="dim"))
+    return lines
+
+
+def _about(
+    front: Front, member: Member, indent: int, width: int, order: Sequence[str]
+) -> list[Text]:
+    """The network of a row, and what it gains over the one that was brought."""
+    texts = [describe(member.choices, order)]
+    if front.untouched is not None:
+        same = member.trial == front.untouched.trial
+        own = gains(member.measurements, front.untouched.measurements)
+        texts.insert(0, "the untouched network" if same else f"against trial 0: {told(own)}")
+    lines = []
+    for text in filter(None, texts):
+        line = Text(" " * indent + text, style="dim", no_wrap=True, overflow="ellipsis")
+        line.truncate(width, overflow="ellipsis")
+        lines.append(line)
     return lines
 
 
@@ -152,6 +167,8 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     for name, data in trial["measurements"].items():
         measurement = Measurement.from_json(data)
         rows.append((name, f"{interval(measurement)}  {origin(measurement)}"))
+    if trial.get("gain"):
+        rows.append(("against trial 0", told(trial["gain"])))
     rows += [(n, plain(v)) for n, v in trial["costs"].items() if n not in trial["measurements"]]
     rows += [(n, f"broken by {percent(v)}") for n, v in trial["violations"].items() if v > 0]
     for rung in trial["rungs"]:
@@ -212,6 +229,7 @@ def _trial_row(row: Mapping[str, Any]) -> dict[str, Any]:
     why = error or ", ".join(f"{n} broken" for n, v in row["violations"].items() if v > 0)
     return {
         "trial": row["trial"], "state": row["state"], "epochs": row["epochs"], **known,
+        **({"against trial 0": told(row["gain"])} if "gain" in row else {}),
         "remark": why or ("reused" if row["reused"] else ""),
     }  # fmt: skip
 
