@@ -69,3 +69,37 @@ def restored(place: Place, trial: Trial, finished: str | None = None) -> nn.Modu
             )
         restore(place.artifacts.path(weights), module)
     return module.eval()
+
+
+def resized(
+    spec: StudySpec, artifacts: Artifacts, trial: Trial, device: Device, side: int
+) -> tuple[Path, str]:
+    """The file of a trained trial for square inputs of another side, and its build.
+
+    The network is that of the study's own resolution, its weights unchanged. The file is for timing
+    and is kept under its content like any other.
+
+    Raises: NasError where the weights are gone, or the network takes no such inputs.
+    """
+    from nas.deploy import forms
+    from nas.evaluate import Place
+
+    place = Place(spec, artifacts, default_folder())
+    module, pipeline = restored(place, trial), place.pipeline(trial.architecture)
+    shape = (spec.task.input[0], side, side)
+    if pipeline.writes:
+        raise NasError(
+            f"trial {trial.number} is quantized with images of {spec.task.input[-1]} pixels a "
+            f"side, and there are none of {side}",
+            "time it at its own resolution",
+        )
+    try:
+        deployed, _ = pipeline.deploy(module, shape)
+        written = forms.write(deployed, shape, place.scratch(f"r{side}-{trial.number}"), device)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:150]
+        raise NasError(
+            f"trial {trial.number} takes no inputs of {side}x{side}: {said}",
+            "leave :r out",
+        ) from error
+    return artifacts.path(artifacts.put(written.path)), written.build

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-from nas.api.files import file_of
+from nas.api.files import file_of, resized
 from nas.api.places import artifacts_of, storage_url
 from nas.api.searching import bench
 from nas.api.study import compared
@@ -30,7 +30,7 @@ from nas.store.store import Store
 BATCH = 12  # files timed in turn; a killed process loses no more
 NEAR = 0.02  # a lower probability of being on the front is not worth a measurement
 PROCESSES = 3
-WORK = Workload()
+WORK = Workload()  # what a search measures
 
 
 class Watcher(Protocol):
@@ -49,6 +49,7 @@ def retarget(
     limit: int | None = None,
     fresh: bool = False,
     take_over: bool = False,
+    workloads: Sequence[str] = (),
     storage: str | None = None,
     watch: Watcher | None = None,
 ) -> Retarget:
@@ -70,6 +71,9 @@ def retarget(
         limit: only so many candidates, in the order of `nas.core.retarget.candidates`.
         fresh: times again what was timed before.
         take_over: claims a study whose writer is thought dead.
+        workloads: what is timed instead of one example at the task's own resolution: `b8`, `b1-8`
+            (1, 2, 4 and 8), `r64`, `b1s4` (four callers at once). Such numbers are no objectives of
+            the front; `nas pick` takes limits on them (`latency_ms:b1-8<=12`).
         watch: called when a batch is stored.
 
     Raises:
@@ -82,14 +86,18 @@ def retarget(
         target = _under(spec, target, runtime)
         record = Record(store, spec, epoch, target, artifacts_of(url, spec), watch)
         chosen = candidates(record.spec, record.trials)[:limit]
+        asked = [work for text in workloads for work in Workload.parse(text)] or [WORK]
         if not chosen:
             raise NasError(
                 f"study {study!r} has no trained candidates", f"see why: nas show {study}"
             )
-        where = bench(target)
-        failed = (
-            _predict(record, chosen) if where is None else Timer(record, where, fresh).run(chosen)
-        )
+        where, failed = bench(target), dict[int, str]()
+        for work in dict.fromkeys(asked):
+            under = replace(record, work=work)
+            failed |= (
+                _predict(under, chosen) if where is None else Timer(under, where, fresh).run(chosen)
+            )
+            record.trials, record.events = under.trials, under.events
         before = searched(record.events)
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
@@ -131,6 +139,7 @@ class Record:
     device: Device
     artifacts: Artifacts
     watch: Watcher | None = None
+    work: Workload = WORK
     events: list[Event] = field(init=False)
     trials: list[Trial] = field(init=False)
 
@@ -155,11 +164,13 @@ class Record:
 
     def known(self, trial: Trial) -> Measurement | None:
         """What is known of the trial on the device."""
-        name = measurement_name("latency_ms", self.device.name, WORK.name, self.form)
+        name = measurement_name("latency_ms", self.device.name, self.work.name, self.form)
         return trial.measurements.get(name)
 
     def file(self, trial: Trial) -> tuple[Path, str]:
         """The trial's file for the device, and its build."""
+        if self.work.resolution is not None:
+            return resized(self.spec, self.artifacts, trial, self.device, self.work.resolution)
         return file_of(self.spec, self.artifacts, trial, self.device)
 
     def note(
@@ -178,7 +189,7 @@ class Record:
             processes: in how many.
         """
         common = {"job": "retarget", "device": self.device.name}
-        timing = {"form": self.form, "workload": WORK.name, "processes": processes,
+        timing = {"form": self.form, "workload": self.work.name, "processes": processes,
                   "bench": None if where is None else asdict(where)}  # fmt: skip
         events, timings = [], []
         for number, value in found.items():
@@ -192,8 +203,10 @@ class Record:
                 if value.objective != "latency_ms":
                     rules = f"{value.objective} {rules}"
                 timings.append(
-                    Timing(builds[number], self.form, WORK.name, where.host, where.runtime, rules,
-                           self.device.name, value)
+                    Timing(
+                        builds[number], self.form, self.work.name, where.host, where.runtime,
+                        rules, self.device.name, value,
+                    )
                 )  # fmt: skip
         for event in events:
             self.trials[event.trial] = ledger.reported(self.trials[event.trial], event.payload)
@@ -218,12 +231,14 @@ def _predict(record: Record, chosen: Sequence[Trial]) -> dict[int, str]:
     failed: dict[int, str] = {}
     known = {t.number: record.known(t) for t in chosen}
     waiting = [t for t in chosen if (m := known[t.number]) is None or m.source == "predicted"]
-    what = f"predicting on {record.device.name}"
+    if record.work.streams > 1:
+        return dict.fromkeys((t.number for t in chosen), "callers at once are not predicted")
+    what = f"predicting {_under_what(record)}"
     record.tell(what, 0, len(waiting))
     for done, trial in enumerate(waiting, 1):
         try:
             file, _ = record.file(trial)
-            found: Measurement | str = predict(file, record.device, WORK)
+            found: Measurement | str = predict(file, record.device, record.work)
         except NasError as error:
             found = failed[trial.number] = str(error)
         if found != known[trial.number]:
@@ -255,7 +270,8 @@ class Timer:
         record = self.record
         if self.fresh:
             return {}
-        return timed(record.events, record.device.name, asdict(self.where), objective)
+        bench, work = asdict(self.where), record.work.name
+        return timed(record.events, record.device.name, bench, objective, work)
 
     def run(self, chosen: Sequence[Trial]) -> dict[int, str]:
         """Times what is not known, then the front in three processes; why some files fail.
@@ -264,12 +280,14 @@ class Timer:
         """
         record, waiting = self.record, iter([t for t in chosen if t.number not in self.known])
         total, done = len(chosen) - sum(t.number in self.known for t in chosen), 0
-        what = f"timing on {record.device.name}"
+        what = f"timing {_under_what(record)}"
         record.tell(what, 0, total)
         while batch := list(islice(waiting, BATCH)):
             self._time(batch, 1)
             done += len(batch)
             record.tell(what, done, total)
+        if record.work != WORK:
+            return self.failed
         for objective in record.spec.probes:
             self._probe(objective, [t for t in chosen if t.number in self.known])
         while near := self._near():
@@ -292,7 +310,7 @@ class Timer:
             try:
                 file, builds[trial.number] = record.file(trial)
                 probe = PROBES[objective]
-                value = probe(file, record.device, record.lease, WORK, basis=record.basis)
+                value = probe(file, record.device, record.lease, record.work, basis=record.basis)
             except NasError as error:
                 value = str(error)
             record.note({trial.number: value}, self.where, builds)
@@ -315,8 +333,6 @@ class Timer:
 
     def _time(self, batch: Sequence[Trial], processes: int) -> None:
         """Times a batch in turn, under the lease, and stores what came of it."""
-        from nas.hardware.timing import measure
-
         record, found = self.record, dict[int, Measurement | str]()
         files, builds = {}, {}
         for trial in batch:
@@ -325,9 +341,7 @@ class Timer:
             except NasError as error:
                 found[trial.number] = str(error)
         if files:
-            paths, basis = list(files.values()), record.basis
-            values = measure(paths, record.device, record.lease, WORK, processes, basis=basis)
-            found |= dict(zip(files, values, strict=True))
+            found |= dict(zip(files, self._timings(list(files.values()), processes), strict=True))
         record.note(found, self.where, builds, processes)
         for number, value in found.items():
             if isinstance(value, str):
@@ -335,3 +349,25 @@ class Timer:
                 self.known.pop(number, None)
             else:
                 self.known[number] = processes
+
+    def _timings(self, paths: Sequence[Path], processes: int) -> Sequence[Measurement | str]:
+        """The latency of each file: all in turn, or with callers at once each by itself."""
+        from nas.hardware.streams import concurrent
+        from nas.hardware.timing import measure
+
+        r = self.record
+        bare = replace(r.work, resolution=None)  # a file of another side has it for its own
+        if r.work.streams > 1:
+            found = [concurrent(p, r.device, r.lease, bare, basis=r.basis) for p in paths]
+        else:
+            found = measure(paths, r.device, r.lease, bare, processes, basis=r.basis)
+        return [
+            m if isinstance(m, str) else replace(m, record={**m.record, "workload": r.work.name})
+            for m in found
+        ]
+
+
+def _under_what(record: Record) -> str:
+    """The device, and the workload where it is not the usual one."""
+    under = "" if record.work == WORK else f" under {record.work.name}"
+    return f"on {record.device.name}{under}"

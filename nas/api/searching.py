@@ -443,10 +443,11 @@ def _constraint(
                 f"constraint {text!r}: {constraint.name} is the same on every device",
                 f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
             )
-    if constraint.batch not in (None, "1") or constraint.resolution is not None:
+    if not constraint.usual:
         raise NasError(
             f"constraint {text!r} is on a workload that the search does not measure",
-            "a search measures batch 1 at the task's own resolution; leave :b and :r out",
+            "a search measures batch 1 at the task's own resolution; after it: "
+            f"nas retarget STUDY --device D --workload {constraint.workload}, then nas pick",
         )
     if constraint.quantile and constraint.name not in TIMED:
         raise NasError(

@@ -8,8 +8,8 @@ from typing import Any
 
 from nas.api.places import storage_url
 from nas.core.errors import NasError
-from nas.core.front import Front, front_of
-from nas.core.objective import BUILTIN, TIMED, Constraint
+from nas.core.front import Front, front_of, measure, moved, timing_of
+from nas.core.objective import TIMED, Constraint, Objective, known_objectives
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, devices_of, reports_of
 from nas.hardware.protocol import differences
@@ -54,20 +54,57 @@ def pick(
 ) -> picking.Pick:
     """One point of a study's front on a device, the study's own by default, and why.
 
-    A constraint on another device (`latency_ms@a100<=2`) makes its number one more objective, so
-    that no point is missed that only that limit calls for.
+    What a constraint speaks of and the study was not searched for (`size_mb<=4`, another device's
+    latency, `latency_ms:b1-8<=12`) is one more objective, so that no point is missed that only that
+    limit calls for.
+
+    Raises:
+        NasError: for an unknown name, or a device or workload that nothing was timed under; where
+            no point keeps the constraints, by how much the nearest one fails.
     """
     spec, trials = _read(study, storage)
     device = _with_numbers(spec, trials, device)
     limits = [Constraint.parse(c) for c in constraints]
-    others = {}
+    plain = front_of(spec, trials, device)
+    own = [o.name for o in spec.objectives]
+    more: dict[str, Objective] = {}
     for limit in limits:
-        if limit.device not in (None, device) and limit.name in TIMED:
-            _with_numbers(spec, trials, limit.device)
-            name = f"{limit.name}@{limit.device}"
-            others[name] = replace(BUILTIN[limit.name], name=name)
-    spec = replace(spec, objectives=(*spec.objectives, *others.values()))
-    return picking.pick(front_of(spec, trials, device), limits, prefer, confidence)
+        more |= {o.name: o for o in _asked(spec, trials, limit, device) if o.name not in own}
+    spec = replace(spec, objectives=(*spec.objectives, *more.values()))
+    found = picking.pick(front_of(spec, trials, device), limits, prefer, confidence)
+    there = moved(spec, trials, device)
+    known = {t.number for t in trials if all(measure(t, o, there) for o in more.values())}
+    unknown = tuple(m.trial for m in plain.members if m.trial not in known)
+    return replace(found, unknown=unknown)
+
+
+def _asked(
+    spec: StudySpec, trials: Sequence[Trial], limit: Constraint, device: str
+) -> list[Objective]:
+    """The objectives that a limit speaks of, beside the front's own names.
+
+    Raises: NasError where none of the trials has such a number.
+    """
+    base = known_objectives(spec.task).get(limit.name)
+    if base is None:
+        return []
+    if limit.name not in TIMED:
+        known = any(limit.name in t.costs for t in trials) or base.needs in ("trained", "measure")
+        return [base] if known else []
+    there = canonical(limit.device) if limit.device else device
+    _with_numbers(spec, trials, there)
+    found = []
+    for work in limit.workloads:
+        if work.name == "b1":
+            found.append(replace(base, name=f"{limit.name}@{there}") if there != device else base)
+            continue
+        found.append(replace(base, name=f"{limit.name}@{there}:{work.name}"))
+        if not any(timing_of(t, there, workload=work.name) for t in trials):
+            raise NasError(
+                f"nothing of {spec.name!r} was timed under {work.name} on {there}, as {limit} asks",
+                f"nas retarget {spec.name} --device {there} --workload {limit.workload}",
+            )
+    return found
 
 
 def show(

@@ -166,6 +166,13 @@ def _told(screen: Screen, study: str, importance: bool, storage: str | None) -> 
     metavar="N",
     help="Only N candidates, those likeliest on a front first.  [default: all]",
 )
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    metavar="W",
+    help="What is timed: b1-8, r64, b1s4 (4 callers at once).  [default: b1]",
+)
 @click.option("--fresh", is_flag=True, help="Time again what was timed there before.")
 @click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
 @shared
@@ -177,12 +184,14 @@ def retarget(
     limit: int | None,
     fresh: bool,
     take_over: bool,
+    workloads: tuple[str, ...],
     storage: str | None,
 ) -> None:
-    """Take a study's candidates to another device.
+    """Take a study's candidates to another device, or to another workload.
 
     They are measured there, without training; where the device is not attached, predicted. What is
-    timed is kept at once: the same command goes on where an interrupted one ended.
+    timed is kept at once: the same command goes on where an interrupted one ended. Numbers of a
+    workload can be limited then: nas pick STUDY --constraint 'latency_ms:b1-8<=12'
     """
     from nas import api
     from nas.report.documents import retarget_document
@@ -197,6 +206,7 @@ def retarget(
             limit=limit,
             fresh=fresh,
             take_over=take_over,
+            workloads=workloads,
             storage=storage,
             watch=watch,
         )

@@ -15,7 +15,7 @@ from nas.core.membership import membership, verdict
 from nas.core.objective import PROBED, TIMED, Constraint, Objective
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, measurement_name
+from nas.core.trial import Trial, measurement_name, placed
 
 Z90 = 1.6448536269514722
 NEAR = 0.05  # a point off the front that belongs less likely is not worth a mention
@@ -131,11 +131,12 @@ def measure(
 ) -> Measurement | None:
     """What is known of one objective of a trial, the trained file's number first; or None.
 
-    `latency_ms` is of the study's device, `latency_ms@a100` of that one.
+    `latency_ms` is of the study's device, `latency_ms@a100` of that one, `latency_ms@a100:b8` of
+    eight examples in a call there.
     """
-    name, _, device = objective.name.partition("@")
+    name, device, workload = placed(objective.name)
     if name in TIMED:
-        found = timing_of(trial, device or spec.device)
+        found = timing_of(trial, device or spec.device, workload=workload)
         return _throughput(found) if found and name == "throughput_ips" else found
     if name in spec.probes:
         return timing_of(trial, spec.device, objective=name)
@@ -154,12 +155,13 @@ def timing_of(
     device: str,
     forms: Sequence[str] = ("trained", "untrained"),
     objective: str = "latency_ms",
+    workload: str = "b1",
 ) -> Measurement | None:
     """The latency of a trial on a device, of the first of these forms that was timed; or None.
 
     Likewise what else is measured there, by the name of the `objective`.
     """
-    names = (measurement_name(objective, device, "b1", form) for form in forms)
+    names = (measurement_name(objective, device, workload, form) for form in forms)
     return next((trial.measurements[n] for n in names if n in trial.measurements), None)
 
 
@@ -370,10 +372,12 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
 
 
 def _throughput(latency: Measurement) -> Measurement:
-    """Examples a second at batch 1, from a latency."""
-    rate = 1000.0 / latency.value
+    """Examples a second, from a latency: of all of a call, and of all callers."""
+    record = latency.record
+    each = 1000.0 * record.get("batch", 1) * record.get("streams", 1)
+    rate = each / latency.value
     return Measurement(
-        "throughput_ips", rate, "images/s", 1000.0 / latency.high, 1000.0 / latency.low,
+        "throughput_ips", rate, "images/s", each / latency.high, each / latency.low,
         rate * latency.se / latency.value, latency.n, latency.source, latency.basis, latency.record,
     )  # fmt: skip
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from nas.core.architecture import Architecture
+from nas.core.errors import NasError
 
 Form = Literal["untrained", "trained"]
 Decision = Literal["continue", "stop"]
@@ -32,6 +34,31 @@ class Workload:
         """
         side = f"r{self.resolution}" if self.resolution else ""
         return f"b{self.batch}{side}" + (f"s{self.streams}" if self.streams > 1 else "")
+
+    @classmethod
+    def parse(cls, text: str) -> tuple[Workload, ...]:
+        """The workloads a person typed, `b1-8` being each of 1, 2, 4 and 8 examples in a call.
+
+        Raises: NasError where they are none.
+
+        >>> [w.name for w in Workload.parse("b1-4s2")], Workload.parse("r64")[0].name
+        (['b1s2', 'b2s2', 'b4s2'], 'b1r64')
+        """
+        found = _WORKLOAD.fullmatch(text.replace(":", ""))
+        if found is None or not text:
+            raise NasError(f"not a workload: {text!r}", "write b8, b1-8, r64, b1s4 or b4r64s2")
+        low, high = int(found["batch"] or 1), int(found["most"] or found["batch"] or 1)
+        side = int(found["side"]) if found["side"] else None
+        sizes = [low << n for n in range((high // low).bit_length())]
+        if not sizes:
+            raise NasError(f"no batch sizes in {text!r}", "name the smaller one first: b1-8")
+        return tuple(cls(size, side, int(found["streams"] or 1)) for size in sizes)
+
+
+_WORKLOAD = re.compile(
+    r"(?:b(?P<batch>[1-9]\d*)(?:-(?P<most>[1-9]\d*))?)?(?:r(?P<side>[1-9]\d*))?"
+    r"(?:s(?P<streams>[1-9]\d*))?"
+)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nas.core.errors import NasError, unknown
+from nas.core.job import Workload
 from nas.core.task import Goal, TaskSpec
 
 Needs = Literal["choices", "module", "file", "measure", "trained"]
@@ -102,17 +103,20 @@ def objective(
 
 
 _CONSTRAINT = re.compile(
-    r"\s*(?P<name>\w+(?::(?![br]\d+\b)\w+)?)"
+    r"\s*(?P<name>\w+(?::(?![brs]\d+\b)\w+)?)"
     r"(?:\.(?P<quantile>p50|p90|p99))?"
     r"(?:@(?P<device>(?:ssh://[^\s/]+/)?[\w-]+(?:\?python=[\w./+~-]+)?))?"
     r"(?::b(?P<batch>[1-9]\d*(?:-\d+)?))?(?::r(?P<resolution>[1-9]\d*))?"
+    r"(?::s(?P<streams>[1-9]\d*))?"
     r"\s*(?P<sense><=|>=)\s*(?P<limit>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*"
 )
 
 
 @dataclass(frozen=True)
 class Constraint:
-    """A hard limit: `NAME[.p50|.p90|.p99][@DEVICE][:bBATCH][:rRESOLUTION] <= NUMBER`.
+    """A hard limit: `NAME[.p50|.p90|.p99][@DEVICE][:bBATCH][:rRESOLUTION][:sSTREAMS] <= NUMBER`.
+
+    `:b1-8` means each of 1, 2, 4 and 8 examples in a call, `:s4` four callers at once.
 
     >>> c = Constraint.parse("latency_ms.p99@cpu:b1-8 <= 12")
     >>> c.name, c.quantile, c.device, c.batches, c.limit
@@ -128,6 +132,7 @@ class Constraint:
     device: str | None = None
     batch: str | None = None
     resolution: int | None = None
+    streams: int | None = None
 
     @classmethod
     def parse(cls, text: str) -> Constraint:
@@ -153,6 +158,7 @@ class Constraint:
         made = cls(
             parts["name"], sense, limit,
             parts["quantile"], parts["device"], parts["batch"], resolution,
+            int(parts["streams"]) if parts["streams"] else None,
         )  # fmt: skip
         if not made.batches:
             raise NasError(
@@ -173,6 +179,27 @@ class Constraint:
             size *= 2
         return tuple(sizes)
 
+    @property
+    def workloads(self) -> tuple[Workload, ...]:
+        """What the limited numbers are of, each of which must keep it.
+
+        >>> [w.name for w in Constraint.parse("latency_ms:b1-4:s2<=9").workloads]
+        ['b1s2', 'b2s2', 'b4s2']
+        """
+        streams = self.streams or 1
+        return tuple(Workload(batch, self.resolution, streams) for batch in self.batches)
+
+    @property
+    def workload(self) -> str:
+        """Its workloads as `nas retarget --workload` takes them: `b1-8s2`."""
+        side = f"r{self.resolution}" if self.resolution else ""
+        return f"b{self.batch or 1}{side}" + (f"s{self.streams}" if self.streams else "")
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is of one example at the task's own resolution, as a search measures."""
+        return self.workloads == (Workload(),)
+
     def violation(self, value: float) -> float:
         """By how much, relative to the limit, `value` breaks it; 0 or less where it holds."""
         excess = value - self.limit if self.sense == "<=" else self.limit - value
@@ -183,8 +210,9 @@ class Constraint:
         device = f"@{self.device}" if self.device else ""
         batch = f":b{self.batch}" if self.batch else ""
         resolution = f":r{self.resolution}" if self.resolution else ""
+        streams = f":s{self.streams}" if self.streams else ""
         limit = repr(self.limit).removesuffix(".0")  # every digit: it is stored as this text
-        return f"{self.name}{quantile}{device}{batch}{resolution}{self.sense}{limit}"
+        return f"{self.name}{quantile}{device}{batch}{resolution}{streams}{self.sense}{limit}"
 
 
 def resolve(names: list[str], known: Mapping[str, Objective]) -> list[Objective]:

@@ -106,7 +106,11 @@ def distances(points: Array) -> Array:
 
 
 def timed(
-    events: Iterable[Event], device: str, bench: Mapping[str, str], objective: str = "latency_ms"
+    events: Iterable[Event],
+    device: str,
+    bench: Mapping[str, str],
+    objective: str = "latency_ms",
+    workload: str = "b1",
 ) -> dict[int, int]:
     """The trials that retargets measured on a device and bench: in how many processes, the last."""
     found: dict[int, int] = {}
@@ -114,8 +118,8 @@ def timed(
         p = event.payload
         if p.get("job") != "retarget" or "error" in p:
             continue
-        named = (p["device"], p["bench"], p["measurement"]["objective"])
-        if named == (device, bench, objective):
+        named = (p["device"], p.get("workload", "b1"), p["bench"], p["measurement"]["objective"])
+        if named == (device, workload, bench, objective):
             found[event.trial] = p["processes"]
     return found
 

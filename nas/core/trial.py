@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -162,6 +163,22 @@ class Timing:
 def measurement_name(objective: str, device: str, workload: str, form: str) -> str:
     """The name a trial keeps a measurement under: `latency_ms@cpu:b1/untrained`."""
     return f"{objective}@{device}:{workload}/{form}"
+
+
+def placed(name: str) -> tuple[str, str | None, str]:
+    """An objective's name apart: what, on which device, under which workload.
+
+    >>> placed("latency_ms"), placed("latency_ms@a100:b8s2")
+    (('latency_ms', None, 'b1'), ('latency_ms', 'a100', 'b8s2'))
+    """
+    what, _, rest = name.partition("@")
+    device, _, workload = rest.rpartition(":")
+    if device and _WORKLOAD.fullmatch(workload):
+        return what, device, workload
+    return what, rest or None, "b1"
+
+
+_WORKLOAD = re.compile(r"b\d+(r\d+)?(s\d+)?")
 
 
 def devices_of(trials: Iterable[Trial]) -> list[str]:

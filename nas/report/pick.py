@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
@@ -14,10 +14,12 @@ from nas.core.front import Z90, Front, Member, signed
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.core.pareto import normalise
+from nas.core.trial import placed
 from nas.report.documents import brief
 from nas.report.numbers import plain, with_unit
 
 KNEE = "knee"
+SHOWN = 3  # alternatives that are other networks
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,9 @@ class Pick:
         next_best: the point that would be taken if `member` did not exist.
         binding: constraints without which another point would be taken.
         alternatives: the other points that keep the constraints, best first.
+        others: the best of them that are other networks, not the same one compressed otherwise:
+            trial -> decision -> what it is here and there.
+        unknown: points of the front that lack a number which a constraint asks for.
     """
 
     study: str
@@ -41,6 +46,8 @@ class Pick:
     regret: Mapping[str, float]
     binding: tuple[str, ...]
     alternatives: tuple[Member, ...]
+    others: Mapping[int, Mapping[str, tuple[Any, Any]]] = field(default_factory=dict)
+    unknown: tuple[int, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The document that `nas pick --json` prints."""
@@ -56,6 +63,11 @@ class Pick:
             "regret": dict(self.regret),
             "binding": list(self.binding),
             "alternatives": [m.trial for m in self.alternatives],
+            "others": {
+                str(number): {name: list(pair) for name, pair in decisions.items()}
+                for number, decisions in self.others.items()
+            },
+            "unknown": list(self.unknown),
         }
 
 
@@ -71,7 +83,8 @@ def pick(
         front: the points to choose from.
         constraints: limits on what the front measures.
         prefer: an objective's name, or `knee`: the point furthest towards the ideal from the plane
-            through the ends of the front, each objective scaled to the front's range (Das 1999).
+            through the ends of the front, each objective scaled to the front's range (Das 1999); or
+            weights such as `accuracy=2,latency_ms=1`, of objectives scaled likewise.
             By default the score under constraints, the knee without.
         confidence: probability, from 0.5, with which a repeat must keep each constraint; without
             it the values themselves must.
@@ -95,7 +108,27 @@ def pick(
         regret=_regret(front, best, rest[0]) if rest else {},
         binding=_binding(order, constraints, confidence),
         alternatives=tuple(rest),
+        others=_others(front, best, rest),
     )
+
+
+def _others(
+    front: Front, best: Member, rest: Sequence[Member]
+) -> dict[int, Mapping[str, tuple[Any, Any]]]:
+    """The first few of the rest that are other networks than the best and each other."""
+    axes = front.space.split("+")[1:]
+
+    def network(member: Member) -> dict[str, Any]:
+        return {k: v for k, v in member.choices.items() if k.partition(".")[0] not in axes}
+
+    seen, found = [network(best)], dict[int, Mapping[str, tuple[Any, Any]]]()
+    for member in rest:
+        own = network(member)
+        if own not in seen and len(found) < SHOWN:
+            names = [n for n in {**seen[0], **own} if seen[0].get(n) != own.get(n)]
+            found[member.trial] = {n: (seen[0].get(n), own.get(n)) for n in names}
+            seen.append(own)
+    return found
 
 
 def bound(measurement: Measurement, sense: str, confidence: float | None) -> float:
@@ -125,27 +158,44 @@ def _check(front: Front, constraints: Sequence[Constraint], confidence: float | 
         )
     names = [o.name for o in front.objectives]
     for constraint in constraints:
-        elsewhere = f"{constraint.name}@{constraint.device}" in names
-        if constraint.name not in names and not elsewhere:
+        asked = _names(front, constraint)
+        if all(name in names for name in asked):
+            for member in front.members:
+                _read(member, constraint, None)
+            continue
+        if constraint.name not in [placed(name)[0] for name in names]:
             raise unknown(f"objective of {front.study!r}", constraint.name, names)
-        if constraint.device not in (None, front.device) and not elsewhere:
+        if constraint.device not in (None, front.device):
             raise NasError(
                 f"{constraint} speaks of {constraint.device!r}, this front is of {front.device!r}",
                 f"leave out @{constraint.device}, or see: nas front {front.study} "
                 f"--device {constraint.device}",
             )
-        if constraint.batches != (1,) or constraint.resolution is not None:
-            raise NasError(
-                f"{constraint} speaks of a workload that the front does not measure",
-                "the front is of batch 1 at the task's own resolution: "
-                f"'{constraint.name}{constraint.sense}{constraint.limit:g}'",
-            )
-        for member in front.members:
-            _read(member, constraint, None)
+        raise NasError(
+            f"{constraint} speaks of a workload that the front does not measure",
+            "the front is of batch 1 at the task's own resolution: "
+            f"'{constraint.name}{constraint.sense}{constraint.limit:g}'",
+        )
+
+
+def _names(front: Front, constraint: Constraint) -> list[str]:
+    """The objectives that a constraint limits: one, or one for each of its workloads."""
+    elsewhere = constraint.device not in (None, front.device)
+    if constraint.usual:
+        return [f"{constraint.name}@{constraint.device}" if elsewhere else constraint.name]
+    device = constraint.device or front.device
+    usual = f"{constraint.name}@{device}" if elsewhere else constraint.name
+    return [
+        usual if work.name == "b1" else f"{constraint.name}@{device}:{work.name}"
+        for work in constraint.workloads
+    ]
 
 
 def _wanted(front: Front, prefer: str | None, constrained: bool) -> str:
     names = [o.name for o in front.objectives]
+    if prefer is not None and "=" in prefer:
+        weights(prefer, names)
+        return prefer
     if prefer is not None:
         if prefer not in (*names, KNEE):
             raise unknown("preference", prefer, [*names, KNEE])
@@ -160,20 +210,62 @@ def ranked(front: Front, wanted: str) -> list[Member]:
     points = signed(front.objectives, [m.measurements for m in front.members])
     knee = normalise(points).sum(axis=1)
     names = [o.name for o in front.objectives]
-    first = knee if wanted == KNEE else points[:, names.index(wanted)]
+    if "=" in wanted:
+        shares = weights(wanted, names)
+        first = normalise(points) @ np.array([shares.get(name, 0.0) for name in names])
+    else:
+        first = knee if wanted == KNEE else points[:, names.index(wanted)]
     order = sorted(range(len(knee)), key=lambda i: (first[i], knee[i], front.members[i].trial))
     return [front.members[i] for i in order]
 
 
-def _limited(member: Member, constraint: Constraint) -> Measurement:
-    """The measurement a constraint speaks of: on the device it names, else on the front's."""
-    there = member.measurements.get(f"{constraint.name}@{constraint.device}")
-    return there or member.measurements[constraint.name]
+def weights(text: str, names: Sequence[str]) -> dict[str, float]:
+    """What each objective counts, as a person typed it. Raises: NasError where it is none.
+
+    >>> weights("accuracy=2,latency_ms=1", ["accuracy", "latency_ms"])
+    {'accuracy': 2.0, 'latency_ms': 1.0}
+    """
+    found = {}
+    for part in text.split(","):
+        name, _, number = (word.strip() for word in part.partition("="))
+        if name not in names:
+            raise unknown("objective to weigh", name, names)
+        try:
+            found[name] = float(number)
+        except ValueError:
+            found[name] = -1.0
+        if not 0 <= found[name] < float("inf"):
+            raise NasError(
+                f"not a weight: {part.strip()!r}", "write --prefer accuracy=2,latency_ms=1"
+            )
+    if not any(found.values()):
+        raise NasError(f"no weight above 0 in {text!r}", "write --prefer accuracy=2,latency_ms=1")
+    return found
+
+
+def _limited(member: Member, constraint: Constraint) -> list[Measurement]:
+    """The measurements a constraint speaks of: on the device it names, of each workload."""
+    found = []
+    for work in constraint.workloads:
+        ways = [n for n in member.measurements if placed(n)[0] == constraint.name]
+        ways = [n for n in ways if placed(n)[2] == work.name]
+        named = [n for n in ways if placed(n)[1] == constraint.device]
+        found.append(member.measurements[(named or ways)[0]])
+    return found
 
 
 def _read(member: Member, constraint: Constraint, confidence: float | None) -> float:
-    """The number that the constraint limits. Raises: NasError where its quantile is not kept."""
-    measurement = _limited(member, constraint)
+    """The number that the constraint limits, the worst of its workloads'.
+
+    Raises: NasError where its quantile is not kept.
+    """
+    found = [_value(member, constraint, m, confidence) for m in _limited(member, constraint)]
+    return max(found) if constraint.sense == "<=" else min(found)
+
+
+def _value(
+    member: Member, constraint: Constraint, measurement: Measurement, confidence: float | None
+) -> float:
     if constraint.quantile is None:
         return bound(measurement, constraint.sense, confidence)
     kept = measurement.record.get(f"{constraint.quantile}_ms")
@@ -206,7 +298,7 @@ def _impossible(
         violation = constraint.violation(value)
         relaxed.append(str(constraint))
         if violation > 0:
-            unit = _limited(nearest, constraint).unit
+            unit = _limited(nearest, constraint)[0].unit
             side = "above" if constraint.sense == "<=" else "below"
             gap = with_unit(plain(abs(value - constraint.limit)), unit)
             share = f"{100 * violation:.0f}" if violation >= 0.1 else f"{100 * violation:.2g}"
@@ -277,6 +369,8 @@ def _reason(
             f"the knee of {among}: any other loses more than it gains, "
             "each objective in shares of its range"
         )
+    if "=" in wanted:
+        return f"the best weighted sum ({wanted}) of {among}, each objective in shares of its range"
     goal = next(o.goal for o in front.objectives if o.name == wanted)
     extreme = "lowest" if goal == "minimize" else "highest"
     return f"the {extreme} {wanted} of {among}"

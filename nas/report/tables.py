@@ -111,8 +111,20 @@ def pick_table(pick: Pick) -> RenderableType:
         rows.append(("bound by", ", ".join(pick.binding)))
     if pick.next_best is not None:
         rows.append(("next best", _next_best(pick, pick.next_best)))
+    for number, decisions in pick.others.items():
+        rows.append(("other network", f"trial {number}: {_differs(decisions)}"))
+    if pick.unknown:
+        listed = ", ".join(map(str, pick.unknown))
+        rows.append(("not considered", f"trials {listed}: no such number of them is known"))
     rows += [(name, text) for name, text in grouped(member.choices).items()]
     return Group(*lines, pair_table(rows))
+
+
+def _differs(decisions: Mapping[str, tuple[Any, Any]]) -> str:
+    """How many decisions differ, and the first few of them."""
+    first = [f"{n} {cell(a)} -> {cell(b)}" for n, (a, b) in list(decisions.items())[:3]]
+    more = f", and {len(decisions) - 3} more" if len(decisions) > 3 else ""
+    return ", ".join(first) + more
 
 
 def pair_table(rows: Sequence[tuple[str, str]]) -> RenderableType:

@@ -218,3 +218,77 @@ def test_a_limit_may_be_on_another_device_that_the_front_knows() -> None:
         pick(plain, limits("latency_ms@gpu<=3"))
     with pytest.raises(NasError, match="speaks of 'gpu'"):
         pick(both, limits("accuracy@gpu>=3"))
+
+
+def under(*rows: tuple[float, dict[str, float]]) -> Front:
+    """A front of accuracy and latency, with latencies under workloads beside them."""
+    plain = front([{"accuracy": (a, 1.0), "latency_ms": (w["b1"], 0.01)} for a, w in rows])
+    names = {f"latency_ms@cpu:{work}" for _, w in rows for work in w if work != "b1"}
+    more = tuple(replace(BUILTIN["latency_ms"], name=name) for name in sorted(names))
+    members = tuple(
+        replace(
+            member,
+            measurements=member.measurements
+            | {
+                f"latency_ms@cpu:{k}": spread("latency_ms", v, 0.2)
+                for k, v in w.items()
+                if k != "b1"
+            },
+        )
+        for member, (_, w) in zip(plain.members, rows, strict=True)
+    )
+    return replace(plain, objectives=(*plain.objectives, *more), members=members)
+
+
+LOADED = under(
+    (90.0, {"b1": 1.0, "b2": 1.5, "b4": 3.0, "b1s2": 1.1}),
+    (95.0, {"b1": 1.2, "b2": 2.4, "b4": 4.8, "b1s2": 2.2}),
+)
+
+
+@pytest.mark.parametrize(
+    ("limit", "taken"),
+    [("latency_ms:b1-4<=5", 1), ("latency_ms:b1-4<=4", 0), ("latency_ms:b1-2<=2.5", 1),
+     ("latency_ms:s2<=2", 0), ("latency_ms@cpu:b4<=4.8", 1)],
+)  # fmt: skip
+def test_a_limit_holds_for_each_of_its_workloads(limit: str, taken: int) -> None:
+    assert pick(LOADED, limits(limit)).member.trial == taken
+
+
+def test_an_impossible_workload_says_by_how_much_its_worst_batch_fails() -> None:
+    with pytest.raises(NasError, match=r"trial 0, is 1 ms \(50 %\) above latency_ms:b1-4<=2"):
+        pick(LOADED, limits("latency_ms:b1-4<=2"))
+    assert pick(LOADED, limits("latency_ms:b1-4<=4.85")).member.trial == 1
+    assert pick(LOADED, limits("latency_ms:b1-4<=4.85"), confidence=0.95).member.trial == 0
+
+
+@given(points, st.floats(0.1, 5), st.floats(0.1, 5))
+def test_weights_against_brute_force(
+    rows: list[tuple[int, int, int]], first: float, second: float
+) -> None:
+    made = front([{"accuracy": (a, 1), "latency_ms": (t, 0.5)} for a, t, _ in rows])
+    found = pick(made, prefer=f"accuracy={first},latency_ms={second}").member.trial
+    cost = np.array([(-a, t) for a, t, _ in rows], dtype=float)
+    span = np.ptp(cost, axis=0)
+    unit = (cost - cost.min(axis=0)) / np.where(span > 0, span, 1)
+    sums = unit @ [first, second]
+    assert sums[found] == pytest.approx(min(sums), abs=1e-9)
+
+
+@pytest.mark.parametrize("text", ["accuracy=x", "accuracy=-1", "accuracy=0", "size=1"])
+def test_what_is_no_weight(text: str) -> None:
+    with pytest.raises(NasError):
+        pick(CURVE, prefer=text)
+
+
+def test_other_networks_are_not_the_same_one_compressed() -> None:
+    choices = [
+        {"width": 8, "bitwidth.weights": "fp32"}, {"width": 8, "bitwidth.weights": "int8"},
+        {"width": 16, "bitwidth.weights": "int8"}, {"width": 32, "bitwidth.weights": "fp32"},
+    ]  # fmt: skip
+    members = tuple(replace(m, choices=c) for m, c in zip(CURVE.members, choices, strict=True))
+    made = replace(CURVE, space="toy+bitwidth", members=members)
+    found = pick(made, prefer="latency_ms")
+    assert found.member.trial == 0
+    assert found.others == {2: {"width": (8, 16)}, 3: {"width": (8, 32)}}
+    assert found.to_json()["others"] == {"2": {"width": [8, 16]}, "3": {"width": [8, 32]}}

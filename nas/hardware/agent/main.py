@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import VERSION, energy, layers, memory
+from . import VERSION, energy, layers, memory, streams
 from .engines import versions
 from .host import pin, restrain, state
 from .passes import run_passes, warmed
@@ -80,4 +80,5 @@ MODES: dict[str, Callable[[dict[str, Any], Watch], dict[str, Any]]] = {
     "memory": memory.measure,
     "energy": energy.measure,
     "layers": layers.measure,
+    "streams": streams.measure,
 }
