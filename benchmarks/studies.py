@@ -23,13 +23,12 @@ from typing import Any
 from nas.cli.search import read_recipe
 
 PACKAGES = ("torch", "onnxruntime", "numpy")
+NAS = (sys.executable, "-m", "nas")
 
 
 def nas(*words: str) -> dict[str, Any]:
     """What a command of `nas` answers."""
-    done = subprocess.run(
-        [sys.executable, "-m", "nas", *words, "--json"], stdout=subprocess.PIPE, check=False
-    )
+    done = subprocess.run([*NAS, *words, "--json"], stdout=subprocess.PIPE, check=False)
     if done.returncode:
         raise SystemExit(done.returncode)
     found: dict[str, Any] = json.loads(done.stdout)
@@ -41,8 +40,8 @@ def run(recipe: Path, storage: Sequence[str]) -> tuple[dict[str, Any], dict[str,
     name = read_recipe(recipe).get("study")
     if not name:
         raise SystemExit(f"{recipe} names no study")
-    known = {row["study"] for row in nas("studies", *storage)["studies"]}
-    if name in known:
+    begun = subprocess.run([*NAS, "show", name, *storage], capture_output=True, check=False)
+    if begun.returncode == 0:
         front = nas("search", "--study", name, "--resume", *storage)
     else:
         front = nas("search", str(recipe), *storage)

@@ -55,8 +55,8 @@ class Projected(nn.Module):
         self.proj = nn.Linear(channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        q, k, v = self.qkv(x).chunk(3, -1)
-        return self.proj(nn.functional.scaled_dot_product_attention(q, k, v))
+        q, k, v = self.qkv(x)[:, None].chunk(3, -1)
+        return self.proj(nn.functional.scaled_dot_product_attention(q, k, v)[:, 0])
 
 
 class FusedAttention(Projected):
@@ -122,7 +122,10 @@ def pretrained(name: str) -> nn.Module:
 
 @dataclass(frozen=True)
 class Tried:
-    """A network before, while and after it is adapted, in float64 with random adapters."""
+    """A network before, while and after it is adapted, in float64 with random adapters.
+
+    `before` has the head of the adapted one, which begins anew.
+    """
 
     before: nn.Module
     adapted: Adapted
@@ -144,13 +147,12 @@ def adapt(
     module, [report] = pipeline.prepare(network)
     assert isinstance(module, Adapted)
     module.double().eval()
-    before.get_submodule(module.head).load_state_dict(
-        module.network.get_submodule(module.head).state_dict()
-    )
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.requires_grad:
                 parameter.add_(move * torch.randn_like(parameter))
+    trained = module.network.get_submodule(module.head)
+    before.get_submodule(module.head).load_state_dict(trained.state_dict())
     return Tried(before, module, report, pipeline)
 
 

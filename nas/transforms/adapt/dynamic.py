@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import NasError
 from nas.core.task import Task
-from nas.transforms.adapt.adapted import Adapted, Part, put
+from nas.transforms.adapt.adapted import Adapted, Part, parts, put
 from nas.transforms.adapt.seen import Block, Seen
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -194,11 +194,10 @@ def masked_gradients(module: nn.Module, share: float) -> None:
     def mask(gradient: Tensor) -> Tensor:
         return gradient * (torch.rand_like(gradient) >= share) / (1 - share)
 
-    for part in module.modules():
-        if isinstance(part, Part) and not isinstance(part, EarlyHead):
-            for parameter in part.parameters():
-                if parameter.requires_grad:
-                    parameter.register_hook(mask)  # type: ignore[no-untyped-call]
+    adapters = [p for p in parts(module) if not isinstance(p, EarlyHead)]
+    for parameter in dict.fromkeys(p for part in adapters for p in part.parameters()):
+        if parameter.requires_grad:
+            parameter.register_hook(mask)  # type: ignore[no-untyped-call]
 
 
 class Leaving(nn.Module):

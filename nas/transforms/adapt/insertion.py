@@ -124,16 +124,15 @@ class Work:
         plan = self.plan
         scale = scaling(plan.alpha, plan.rank, plan.stable)
         for layer in self.chosen():
-            module = self.at(layer)
+            module, dropped = self.at(layer), plan.drop_at(layer.section)
             parts = _slices(layer, plan.mixing)
             if isinstance(module, nn.MultiheadAttention):
                 if module.in_proj_weight is None:
                     self.log.skip(layer.path, "its projections have a weight each")
                     continue
                 if plan.mixing == "all":
-                    said = low_rank(module.out_proj, (), plan.rank, scale)
+                    said = low_rank(module.out_proj, (), plan.rank, scale, dropped)
                     self.log.touch(f"{layer.path}.out_proj", said)
-            dropped = plan.drop_at(layer.section)
             self.log.touch(layer.path, low_rank(module, parts, plan.rank, scale, dropped))
 
     def ssf(self, whole: Adapted) -> None:

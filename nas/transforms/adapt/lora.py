@@ -71,11 +71,13 @@ class Sliced(Function):
         slices: which of the three are adapted.
     """
 
-    def __init__(self, weight: Tensor, slices: Sequence[int], rank: int, scale: float) -> None:
+    def __init__(
+        self, weight: Tensor, slices: Sequence[int], rank: int, scale: float, drop: float = 0.0
+    ) -> None:
         super().__init__()
         self.slices = tuple(slices)
         self.size = len(weight) // 3
-        parts = [LowRank(weight[: self.size], rank, scale) for _ in self.slices]
+        parts = [LowRank(weight[: self.size], rank, scale, drop) for _ in self.slices]
         self.parts = nn.ModuleList(parts)
 
     def forward(self, tensor: Tensor) -> Tensor:
@@ -107,7 +109,7 @@ def low_rank(
     name = "in_proj_weight" if fused else "weight"
     weight = getattr(layer, name)
     if parts:
-        function: Function = Sliced(weight, [SLICES.index(p) for p in parts], rank, scale)
+        function: Function = Sliced(weight, [SLICES.index(p) for p in parts], rank, scale, drop)
     else:
         function = LowRank(weight, rank, scale, drop)
     adapt(layer, name, function)
