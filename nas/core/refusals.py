@@ -43,7 +43,7 @@ class Useless:
 
 
 MERGED = ("lora", "linear", "ssf", "difffit", "sara", "pruning")
-MOVED = ("lora", "linear")  # merging adds to every weight, also to those at zero
+MOVED = ("lora", "linear", "pruning")  # merging adds to every weight, also to those at zero
 ZEROS = ("2:4", "unstructured")
 CODES = ("int8-weights", "int4-weights")
 
@@ -70,13 +70,18 @@ REFUSALS: tuple[Refusal, ...] = (
     ),
     Refusal(
         "adapter.method", ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor"),
-        "sparsity.schedule", ("acdc", "dst"),
-        "the schedule grows weights again that the adapter's network keeps frozen",
+        "sparsity.schedule", ("oneshot", "gradual", "acdc", "dst"),
+        "the adapter's network is frozen: what goes in training is what can go at its start",
     ),
     Refusal(
         "adapter.method", ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor"),
         "sparsity.allocation", ("precrop",),
         "channels are cropped before training, and the frozen ones that stay are not trained again",
+    ),
+    Refusal(
+        "bitwidth.method", ("qat", "switching"),
+        "sparsity.schedule", ("oneshot", "gradual", "acdc", "dst"),
+        "steps would be learned for weights that the schedule has yet to remove",
     ),
     Refusal(
         "bitwidth.format.*", ("int2",), "bitwidth.depthwise", ("int8",),

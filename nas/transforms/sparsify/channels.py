@@ -13,6 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from nas.core.errors import NasError
 from nas.transforms.report import Report
 from nas.transforms.sparsify.groups import Group, Skips, Trace, spread, tried
 from nas.transforms.sparsify.held import Held
@@ -99,7 +100,10 @@ def choose(module: nn.Module, groups: Sequence[Group], plan: Plan, round: int) -
 
 def _groups(module: nn.Module, example: Tensor, late: bool) -> tuple[list[Group], Skips]:
     """What may be pruned, and why not the rest."""
-    found, untraced = Trace(module, example).groups()
+    try:
+        found, untraced = Trace(module, example).groups()
+    except Exception as error:  # Torch-Pruning documents no set of what it raises
+        return [], [("", f"it cannot be traced: {type(error).__name__}: {str(error)[:200]}")]
     kept, failed = tried(module, found, example, late)
     return kept, [*untraced, *failed]
 
@@ -110,8 +114,16 @@ def _marked(module: nn.Module, given: Given) -> list[Group]:
     marked = {path for path, part in parts if isinstance(getattr(part, BUFFERS[0], None), Tensor)}
     if not marked:
         return []
-    found, _ = Trace(module, _example(module, given)).groups()
-    return [group for group in found if group.root in marked]
+    found, told = Trace(module, _example(module, given)).groups()
+    kept = [group for group in found if group.root in marked]
+    lost = marked - {group.root for group in kept}
+    if lost:
+        path = min(lost)
+        raise NasError(
+            f"channels of {path} cannot be followed any longer: {dict(told).get(path, 'changed')}",
+            "choose the schedule start, or leave the other axis out",
+        )
+    return kept
 
 
 def _masks(

@@ -74,15 +74,17 @@ class Trace:
         modes = [(part, part.training) for part in module.modules()]
         for parameter in module.parameters():
             parameter.requires_grad_(True)
-        with warnings.catch_warnings(), torch.enable_grad():
-            warnings.simplefilter("ignore")
-            self.graph = tp.DependencyGraph().build_dependency(
-                module,
-                (example,),  # a bare tensor would be taken apart along the batch
-                unwrapped_parameters=_axes(module),
-                verbose=False,
-            )
-        self._back(modes)
+        try:
+            with warnings.catch_warnings(), torch.enable_grad():
+                warnings.simplefilter("ignore")
+                self.graph = tp.DependencyGraph().build_dependency(
+                    module,
+                    (example,),  # a bare tensor would be taken apart along the batch
+                    unwrapped_parameters=_axes(module),
+                    verbose=False,
+                )
+        finally:
+            self._back(modes)
 
     def _back(self, modes: Sequence[tuple[nn.Module, bool]]) -> None:
         for part, training in modes:
@@ -95,8 +97,15 @@ class Trace:
         found: list[Group] = []
         skipped: Skips = []
         seen: set[str] = set()
-        for raw in self.graph.get_all_groups(root_module_types=[*Layers]):
-            root = self.paths[raw[0].dep.target.module]
+        for layer in [m for m in self.graph.module2node if isinstance(m, Layers)]:
+            root = self.paths[layer]
+            if root in seen:
+                continue
+            raw = self._raw(layer)
+            if isinstance(raw, str):
+                seen.add(root)
+                skipped.append((root, raw))
+                continue
             members, why = self._members(raw)
             group = Group(root, len(raw[0].idxs), self._writers(raw), tuple(members))
             seen |= {*group.layers}
@@ -121,6 +130,15 @@ class Trace:
                 pruner = self.graph.get_pruner_of_module(layer)
                 self.graph.get_pruning_group(layer, pruner.prune_out_channels, gone).prune()
         self._back(modes)
+
+    def _raw(self, layer: nn.Module) -> Any:
+        """Torch-Pruning's group of all that a layer writes, or why it has none."""
+        pruner = self.graph.get_pruner_of_module(layer)
+        channels = list(range(pruner.get_out_channels(layer)))
+        try:
+            return self.graph.get_pruning_group(layer, pruner.prune_out_channels, channels)
+        except (IndexError, ValueError, TypeError) as error:  # a split that it takes for another
+            return f"the tracer cannot follow its channels ({type(error).__name__}: {error})"
 
     def _writers(self, raw: Any) -> tuple[str, ...]:
         """The layers that write the channels, the root first."""
@@ -149,6 +167,8 @@ class Trace:
                 return [], f"its channels go through {type(target).__name__}"
             for tensor, axis in axes:
                 name = self.names[id(tensor)]
+                if max(item.idxs) >= tensor.shape[axis]:
+                    return [], f"the tracer counts more channels in {name} than there are"
                 channels = found.setdefault(
                     (name, axis), torch.full((tensor.shape[axis],), -1, device=tensor.device)
                 )

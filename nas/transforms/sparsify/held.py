@@ -26,6 +26,8 @@ class Held:
         self._optimizer: torch.optim.Optimizer | None = None
         self.gradients: dict[nn.Parameter, Tensor] = {}
         for parameter, mask in self._masks:
+            if not parameter.requires_grad:  # frozen by another axis: it has no gradient
+                continue
             hook = self._masking(mask, dense)
             parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
 

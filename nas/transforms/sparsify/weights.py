@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -41,10 +42,10 @@ class Masked:
 
     @property
     def weight(self) -> nn.Parameter:
-        """The weight that is masked."""
-        weight = self.layer.weight
-        assert isinstance(weight, nn.Parameter)
-        return weight
+        """The weight that is masked: under what other axes make of it while they train."""
+        if parametrize.is_parametrized(self.layer, "weight"):
+            return cast(nn.Parameter, cast(Any, self.layer).parametrizations["weight"].original)
+        return cast(nn.Parameter, self.layer.weight)
 
     def buffer(self, name: str) -> Tensor:
         """One of the layer's buffers by name."""
@@ -250,9 +251,11 @@ def _by_distortion(
 ) -> list[int]:
     """Rate and distortion: curves of every layer, and the dynamic program over them."""
 
+    names = {id(p): name for name, p in module.named_parameters()}
+
     def option(m: Masked, kept: float) -> dict[str, Tensor]:
         count = max(1, round(kept * m.weight.numel()))
-        return {f"{m.path}.weight": patterns.largest(m.weight.detach().abs(), count)}
+        return {names[id(m.weight)]: patterns.largest(m.weight.detach().abs(), count)}
 
     tensor = found[0].weight
     examples = given.examples(EXAMPLES).to(tensor)
