@@ -8,11 +8,13 @@ weights of another training of the same architecture in milliseconds.
 from __future__ import annotations
 
 import ast
+import io
 import logging
 import posixpath
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -84,7 +86,8 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
         except Exception as error:  # the exporter documents no set of what it raises
             raise NasError(
                 f"the network cannot be exported to ONNX: {_cause(error)}",
-                "its forward must be plain tensor operations that do not look at values",
+                f"{_place(error)}its forward must be plain tensor operations that do not look at "
+                "values: no `if`, loop or index that depends on them",
             ) from error
         assert program is not None
         graph = program.model.graph
@@ -140,7 +143,7 @@ def _quiet() -> Iterator[None]:
     try:
         for logger in loggers:
             logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # it prints what failed
             warnings.simplefilter("ignore")
             yield
     finally:
@@ -149,10 +152,11 @@ def _quiet() -> Iterator[None]:
 
 
 _LOUD = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
+_MUCH = ("onnx_ir.", "onnxscript.", "torch.onnx.", "torch.export.", "torch.fx.", "torch._")
 
 
 def _says_much(name: str) -> bool:
-    return name.startswith(("onnx_ir.", "onnxscript.", "torch.onnx.", "torch.export."))
+    return name.startswith(_MUCH)
 
 
 def _strip(proto: ModelProto) -> None:
@@ -165,6 +169,20 @@ def _strip(proto: ModelProto) -> None:
         part.ClearField("doc_string")
         del part.metadata_props[:]
     del proto.graph.value_info[:]
+
+
+def _place(error: BaseException) -> str:
+    """The line of somebody's own code where exporting failed, as the beginning of a hint."""
+    own = [Path(p.__file__).parent for p in (torch, onnx) if p.__file__]
+    own.append(Path(__file__).parent.parent)
+    found: traceback.FrameSummary | None = None
+    seen: BaseException | None = error
+    while seen is not None:
+        frames = traceback.extract_tb(seen.__traceback__)
+        theirs = [f for f in frames if not any(map(Path(f.filename).is_relative_to, own))]
+        found = theirs[-1] if theirs and Path(theirs[-1].filename).is_file() else found
+        seen = seen.__cause__
+    return f"see {found.filename}, line {found.lineno}: `{found.line}`; " if found else ""
 
 
 def _cause(error: BaseException) -> str:

@@ -121,8 +121,10 @@ def test_what_cannot_be_exported_says_why(tmp_path):
         def forward(self, x):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(NasError, match="cannot be exported to ONNX"):
+    with pytest.raises(NasError, match="cannot be exported to ONNX") as caught:
         export(Looks().eval(), SHAPE, tmp_path / "net.onnx")
+    line = Looks.forward.__code__.co_firstlineno + 1
+    assert f"see {__file__}, line {line}: `return x if x.sum() > 0 else -x`" in caught.value.hint
 
 
 def test_nowhere_to_write(make, tmp_path):
