@@ -17,7 +17,8 @@ from nas.core.measurement import Measurement
 from nas.core.task import Task
 from nas.deploy import infer
 from nas.deploy.export import export
-from nas.deploy.package import Card, package
+from nas.deploy.formats import preprocessing
+from nas.deploy.package import Card, digest_of, package
 from nas.deploy.parity import check
 from nas.training.pixels import squared
 
@@ -46,7 +47,7 @@ def test_what_is_in_it(network, tmp_path):
     _, path, card = network
     document = package(tmp_path / "out" / "net", path, card)
     folder = tmp_path / "out" / "net"
-    names = {"model.onnx", "card.json", "infer.py", "README.md"}
+    names = {"model.onnx", "card.json", "infer.py", "CARD.md"}
     assert {p.name for p in folder.iterdir()} == names
     assert os.listdir(folder.parent) == ["net"]
     assert json.loads((folder / "card.json").read_text()) == document
@@ -57,10 +58,10 @@ def test_what_is_in_it(network, tmp_path):
     assert document["preprocessing"]["mean"] == [0.5, 0.4, 0.3]
 
 
-def test_the_readme_has_the_numbers(network, tmp_path):
+def test_the_card_for_people_has_the_numbers(network, tmp_path):
     _, path, card = network
     document = package(tmp_path / "net", path, card)
-    text = (tmp_path / "net" / "README.md").read_text()
+    text = (tmp_path / "net" / "CARD.md").read_text()
     assert "| accuracy | 97.5 | 96.1 to 98.2 | % | measured, trained file, n=162 |" in text
     assert "| latency_ms | 1.234 | 1.2 to 1.3 | ms | measured, trained file, n=400 |" in text
     assert f"{document['sha256']['model.onnx']}  model.onnx" in text
@@ -69,12 +70,12 @@ def test_the_readme_has_the_numbers(network, tmp_path):
     assert str(tmp_path) not in text
 
 
-def test_the_readmes_python_runs(network, tmp_path):
+def test_the_python_of_the_card_runs(network, tmp_path):
     module, path, card = network
     package(tmp_path / "net", path, card)
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
     image.save(tmp_path / "net" / "IMAGE.png")
-    text = (tmp_path / "net" / "README.md").read_text()
+    text = (tmp_path / "net" / "CARD.md").read_text()
     [code] = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     ran = _python(tmp_path / "net", "-c", code)
     pixels = squared(image, 16).astype(np.float32) / 255
@@ -106,10 +107,10 @@ def test_infer_on_images_and_arrays(network, tmp_path):
     assert np.allclose(said, module(inputs).detach().numpy(), atol=1e-4)
 
 
-def test_infer_needs_three_packages_only():
+def test_infer_needs_numpy_pillow_and_only_then_the_runtime():
     source = Path(infer.__file__).read_text()
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
-    assert imported == {"json", "sys", "pathlib", "typing", "numpy", "onnxruntime", "PIL"}
+    assert imported == {"json", "sys", "collections", "pathlib", "typing", "numpy", "PIL"}
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
@@ -125,10 +126,42 @@ def test_infer_prepares_an_image_as_training_did(mode, size):
     assert np.allclose(pixels.transpose(1, 2, 0), squared(image, 16), atol=1e-3)
 
 
+def test_infer_decodes_no_image_of_any_size():
+    image = Image.new("1", (10_000, 6_000))
+    with pytest.raises(ValueError, match="10000x6000 pixels; 50,000,000 at most"):
+        infer.prepared(image, {"preprocessing": {"size": 16}})
+
+
+def test_a_card_says_of_itself_whether_it_was_changed(network, tmp_path):
+    _, path, card = network
+    document = package(tmp_path / "net", path, card)
+    assert digest_of(document) == document["digest"]
+    assert digest_of({**document, "title": "another"}) != document["digest"]
+
+
+def test_preprocessing_inside_the_graph_is_what_infer_does_outside(network, tmp_path):
+    module, path, card = network
+    mean, std = (list(NORMALISATION[k]) for k in ("mean", "std"))
+    preprocessing(path, tmp_path / "images.onnx", mean, std)
+    folder = tmp_path / "net"
+    document = package(folder, tmp_path / "images.onnx", replace(card, in_graph=True))
+    assert "uint8 of shape (B, 16, 16, 3)" in (folder / "CARD.md").read_text()
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    loaded, about = infer.load(folder)
+    found = infer.run(loaded, infer.prepared(image, about)[None])
+    outside = {**document, "preprocessing": {**document["preprocessing"], "in_graph": False}}
+    inputs = torch.from_numpy(infer.prepared(image, outside)[None])
+    assert np.allclose(found, module(inputs).detach().numpy(), atol=1e-4)
+    grey = tmp_path / "grey.onnx"
+    export(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3)).eval(), (1, 4, 4), grey)
+    with pytest.raises(NasError, match="takes 1 channels, an image has 3"):
+        preprocessing(grey, tmp_path / "no.onnx", mean, std)
+
+
 def test_networks_of_no_images(network, tmp_path):
     _, path, card = network
     package(tmp_path / "net", path, replace(card, normalisation=None, classes=()))
-    assert "INPUTS.npy" in (tmp_path / "net" / "README.md").read_text()
+    assert "INPUTS.npy" in (tmp_path / "net" / "CARD.md").read_text()
 
 
 def test_a_folder_that_holds_something_is_left_alone(network, tmp_path):

@@ -24,6 +24,16 @@ def test_the_threshold_is_relative():
     assert not compare(_rows([1.0, 0]), _rows([1.5, 0]), 1e-3).passed
 
 
+def test_too_many_other_classes_fail_however_small_the_difference():
+    outputs = np.array([[1.0, 1.0001]] * 4)
+    assert compare(outputs, outputs[:, ::-1], 1e-2).passed
+    found = compare(outputs, outputs[:, ::-1], 1e-2, 0.9)
+    assert not found.passed and found.excess == ("agreement>=0.9", 1.0)
+    assert "the same class for 0.0% of 4 (at least 90%)" in found.said
+    half = compare(outputs, np.concatenate([outputs[:2], outputs[:2, ::-1]]), 1e-2, 0.5)
+    assert half.passed and half.excess[1] <= 0
+
+
 def test_outputs_that_are_no_classes():
     assert compare(np.ones((2, 3, 4)), np.ones((2, 3, 4)), 1e-3).top1_agreement is None
 
