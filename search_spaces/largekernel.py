@@ -14,6 +14,7 @@ from typing import Any
 from nas import Choice, NasError, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
+from nas.core.scaling import Scaling
 from nas.core.task import Task, TaskSpec
 from nas.networks.published import PRESETS
 
@@ -184,4 +185,14 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
     return LargeKernelNet(network(choices, task))
 
 
-space = SearchSpace("largekernel", decisions, build, presets=PRESETS)
+def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
+    """The choices of a deeper and wider network; its kernels stay."""
+    scaled = dict(choices)
+    for i in range(4):
+        at = f"stages.{i}."
+        scaled[at + "depth"] = rule.deeper(int(choices[at + "depth"]))
+        scaled[at + "width"] = rule.wider(int(choices[at + "width"]))
+    return scaled
+
+
+space = SearchSpace("largekernel", decisions, build, presets=PRESETS, scale=scale)

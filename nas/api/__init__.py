@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Study", "calibrate", "correlations", "dashboard", "devices", "doctor", "export", "front",
-    "importance", "load", "pick", "profile", "replay", "report", "retarget", "scale", "search", "show",
-    "spaces", "studies", "train", "verify",
+    "importance", "load", "pick", "profile", "replay", "report", "retarget", "scale", "search",
+    "show", "spaces", "studies", "train", "verify",
 ]  # fmt: skip
 
 _HOMES = {

@@ -69,8 +69,8 @@ def _print_completion(context: click.Context, shell: str | None) -> None:
 
 for _command in (
     search.search, study.front, study.pick, study.show, study.retarget, ship.train, ship.export,
-    ship.verify, scale.scale, report.report, report.dashboard, device.profile, device.spaces, device.devices,
-    study.studies, tables.replay, tables.calibrate, device.doctor,
+    ship.verify, scale.scale, report.report, report.dashboard, device.profile, device.spaces,
+    device.devices, study.studies, tables.replay, tables.calibrate, device.doctor,
 ):  # fmt: skip
     commands.add_command(_command)
 

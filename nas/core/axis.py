@@ -9,6 +9,7 @@ from typing import Any
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Choice, Decision
 from nas.core.errors import NasError
+from nas.core.scaling import Scaling
 from nas.core.space import Decisions, SearchSpace
 from nas.core.task import Task, TaskSpec
 
@@ -24,11 +25,14 @@ class Axis:
         decisions: as a space's; in a joint space each is called `AXIS.DECISION`.
         transform: `transform(choices, task)` returns the `nas.transforms.stages.Transform` to
             apply; it imports torch itself.
+        trained: of its own choices what a training depends on, all of them where None: networks
+            of which that is the same share one training.
     """
 
     name: str
     decisions: Decisions | Callable[[TaskSpec], Decisions]
     transform: Callable[[Choices, Task | TaskSpec], Any]
+    trained: Callable[[Choices], Choices] | None = None
 
     def listed(self, task: TaskSpec) -> tuple[Decision, ...]:
         """Its decisions for a task, under their names in a joint space."""
@@ -90,6 +94,30 @@ def join(base: SearchSpace, axes: Sequence[Axis]) -> SearchSpace:
     def transforms(choices: Choices, task: Task | TaskSpec) -> list[Any]:
         return [axis.transform(axis.own(choices), task) for axis in axes]
 
+    def trained(choices: Choices) -> Choices:
+        kept = dict(choices)
+        for axis in axes:
+            own = axis.own(choices)
+            part = own if axis.trained is None else axis.trained(own)
+            for name in own:
+                del kept[f"{axis.name}.{name}"]
+            kept |= {f"{axis.name}.{name}": value for name, value in part.items()}
+        return kept
+
+    grown = base.scale
+
+    def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
+        assert grown is not None
+        starts = tuple(f"{name}." for name in names)
+        own = {k: v for k, v in choices.items() if not k.startswith(starts)}
+        return {**choices, **grown(own, rule)}
+
     return SearchSpace(
-        "+".join([base.name, *names]), decisions, build, dict(base.presets), transforms
+        "+".join([base.name, *names]),
+        decisions,
+        build,
+        dict(base.presets),
+        transforms,
+        scale if grown else None,
+        trained=trained,
     )

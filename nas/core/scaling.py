@@ -83,11 +83,11 @@ class Scaling:
 
     def grouped(self, group: int) -> int:
         """The channels of one group of a convolution, scaled; depthwise stays depthwise."""
-        return 1 if group == 1 else rounded_group(group * self.group)
+        return group if 1 in (group, self.group) else rounded_group(group * self.group)
 
     def larger(self, resolution: int) -> int:
-        """Pixels a side, scaled."""
-        return nearest(resolution * self.resolution, self.step)
+        """Pixels a side, scaled; in finer steps where there are few."""
+        return nearest(resolution * self.resolution, min(self.step, max(4, resolution // 4)))
 
 
 def weighted(rule: str, factor: float, depth: float, width: float, resolution: float) -> Scaling:

@@ -31,7 +31,7 @@ class LearnedSkip(nn.Module):
         self.down = conv(channels, rank) if "lr" in parts else None
         self.up = conv(rank, channels) if "lr" in parts else None
         self.mix = nn.Parameter(torch.zeros(BACK)) if "pa" in parts else None
-        self.folded: float | None = None
+        self.kept: nn.Parameter | None = None
 
     def start(self) -> None:
         """The low-rank part begins at zero, and its first matrix at Xavier's scale."""
@@ -47,8 +47,8 @@ class LearnedSkip(nn.Module):
         if self.mix is not None:
             for share, x in zip(self.mix, reversed(earlier), strict=False):
                 y = y + share * x
-        if self.folded is not None:
-            return self.folded * y + branch
+        if self.kept is not None:
+            return self.kept * y + branch
         if self.logits is None:
             return y + branch
         a, b = 2 * self.logits.softmax(0)
@@ -59,6 +59,7 @@ class LearnedSkip(nn.Module):
         """The branch's factor, which from now on is the branch's own; None where it has none."""
         if self.logits is None:
             return None
-        a, b = (2 * self.logits.detach().double().softmax(0)).tolist()
-        self.logits, self.folded = None, b
-        return torch.tensor(a, dtype=torch.float64)
+        a, b = 2 * self.logits.detach().double().softmax(0)
+        # a weight like any other: a deployed file gets it again after training
+        self.kept, self.logits = nn.Parameter(b.to(self.logits)), None
+        return a
