@@ -175,7 +175,7 @@ def _network(spec: StudySpec, trial: Trial, artifacts: Artifacts, layers: bool) 
     device = named(spec.device).under(spec.runtime)
     path = _drawable(spec, trial, artifacts)
     found = outline(path)
-    timed, about = None, "not asked for"
+    timed, about = None, "nas report times it, where the device is"
     if layers:
         timed, about = _timed(spec, trial, path, found, device)
     return drawing(stages(found), timed, about)

@@ -143,17 +143,24 @@ def loaded(*arguments: str, cwd: str) -> list[str]:
 def test_help_loads_nothing_heavy(tmp_path: Any) -> None:
     assert loaded("--help", cwd=str(tmp_path)) == []
     assert loaded("search", "--help", cwd=str(tmp_path)) == []
+    assert loaded("--print-completion", "zsh", cwd=str(tmp_path)) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [("front", "toy"), ("front", "toy", "--csv"), ("show", "toy"), ("show", "toy", "0"),
-     ("pick", "toy"), ("studies",), ("spaces",), ("devices",)],
+     ("pick", "toy"), ("studies",), ("spaces",), ("devices",), ("doctor",)],
 )  # fmt: skip
 def test_looking_never_loads_torch(command: tuple[str, ...], tmp_path: Any) -> None:
     toy_store(tmp_path)
     assert not {"torch", "matplotlib", "optuna", "onnx"} & set(loaded(*command, cwd=str(tmp_path)))
+
+
+@pytest.mark.slow
+def test_a_report_of_what_is_stored_never_loads_torch(tmp_path: Any) -> None:
+    toy_store(tmp_path)
+    assert "torch" not in loaded("report", "toy", "--output", "r.html", cwd=str(tmp_path))
 
 
 def test_help_takes_less_than_a_third_of_a_second() -> None:

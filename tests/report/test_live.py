@@ -134,6 +134,24 @@ def test_quiet_shows_nothing_and_remembers() -> None:
     assert view.last is seen
 
 
+def test_a_bar_for_those_who_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    err = io.StringIO()
+    monkeypatch.setattr(live.sys, "stderr", err)
+    asked, made, _ = study()
+    with live.watching(None) as nobody:
+        assert nobody is None  # not a terminal, and no notebook
+    monkeypatch.setattr(err, "isatty", lambda: True, raising=False)
+    with live.watching(None) as bar:
+        bar.on(Seen(asked, []))
+        bar.on(Seen(asked, made[:10]))
+        bar.on(Seen(asked, made[:10]))
+    assert "digits-1" in err.getvalue()
+    assert "10/37" in err.getvalue()
+    assert "front 7, accuracy 97.8 ±2.1 %" in err.getvalue()
+    with live.watching(live.Silent()) as given:
+        assert type(given) is live.Silent
+
+
 def test_the_console_decides() -> None:
     assert isinstance(live.view(console(terminal=True)[0]), live.Display)
     assert type(live.view(console()[0])) is live.Lines
