@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.front import Front, front_of
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
@@ -92,7 +93,11 @@ class Session:
         """Takes in a rung; says whether the training goes on."""
         decision = self.search.report(job, rung, values)
         epochs = self.spec.fidelity.rungs[rung]
-        self._commit(evaluations=[self._evaluation(job, epochs, {"rung": dict(values)})])
+        brought = [self._evaluation(job, epochs, {"rung": dict(values)})]
+        if shared := self._training(job):
+            data = self.spec.recipe_digest, self.spec.task.digest
+            brought.append(Evaluation(*shared, *data, epochs, job.seed, {"rung": dict(values)}))
+        self._commit(evaluations=brought)
         return decision
 
     def tell(self, job: Job, outcome: Outcome) -> None:
@@ -151,7 +156,7 @@ class Session:
         """Replays stored rungs as far as they and their files reach."""
         rungs = self.spec.fidelity.rungs
         for rung in range(job.from_rung + 1, len(rungs)):
-            found = self._stored(job, rungs[rung])
+            found = self._stored(job, rungs[rung]) or self._same_training(job, rungs[rung])
             values = (found or {}).get("rung")
             if values is None or not self._artifacts.holds(values.get("checkpoint")):
                 break
@@ -184,6 +189,25 @@ class Session:
             job.architecture.key, job.build, self.spec.recipe_digest, self.spec.task.digest,
             epochs, job.seed,
         )  # fmt: skip
+        return None if found is None else found.values
+
+    def _training(self, job: Train) -> tuple[str, str] | None:
+        """What a training is kept under beside its network, where it is also that of others.
+
+        Those of this study alone: elsewhere a network of the same name may be another.
+        """
+        part = self.search.space.trained(job.architecture.choices)
+        if dict(part) == dict(job.architecture.choices):
+            return None
+        return Architecture(job.architecture.space, part).key, f"training of {self.spec.name}"
+
+    def _same_training(self, job: Train, epochs: int) -> Mapping[str, Any] | None:
+        """What was kept of the training of a network that differs in what no training sees."""
+        shared = self._training(job)
+        if shared is None:
+            return None
+        data = self.spec.recipe_digest, self.spec.task.digest
+        found = self._store.evaluation(*shared, *data, epochs, job.seed)
         return None if found is None else found.values
 
     def _reuse_timings(self, job: Measure) -> bool:

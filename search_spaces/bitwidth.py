@@ -50,6 +50,20 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
     )
 
 
+def trained(choices: Choices) -> Choices:
+    """What a training depends on: nothing where steps are chosen after it.
+
+    A training for all bits at once does not depend on how many remain.
+    """
+    method = choices.get("method", "ptq")
+    if choices["weights"] == "fp32" or method == "ptq":
+        return {}
+    kept = {n: v for n, v in choices.items() if n not in ("calibration", "average", "allocator")}
+    if method == "switching":
+        kept = {n: "int8" if v in ("int6", "int4", "int2") else v for n, v in kept.items()}
+    return kept
+
+
 axis = Axis(
     "bitwidth",
     [
@@ -64,4 +78,5 @@ axis = Axis(
         Choice("method", ["ptq", "qat", "switching"], when=ANY),
     ],
     transform,
+    trained,
 )

@@ -36,6 +36,7 @@ class SearchSpace:
         transforms: what is done to a network once it is built (`nas.core.axis.join`).
         scale: `scale(choices, rule)` returns the choices of a deeper and wider network; None where
             nothing of the space has depth or width.
+        trained: of choices what a training depends on (`nas.core.axis.Axis`).
         target: what the study wants, and of what device, once that is known (`SearchSpace.at`).
 
     >>> from nas.core.decision import Choice, Integer
@@ -56,6 +57,7 @@ class SearchSpace:
     )
     scale: Callable[[Choices, Scaling], Mapping[str, Value]] | None = None
     target: Target | None = None
+    trained: Callable[[Choices], Choices] = field(default=lambda choices: choices)
 
     def at(self, task: TaskSpec, target: Target | None = None) -> SearchSpace:
         """This space with its decisions worked out for a task, and for a study where one is named.

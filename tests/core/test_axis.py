@@ -79,3 +79,19 @@ def test_what_cannot_be_joined_is_said() -> None:
     clash = SearchSpace("own", [Choice("bits.depth", [1])], build=lambda choices, task: None)
     with pytest.raises(NasError, match=r"'bits\.depth', as the axis has"):
         join(clash, [BITS]).at(TASK)
+
+
+def test_what_a_training_depends_on_is_each_axiss_own_say() -> None:
+    def build(choices: object, task: object) -> None:
+        return None
+
+    base = SearchSpace("plain", [Choice("kernel", [3, 7])], build)
+    late = Axis("late", [Choice("bits", [32, 8]), Choice("method", ["after", "while"])],
+                transform=build,
+                trained=lambda own: own if own["method"] == "while" else {})  # fmt: skip
+    early = Axis("early", [Choice("share", [0, 1])], transform=build)
+    joint = join(base, [early, late])
+    choices = {"kernel": 7, "early.share": 1, "late.bits": 8, "late.method": "after"}
+    assert joint.trained(choices) == {"kernel": 7, "early.share": 1}
+    assert joint.trained({**choices, "late.method": "while"}) == {**choices, "late.method": "while"}
+    assert base.trained(choices) == choices

@@ -92,7 +92,8 @@ class Steps(nn.Module):
             self.register_buffer(name, torch.zeros_like(one))
         for name in ("signed", "started"):
             self.register_buffer(name, torch.zeros_like(one, dtype=torch.bool))
-        self.register_buffer("bits", torch.full_like(one, bits, dtype=torch.long))
+        # No state: networks that differ in their bits alone may share a training.
+        self.register_buffer("bits", torch.full_like(one, bits, dtype=torch.long), persistent=False)
         self.register_buffer("turn", torch.zeros_like(one, dtype=torch.long))
         self.trial: int | None = None
 
