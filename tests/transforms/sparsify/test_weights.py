@@ -12,6 +12,8 @@ from transforms.sparsify.conftest import SHAPE, examples, residual
 
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
+from nas.transforms.adapt.adapting import adapting
+from nas.transforms.adapt.plan import Plan as Adapter
 from nas.transforms.fold import fold
 from nas.transforms.sparsify import Plan, sparsifying
 from nas.transforms.sparsify.patterns import obeys
@@ -173,3 +175,27 @@ def test_folding_keeps_zeros(given: Given) -> None:
     deployed, _ = fold(shipped, SHAPE)
     convs = [m for m in deployed.modules() if isinstance(m, nn.Conv2d)]
     assert all(obeys(c.weight, 2, 4) for c in convs[1:])
+
+
+def test_zeros_survive_an_adapter_that_is_merged(given: Given) -> None:
+    """SSF multiplies outputs, frozen weights stay: in training and merged the pattern is kept."""
+    transforms = [adapting(Adapter(method="ssf")), sparsifying(Plan("2:4"))]
+    pipeline = Pipeline(transforms, given)
+    module, _ = pipeline.prepare(residual())
+    additions = pipeline.during(module)
+    trained_parts = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained_parts, lr=0.1)
+    for addition in additions:
+        if addition.begin is not None:
+            addition.begin(optimizer)
+    before = module(examples(4)).detach()
+    module(examples(4)).square().sum().backward()
+    optimizer.step()
+    for addition in additions:
+        if addition.after is not None:
+            addition.after(1.0)
+    assert not torch.allclose(module(examples(4)), before)
+    deployed, reports = pipeline.deploy(module, SHAPE)
+    convs = [m for m in deployed.modules() if isinstance(m, nn.Conv2d)]
+    assert all(obeys(c.weight, 2, 4) for c in convs[1:])
+    assert {r.transform for r in reports} >= {"adapter", "sparsity"}
