@@ -8,10 +8,12 @@ seeds: of a point that is undecided, or of the one likeliest to dominate it.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from operator import is_
 
 import numpy as np
 
-from nas.core.front import known_rows, seed_deviation, signed, standings
+from nas.core.front import Row, known_rows, seed_deviation, signed, standings
 from nas.core.job import Measure, Train
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
@@ -21,7 +23,17 @@ NEAR = 0.02  # a lower share of redraws is not worth a measurement
 DECIDED = 0.95
 FAILURES = 2
 PROCESSES = 3
+REPEATS = 8  # of one network; a mean of nine trainings is known to a third of what one is
 UNCONDITIONAL = 2  # repeats made even of a decided front: without any, the seed's noise is unknown
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial that may belong to the front: how likely, and who is likeliest to dominate it."""
+
+    trial: Trial
+    share: float
+    rival: Trial | None
 
 
 class Confirmation:
@@ -29,6 +41,8 @@ class Confirmation:
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
+        self._seen: list[Trial] = []
+        self._found: list[Point] = []  # of the trials seen last
 
     def next(
         self, trials: Iterable[Trial], busy: Collection[Slot], closing: bool
@@ -38,21 +52,25 @@ class Confirmation:
         A search that is `closing` still times its front, and trains nothing more.
         """
         recorded = list(trials)
-        near = self._near(recorded) if self.spec.trains else []
+        if not (len(recorded) == len(self._seen) and all(map(is_, recorded, self._seen))):
+            self._seen, self._found = recorded, self._near(recorded) if self.spec.trains else []
+        near = self._found
         if any(kind == "measure" for kind, _, _ in busy):
             return None
-        timing = self._retime([t for t, _ in near])
+        timing = self._retime([point.trial for point in near])
         return timing or (None if closing else self._repeat(recorded, near, busy))
 
-    def _near(self, trials: Sequence[Trial]) -> list[tuple[Trial, float]]:
+    def _near(self, trials: Sequence[Trial]) -> list[Point]:
         """Trials that may belong to the front, with their membership."""
         rows = known_rows(self.spec, trials, seed_deviation(trials))
         _, shares = standings(self.spec, rows, draws=300)
-        return [
-            (t, float(p))
-            for (t, _), p in zip(rows, shares, strict=True)
-            if p >= NEAR and t.attempts < FAILURES
+        near = [
+            (row, float(p))
+            for row, p in zip(rows, shares, strict=True)
+            if p >= NEAR and row[0].attempts < FAILURES
         ]
+        rivals = self._rivals([row for row, _ in near])
+        return [Point(t, p, rival) for ((t, _), p), rival in zip(near, rivals, strict=True)]
 
     def _retime(self, near: Sequence[Trial]) -> Measure | None:
         """All near-front files that were not yet measured as trained, in one batch."""
@@ -75,7 +93,7 @@ class Confirmation:
     def _repeat(
         self,
         trials: Sequence[Trial],
-        near: Sequence[tuple[Trial, float]],
+        near: Sequence[Point],
         busy: Collection[Slot],
     ) -> Train | None:
         """One more training of an undecided point or its rival, the one with the fewest."""
@@ -84,35 +102,31 @@ class Confirmation:
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
         early = spent < UNCONDITIONAL
-        open_points = [(t, abs(p - 0.5)) for t, p in near if early or p < DECIDED]
-        open_points += [
-            (rival, doubt) for t, doubt in open_points if (rival := self._rival(t, trials, near))
-        ]
+        undecided = [point for point in near if early or point.share < DECIDED]
+        open_points = [(point.trial, abs(point.share - 0.5)) for point in undecided]
+        open_points += [(p.rival, abs(p.share - 0.5)) for p in undecided if p.rival is not None]
         waiting = [
             (len(t.trained), doubt, t.number, t)
             for t, doubt in open_points
-            if t.number not in under_way
+            if t.number not in under_way and len(t.trained) <= REPEATS
         ]
         if not waiting:
             return None
         trial = min(waiting, key=lambda point: point[:3])[-1]
         return train_job(self.spec, trial, repeat=max(t.repeat for t in trial.trained) + 1)
 
-    def _rival(
-        self, trial: Trial, trials: Sequence[Trial], near: Sequence[tuple[Trial, float]]
-    ) -> Trial | None:
-        """The near trial that is likeliest to dominate this one, if any may."""
-        rows = known_rows(self.spec, [t for t, _ in near], seed_deviation(trials))
+    def _rivals(self, rows: Sequence[Row]) -> list[Trial | None]:
+        """Of each near trial the near one that is likeliest to dominate it, if any may."""
         points = signed(self.spec.objectives, [m for _, m in rows])
         errors = np.array([[m[o.name].se for o in self.spec.objectives] for _, m in rows])
-        at = next((i for i, (t, _) in enumerate(rows) if t.number == trial.number), None)
-        if at is None or len(rows) < 2:
-            return None
-        doubt = np.maximum(np.hypot(errors, errors[at]), 1e-9)
-        ahead = np.clip((points[at] - points) / doubt, -4.0, 4.0)
-        ahead[at] = -np.inf
-        place = int(ahead.min(axis=1).argmax())
-        return rows[place][0] if ahead[place].min() > -4.0 else None
+        found: list[Trial | None] = []
+        for at in range(len(rows)):
+            doubt = np.maximum(np.hypot(errors, errors[at]), 1e-9)
+            ahead = np.clip((points[at] - points) / doubt, -4.0, 4.0)
+            ahead[at] = -np.inf
+            place = int(ahead.min(axis=1).argmax())
+            found.append(rows[place][0] if ahead[place].min() > -4.0 else None)
+        return found
 
 
 def train_job(spec: StudySpec, trial: Trial, repeat: int) -> Train:

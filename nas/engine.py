@@ -6,15 +6,19 @@ take them in; a resumed search takes in the stored ones, in order, and goes on.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import heapq
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from nas.confirmation import Confirmation, Slot, train_job
 from nas.core import ledger
-from nas.core.front import measure, timing_of, violation
+from nas.core.contenders import Contenders
+from nas.core.front import STATES, measure, standing_of, timing_of, violation
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
 from nas.core.objective import Constraint
-from nas.core.promotion import RULES, Standing, bracket, judged, leading
+from nas.core.packed import Shelf
+from nas.core.promotion import RULES, Reached, Standing, bracket, judged, leading
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Event, History, Proposal, Trial
@@ -50,10 +54,18 @@ class Search:
         self.width = width
         self.closing = False
         self.history = History()
-        self.trials: dict[int, Trial] = {}
+        self.trials: Shelf[Trial] = Shelf()
+        self.counts: Counter[str] = Counter()
         self._busy: set[Slot] = set()
         self._fresh: list[Event] = []
-        self._keys: dict[str, int] = {}
+        self._keys: dict[bytes, int] = {}
+        self._twins: defaultdict[bytes, set[int]] = defaultdict(set)  # of those under way
+        self._lines = {"build": Line(), "train": Line()}
+        self._unmeasured: set[int] = set()  # built, under way, and not being measured
+        self._building = 0
+        self._reached: defaultdict[tuple[int, int], Reached] = defaultdict(Reached)
+        self._contenders = Contenders()
+        self._beaten: list[int] = []
         self._confirmation = Confirmation(spec)
         for event in history:
             self._take(event)
@@ -71,11 +83,12 @@ class Search:
                 self._propose()
                 continue
             job = job or self._measure_ready()
-            if job is None and not self._open():
-                job = self._confirmation.next(self.trials.values(), self._busy, self.closing)
+            if job is None and not self.counts["running"]:
+                job = self._confirmation.next(self.contenders, self._busy, self.closing)
             if job is None:
                 return self._nothing()
             self._busy |= set(_slots(job))
+            self._building += isinstance(job, Build)
             return job
 
     def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
@@ -89,7 +102,7 @@ class Search:
 
     def tell(self, job: Job, outcome: Outcome) -> None:
         """Takes in what became of a job."""
-        self._busy -= set(_slots(job))
+        self._let_go(job)
         match job:
             case Build():
                 self._built(job, outcome)
@@ -100,18 +113,33 @@ class Search:
 
     def release(self, job: Job) -> None:
         """Takes a job back undone; it is asked for again, from where the trial now stands."""
-        self._busy -= set(_slots(job))
+        self._let_go(job)
 
     def drain(self) -> list[Event]:
         """The events since the last call, to be stored."""
         events, self._fresh = self._fresh, []
         return events
 
+    def drain_beaten(self) -> list[int]:
+        """The trials that since the last call were found to be no contenders."""
+        beaten, self._beaten = self._beaten, []
+        return beaten
+
+    @property
+    def tally(self) -> dict[str, int]:
+        """How many trials are in each state."""
+        return {state: self.counts[state] for state in STATES}
+
+    @property
+    def contenders(self) -> list[Trial]:
+        """The complete, feasible trials that may be on the front, each network once."""
+        return [self.trials[n] for n in self._contenders.numbers]
+
     @property
     def phase(self) -> str:
         """`searching`, or `confirming` once every trial is decided."""
         wanted = len(self.trials) < self.spec.trials and not self.closing
-        return "searching" if wanted or self._open() else "confirming"
+        return "searching" if wanted or self.counts["running"] else "confirming"
 
     def retrace(self, event: Event) -> Event:
         """What this search would have recorded in this event's place; then takes the event in.
@@ -136,11 +164,8 @@ class Search:
 
     # -- what to do next
 
-    def _open(self) -> list[Trial]:
-        return [t for t in self.trials.values() if t.state == "running"]
-
     def _may_propose(self) -> bool:
-        room = len(self._open()) < self.width
+        room = self.counts["running"] < self.width
         return room and len(self.trials) < self.spec.trials and not self.closing
 
     def _nothing(self) -> Wait | Done:
@@ -148,29 +173,58 @@ class Search:
             return Wait()
         return Done("closed early" if self.closing else f"{len(self.trials)} trials recorded")
 
-    def _free(self, kind: str) -> list[Trial]:
-        return [t for t in self._open() if (kind, t.number, 0) not in self._busy]
+    def _let_go(self, job: Job) -> None:
+        """Nobody does the job any more; what its trials need next is asked for again."""
+        self._building -= isinstance(job, Build) and ("build", job.trial, 0) in self._busy
+        self._busy -= set(_slots(job))
+        for number in job.trials if isinstance(job, Measure) else (job.trial,):
+            self._line_up(self.trials[number])
+
+    def _line_up(self, trial: Trial) -> None:
+        """Puts a trial under way where those wait who need the same next."""
+        number = trial.number
+        self._unmeasured.discard(number)
+        if trial.state != "running":
+            return
+        if trial.build is None:
+            self._lines["build"].add(number)
+        elif self._timed(trial):
+            self._lines["train"].add(number)
+        elif ("measure", number, 0) not in self._busy:
+            self._unmeasured.add(number)
+
+    def _first(self, kind: str, needs: Callable[[Trial], bool]) -> Trial | None:
+        """The first in a line that is still under way, that nobody serves and that `needs` it."""
+        line = self._lines[kind]
+        while line:
+            trial = self.trials[line.pop()]
+            served = (kind, trial.number, 0) in self._busy
+            if trial.state == "running" and not served and needs(trial):
+                return trial
+        return None
 
     def _build_ready(self) -> Build | None:
-        for trial in self._free("build"):
-            if trial.build is None:
-                return Build(trial.number, trial.architecture)
-        return None
+        trial = self._first("build", lambda t: t.build is None)
+        return None if trial is None else Build(trial.number, trial.architecture)
 
     def _measure_ready(self) -> Measure | None:
         """All trials that wait to be timed on a device in one batch, once no build is under way."""
-        if any(kind == "build" for kind, _, _ in self._busy):
+        if self._building or not self._unmeasured:
             return None
+        free = [self.trials[n] for n in sorted(self._unmeasured)]
         for device in self.spec.devices:
-            free = [t for t in self._free("measure") if t.build]
             ready = [t for t in free if timing_of(t, device, ("untrained",)) is None]
             if ready:
-                return _untrained(ready, device)
+                return self._measuring(_untrained(ready, device))
         for objective in self.spec.probes:
-            ready = [t for t in self._free("measure") if t.build and not self._probed(t, objective)]
+            ready = [t for t in free if not self._probed(t, objective)]
             if ready:
-                return _untrained(ready, self.spec.device, objective)
+                return self._measuring(_untrained(ready, self.spec.device, objective))
         return None
+
+    def _measuring(self, job: Measure) -> Measure:
+        self._unmeasured -= set(job.trials)
+        return job
 
     def _probed(self, trial: Trial, objective: str) -> bool:
         return timing_of(trial, self.spec.device, ("untrained",), objective) is not None
@@ -178,10 +232,8 @@ class Search:
     def _train_ready(self) -> Train | None:
         if not self.spec.trains:
             return None
-        for trial in self._free("train"):
-            if trial.build and self._timed(trial):
-                return train_job(self.spec, trial, repeat=0)
-        return None
+        trial = self._first("train", lambda t: t.build is not None and self._timed(t))
+        return None if trial is None else train_job(self.spec, trial, repeat=0)
 
     def _timed(self, trial: Trial) -> bool:
         """Whether everything that is measured of an untrained form is known."""
@@ -192,7 +244,7 @@ class Search:
         event = self._next_proposal()
         self._happened(event)
         if event.kind == "proposed":
-            self._settle_twins(self.trials[event.trial].key)
+            self._settle_twins(self.trials[event.trial])
 
     def _next_proposal(self) -> Event:
         number = len(self.trials)
@@ -274,18 +326,18 @@ class Search:
             "error": error,
         }
         self._happened(Event("told", number, payload))
-        self._settle_twins(trial.key)
+        self._settle_twins(trial)
 
-    def _settle_twins(self, key: str) -> None:
+    def _settle_twins(self, trial: Trial) -> None:
         """Gives trials of the same network the result of the first, without work."""
-        first = self.trials[self._keys[key]]
-        if first.state == "running":
+        alike = self._twins.get(_name(trial), ())
+        first = self.trials[self._keys[_name(trial)]]
+        if first.state == "running" or not alike:
             return
         result = self.history.results[first.number].payload
-        for trial in self._open():
-            if trial.key == key:
-                payload = {**result, "reused": f"trial {first.number}"}
-                self._happened(Event("told", trial.number, payload))
+        for number in sorted(alike):
+            payload = {**result, "reused": f"trial {first.number}"}
+            self._happened(Event("told", number, payload))
 
     # -- decisions
 
@@ -300,15 +352,15 @@ class Search:
         late = self.spec.promotion == "halving" and resumes(self.strategy)
         if late and rung != judged(rungs, self.spec.fidelity.reduction):
             return "continue"
-        peers = [t for t in self.trials.values() if t.number != trial.number]
-        if self.spec.promotion == "hyperband":
-            mine = self._bracket(trial.number)
-            if rung < mine:
-                return "continue"
-            peers = [t for t in peers if self._bracket(t.number) == mine]
-        earlier = [self._standing(t, s) for t in peers if (s := _score_at(t, rung)) is not None]
+        mine = self._bracket(trial.number) if self.spec.promotion == "hyperband" else 0
+        if rung < mine:
+            return "continue"
+        reached = self._reached[mine, rung]
         standing = self._standing(trial, float(values["score"]))
+        if reached.beaten(trial.number, standing):
+            return "continue"
         rule = leading if late else RULES[self.spec.promotion]
+        earlier = reached.earlier(trial.number)
         return "continue" if rule(earlier, standing, self.spec.fidelity.reduction) else "stop"
 
     def _bracket(self, number: int) -> int:
@@ -362,16 +414,80 @@ class Search:
         self.history.append(event)
         if event.kind == "known":
             return
-        trial = ledger.after(event, self.trials, self._keys)
-        self._keys.setdefault(trial.key, trial.number)
+        before = self.trials.get(event.trial)
+        first = {}
+        if before is not None and event.payload.get("reused"):
+            first = {before.key: self._keys[_name(before)]}
+        trial = ledger.after(event, self.trials, first)
         self.trials[event.trial] = trial
+        if event.kind == "reported":
+            self._reached_by(trial, event.payload)
+        self._moved(trial, None if before is None else before.state)
+
+    def _moved(self, trial: Trial, before: str | None) -> None:
+        """Files a trial where its state says."""
+        if trial.state != before:
+            name = _name(trial)
+            self.counts[trial.state] += 1
+            if before is None:
+                self._keys.setdefault(name, trial.number)
+            else:
+                self.counts[before] -= 1
+            if trial.state == "running":
+                self._twins[name].add(trial.number)
+            else:
+                self._twins[name].discard(trial.number)
+                if not self._twins[name]:
+                    del self._twins[name]
+                self._compete(trial)
+        self._line_up(trial)
+        if trial.state != "running" and trial.number not in self._contenders:
+            self.trials.put_away(trial.number)
+
+    def _compete(self, trial: Trial) -> None:
+        """A complete trial may be on the front, until too many beat it."""
+        if trial.state != "complete" or not trial.feasible or trial.reused:
+            return
+        out = self._contenders.add(trial.number, standing_of(self.spec, trial))
+        self._beaten += out
+        for number in out:
+            self.trials.put_away(number)
+
+    def _reached_by(self, trial: Trial, payload: Mapping[str, Any]) -> None:
+        """Remembers the standing of a trial at a rung, for those that come after it."""
+        if "decision" not in payload or payload["repeat"] or self.spec.promotion == "none":
+            return
+        mine = self._bracket(trial.number) if self.spec.promotion == "hyperband" else 0
+        standing = self._standing(trial, float(payload["values"]["score"]))
+        self._reached[mine, payload["rung"]].add(trial.number, standing)
 
 
-def _score_at(trial: Trial, rung: int) -> float | None:
-    """The score that a trial's own training had at a rung; a copy of another trial has none."""
-    if trial.reused:
-        return None
-    return next((r.score for r in trial.rungs if r.rung == rung and r.repeat == 0), None)
+class Line:
+    """Trials that wait for the same, the lowest number first; each stands in it once."""
+
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+        self._in: set[int] = set()
+
+    def add(self, number: int) -> None:
+        """Lets a trial stand in line."""
+        if number not in self._in:
+            self._in.add(number)
+            heapq.heappush(self._numbers, number)
+
+    def pop(self) -> int:
+        """The lowest number, which leaves the line."""
+        number = heapq.heappop(self._numbers)
+        self._in.discard(number)
+        return number
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+
+def _name(trial: Trial) -> bytes:
+    """A trial's network in 16 bytes: a search may propose millions."""
+    return bytes.fromhex(trial.key)
 
 
 def _last_score(trial: Trial) -> float | None:

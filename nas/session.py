@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +13,14 @@ from nas.core.errors import NasError
 from nas.core.front import Front, front_of
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
 from nas.core.measurement import Measurement
+from nas.core.packed import InOrder
 from nas.core.study import StudySpec
 from nas.core.trial import Evaluation, Timing, Trial
 from nas.engine import Search
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
+
+MANY = 2000  # trials from which on a search is not shown after every change
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,7 @@ class Session:
         self._benches = benches or {}
         self.watch = watch
         self._jobs: dict[str, str] = {}
+        self._shown = -math.inf
 
     def ask(self) -> Job | Wait | Done:
         """The next job that nobody has done before, in this study or another."""
@@ -83,6 +89,7 @@ class Session:
                 return job
             if isinstance(job, Done):
                 self.keep_front()
+                self._changed(last=True)
                 return job
             if self.spec.fresh or not self._reuse(job):
                 self._jobs[_name(job)] = _name(job)
@@ -138,7 +145,7 @@ class Session:
 
     def front(self) -> Front:
         """The front of what is recorded."""
-        return front_of(self.spec, list(self.search.trials.values()))
+        return front_of(self.spec, self.search.contenders, tally=self.search.tally)
 
     # -- results of the past
 
@@ -165,10 +172,10 @@ class Session:
                 self.search.tell(job, Outcome())
                 self._commit()
                 return True
-        final = (self._stored(job, rungs[-1]) or {}).get("final")
         reached = any(r.repeat == job.repeat and r.rung == len(rungs) - 1
                       for r in self.search.trials[job.trial].rungs)  # fmt: skip
-        if reached and final is not None and self._artifacts.holds(final["file"]):
+        final = (self._stored(job, rungs[-1]) or {}).get("final") if reached else None
+        if final is not None and self._artifacts.holds(final["file"]):
             self.search.tell(job, Outcome(final))
             self._commit()
             return True
@@ -236,7 +243,8 @@ class Session:
     # -- what is stored
 
     def _evaluation(self, job: Train, epochs: int, values: Mapping[str, Any]) -> Evaluation:
-        earlier = self._stored(job, epochs) or {}
+        last = epochs == self.spec.fidelity.epochs  # where a rung and the end are both kept
+        earlier = (self._stored(job, epochs) or {}) if last else {}
         return Evaluation(
             job.architecture.key, job.build, self.spec.recipe_digest, self.spec.task.digest,
             epochs, job.seed, {**earlier, **values},
@@ -262,14 +270,24 @@ class Session:
         if events or evaluations or timings:
             touched = sorted({e.trial for e in events if e.kind != "known"})
             trials = [self.search.trials[n] for n in touched]
-            self._store.commit(self.spec.name, self._epoch, events, trials, evaluations, timings)
+            self._store.commit(
+                self.spec.name, self._epoch, events, trials, evaluations, timings,
+                self.search.drain_beaten(),
+            )  # fmt: skip
             self._changed()
 
-    def _changed(self) -> None:
-        if self.watch is not None:
-            trials = list(self.search.trials.values())
-            jobs = tuple(self._jobs.values())
-            self.watch(Snapshot(self.spec, trials, self.search.phase, jobs))
+    def _changed(self, last: bool = False) -> None:
+        """Shows how the search stands; a large one, which takes time to look at, now and then."""
+        now = time.monotonic()
+        if self.watch is None or not (last or now - self._shown >= self._pause_s):
+            return
+        self._shown = now
+        trials = InOrder(self.search.trials)
+        self.watch(Snapshot(self.spec, trials, self.search.phase, tuple(self._jobs.values())))
+
+    @property
+    def _pause_s(self) -> float:
+        return 0.0 if len(self.search.trials) < MANY else 5e-5 * len(self.search.trials)
 
 
 def _protocol(job: Measure, bench: Bench) -> str:

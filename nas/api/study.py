@@ -25,9 +25,13 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
     Raises:
         NasError: for an unknown study, or a device the study has no numbers for.
     """
-    spec, trials = _read(study, storage)
-    device = _with_numbers(spec, trials, device)
-    return compared(front_of(spec, trials, device))
+    with Store(storage_url(storage), read_only=True) as store:
+        spec = store.spec(study)
+        if device is None or canonical(device) == spec.device:
+            near, tally = store.trials(study, contenders=True), store.counts(study)
+            return compared(front_of(spec, near, tally=tally))
+        trials = store.trials(study)
+    return compared(front_of(spec, trials, _with_numbers(spec, trials, device)))
 
 
 def compared(front: Front) -> Front:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -52,7 +53,7 @@ class Architecture:
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return Architecture, (self.space, dict(self.choices))
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A content hash, the same in every process, study and release."""
         return digest(self.to_json())

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from nas.core.contenders import CROWD, Contenders
 from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
 from nas.core.membership import membership, verdict
 from nas.core.objective import PROBED, TIMED, Constraint, Objective
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, measurement_name, placed
+from nas.core.trial import State, Trial, measurement_name, placed
 
+STATES: tuple[State, ...] = ("complete", "stopped", "infeasible", "failed", "running")
 Z90 = 1.6448536269514722
 NEAR = 0.05  # a point off the front that belongs less likely is not worth a mention
 
@@ -165,15 +168,22 @@ def timing_of(
     return next((trial.measurements[n] for n in names if n in trial.measurements), None)
 
 
-def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None) -> Front:
+def front_of(
+    spec: StudySpec,
+    trials: Sequence[Trial],
+    device: str | None = None,
+    tally: Mapping[str, int] | None = None,
+) -> Front:
     """The non-dominated trials among those complete and feasible, with every objective known.
 
     On another device than the study's, latencies are of that device, and so are the constraints
-    that name it.
+    that name it. Of a large study on its own device the contenders are enough (`contending`), with
+    the `tally` of all its trials by state.
     """
     elsewhere = device not in (None, spec.device)
     spec = moved(spec, trials, device) if device and elsewhere else spec
-    known = known_rows(spec, trials, seed_deviation(trials))
+    near = trials if elsewhere else contending(spec, trials)
+    known = known_rows(spec, near, seed_deviation(near))
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
     points, shares = standings(spec, rows, among=known)
     reference = reference_point(points)
@@ -192,7 +202,7 @@ def front_of(spec: StudySpec, trials: Sequence[Trial], device: str | None = None
         device=spec.device,
         objectives=spec.objectives,
         members=tuple(members),
-        trials=counts(trials),
+        trials=dict(tally or counts(trials)),
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
         others=tuple(others),
@@ -211,6 +221,22 @@ def untouched(
     known = {n: m for n, m in numbers.items() if m is not None}
     standing = next((m.membership for m in found if m.trial == first.number), 0.0)
     return Member(first.number, first.key, dict(first.architecture.choices), standing, known)
+
+
+def contending(spec: StudySpec, trials: Sequence[Trial]) -> list[Trial]:
+    """The complete trials that may be on the front, from what was known when they were told."""
+    found = unique(trials)
+    if len(found) <= CROWD:
+        return found
+    band = Contenders()
+    for place, trial in enumerate(found):
+        band.add(place, standing_of(spec, trial))
+    return [found[place] for place in band.numbers]
+
+
+def standing_of(spec: StudySpec, trial: Trial) -> list[float]:
+    """A told trial's objectives, minimised; NaN for what is not known."""
+    return [o.sign * trial.values.get(o.name, math.nan) for o in spec.objectives]
 
 
 def moved(spec: StudySpec, trials: Sequence[Trial], device: str) -> StudySpec:
@@ -367,8 +393,8 @@ def reference_point(points: Array) -> Array:
 
 def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """How many trials are in each state."""
-    states = ("complete", "stopped", "infeasible", "failed", "running")
-    return {state: sum(t.state == state for t in trials) for state in states}
+    found = Counter(trial.state for trial in trials)
+    return {state: found[state] for state in STATES}
 
 
 def _throughput(latency: Measurement) -> Measurement:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from nas.core.pareto import crowding, dominates, ranks
 
+LATEST = 500  # of those who reached a rung, whom a rule compares with
 FULL = 8  # trials that are trained to the end whatever the first rung says
 
 
@@ -72,8 +74,61 @@ def halving(earlier: Sequence[Standing], trial: Standing, reduction: int) -> boo
     """
     if all(beats(trial, s) for s in earlier):
         return True
-    place = order([*earlier, trial]).index(len(earlier))
-    return place * reduction < len(earlier) + 1
+    return _ahead(earlier, trial) * reduction < len(earlier) + 1
+
+
+def _ahead(earlier: Sequence[Standing], trial: Standing) -> int:
+    """How many come before a trial that arrives last, as `order` has it."""
+    feasible = [s.values for s in earlier if s.violation <= 0]
+    if trial.violation > 0:
+        broken = [s.violation for s in earlier if s.violation > 0]
+        return len(feasible) + sum(v <= trial.violation for v in broken)
+    points = np.array([*feasible, trial.values], dtype=np.float64)
+    front = ranks(points)
+    beside = np.flatnonzero(front == front[-1])
+    distance = crowding(points[beside])
+    nearer = int((distance[:-1] >= distance[-1]).sum())
+    return int((front < front[-1]).sum()) + nearer
+
+
+class Reached:
+    """Those who reached a rung, as far as a rule needs them: the latest, and the best there was.
+
+    A best third is told as well by the latest `LATEST` as by all, and in the same time however
+    many there are. Whether a trial beats all earlier ones is known of all of them.
+    """
+
+    def __init__(self) -> None:
+        self._latest: deque[tuple[int, Standing]] = deque(maxlen=LATEST)
+        self._numbers: set[int] = set()
+        self._best: tuple[float, ...] | None = None
+        self._held = False  # whether somebody is as good as `_best` in everything
+
+    def add(self, number: int, standing: Standing) -> None:
+        """Takes in a trial; its first standing counts."""
+        if number in self._numbers:
+            return
+        if len(self._latest) == LATEST:
+            self._numbers.discard(self._latest[0][0])
+        self._latest.append((number, standing))
+        self._numbers.add(number)
+        best = self._best or standing.values
+        lower = tuple(min(pair) for pair in zip(best, standing.values, strict=True))
+        self._held = standing.values == lower or (self._held and best == lower)
+        self._best = lower
+
+    def earlier(self, number: int) -> list[Standing]:
+        """The standings of the latest others, by the number of their trials."""
+        found = sorted((n for n in self._latest if n[0] != number), key=lambda n: n[0])
+        return [standing for _, standing in found]
+
+    def beaten(self, number: int, standing: Standing) -> bool:
+        """Whether a trial that keeps all constraints beats every other one that was ever here."""
+        if number in self._numbers or self._best is None:
+            return all(beats(standing, s) for s in self.earlier(number))
+        if any(a > b for a, b in zip(standing.values, self._best, strict=True)):
+            return False
+        return standing.values != self._best or not self._held
 
 
 def leading(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:

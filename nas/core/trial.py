@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nas.core.architecture import Architecture
 from nas.core.measurement import Measurement
+from nas.core.packed import Latest, Log
 
 State = Literal["running", "complete", "stopped", "infeasible", "failed"]
 Kind = Literal["known", "proposed", "reported", "told", "resumed"]
@@ -211,13 +212,13 @@ class History:
     """The ordered events of a study; grows at the end only.
 
     A strategy may keep a cache of what it has read of `events`, since what it has read never
-    changes.
+    changes. All but the latest lie compressed: what was read before is slow to read again.
     """
 
-    def __init__(self, events: list[Event] | None = None) -> None:
-        self.events: list[Event] = []
-        self.proposals: dict[int, Event] = {}
-        self.results: dict[int, Event] = {}
+    def __init__(self, events: Iterable[Event] | None = None) -> None:
+        self.events: Log[Event] = Log()
+        self.proposals: Latest[Event] = Latest(self.events)
+        self.results: Latest[Event] = Latest(self.events)
         self.resumed: set[int] = set()
         for event in events or []:
             self.append(event)
@@ -226,11 +227,11 @@ class History:
         """Adds the next event."""
         self.events.append(event)
         if event.kind == "proposed":
-            self.proposals[event.trial] = event
+            self.proposals.mark(event.trial)
         elif event.kind == "told":
-            self.results[event.trial] = event
+            self.results.mark(event.trial)
         elif event.kind == "resumed":
-            self.results.pop(event.trial, None)
+            self.results.forget(event.trial)
             self.resumed.add(event.trial)
 
     def __len__(self) -> int:

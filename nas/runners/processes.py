@@ -19,6 +19,7 @@ from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
 from nas.session import Session
 
 PATIENCE_S = 3.0  # a worker deep in one long operation is not waited for
+LOADING_S = 300.0  # what loading torch may take on a machine that has much else to do
 SILENCE_S = 600.0  # a worker that says nothing for so long is taken for hung
 # Read by libraries when they load
 ONE_THREAD = dict.fromkeys(
@@ -37,6 +38,17 @@ class Worker:
     line: Connection
     job: Job | None = None
     heard: float = field(default_factory=time.monotonic)
+    ready: bool = False  # whether it has loaded its libraries, and said so
+
+    def silent(self, silence_s: float) -> bool:
+        """Whether it has said nothing for so long; at first, loading may take a while."""
+        return time.monotonic() - self.heard > (silence_s if self.ready else LOADING_S + silence_s)
+
+    def receive(self) -> dict[str, Any]:
+        """Its next message. Raises: EOFError or OSError where it is gone."""
+        message: dict[str, Any] = json.loads(self.line.recv_bytes())
+        self.heard, self.ready = time.monotonic(), True
+        return message
 
     def send(self, message: Mapping[str, Any]) -> None:
         """Sends; a worker that is gone is found by the next listening."""
@@ -142,13 +154,12 @@ class Processes:
         for place, worker in enumerate(self._crew):
             if worker.line in ready:
                 try:
-                    message = json.loads(worker.line.recv_bytes())
+                    message = worker.receive()
                 except (EOFError, OSError):
                     self._replace(place, session, worker.cause())
                     continue
-                worker.heard = time.monotonic()
                 self._hear(worker, message, session)
-            elif worker.job is not None and time.monotonic() - worker.heard > self._silence_s:
+            elif worker.job is not None and worker.silent(self._silence_s):
                 reason = f"the worker said nothing for {self._silence_s:g} s and was ended"
                 self._replace(place, session, reason)
 

@@ -71,17 +71,16 @@ class Hands:
         self._asked = False
 
     def _heard(self, worker: Worker) -> dict[str, Any]:
-        heard = time.monotonic()
+        worker.heard = time.monotonic()
         while True:
             try:
                 if worker.line.poll(LOOK_S):
-                    message: dict[str, Any] = json.loads(worker.line.recv_bytes())
-                    heard = time.monotonic()
+                    message = worker.receive()
                     if "beat" not in message:
                         return message
             except (EOFError, OSError):
                 return self._lost(worker.cause())
-            if time.monotonic() - heard > self._silence_s:
+            if worker.silent(self._silence_s):
                 return self._lost(
                     f"the worker said nothing for {self._silence_s:g} s and was ended"
                 )

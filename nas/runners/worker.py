@@ -84,6 +84,7 @@ def main(connection: Connection, given: Mapping[str, Any]) -> None:
     line = Line(connection)
     module, _, function = given.get("work", "nas.runners.worker:evaluating").partition(":")
     work: Work = getattr(importlib.import_module(module), function)(given, line.beat)
+    line.beat()  # ready
     while True:
         job = line.receive()
         line.send({"outcome": work(job, line.report)})

@@ -17,11 +17,13 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     ForeignKeyConstraint,
+    Index,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-REVISION = 2  # the newest migration; a test holds the two together
+REVISION = 3  # the newest migration; a test holds the two together
 VERSION_TABLE = "nas_schema"
 
 
@@ -101,9 +103,14 @@ class Architecture(Base):
 
 
 class Trial(Base):
-    """All that a study knows of one proposal: `nas.core.trial.Trial`, field by field."""
+    """All that a study knows of one proposal: `nas.core.trial.Trial`, field by field.
+
+    `contender` is False once so many trials beat this one that it cannot be on the front
+    (`nas.core.contenders`).
+    """
 
     __tablename__ = "trial"
+    __table_args__ = (Index("ix_trial_standing", "study", "state", "contender"),)
 
     study: Mapped[str] = mapped_column(ForeignKey("study.name"), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -124,6 +131,7 @@ class Trial(Base):
     attempts: Mapped[int]
     error: Mapped[str | None]
     reused: Mapped[str | None]
+    contender: Mapped[bool] = mapped_column(default=True, server_default=true())
     created: Mapped[datetime]
     updated: Mapped[datetime]
 

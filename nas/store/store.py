@@ -18,7 +18,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Evaluation, Event, Timing, Trial
 from nas.store import rows, schema
 from nas.store.database import Database
-from nas.store.listing import StudyRow, columns, study_row, writer_of
+from nas.store.listing import STATES, StudyRow, columns, study_row, writer_of
 from nas.store.tail import Change, Commit, Tail
 from nas.store.writer import Writer
 
@@ -32,6 +32,11 @@ _ADVANCE = (
         schema.Study.sequence == bindparam("after"),
     )
     .values(sequence=schema.Study.sequence + bindparam("more"), updated=bindparam("now"))
+)
+_BEATEN = (
+    update(schema.Trial)
+    .where(schema.Trial.study == bindparam("of"), schema.Trial.number == bindparam("out"))
+    .values(contender=False)
 )
 _EVALUATION = select(schema.Evaluation.values).where(
     *(getattr(schema.Evaluation, name) == bindparam(name)
@@ -174,6 +179,7 @@ class Store:
         trials: Sequence[Trial] = (),
         evaluations: Sequence[Evaluation] = (),
         timings: Sequence[Timing] = (),
+        beaten: Sequence[int] = (),
     ) -> None:
         """Adds a decision to the record, whole or not at all, and exactly once.
 
@@ -188,6 +194,7 @@ class Store:
             trials: the trials that these events changed, as they are now.
             evaluations: training results for any study; a newer one replaces an older.
             timings: measurements for any study; a newer one replaces an older.
+            beaten: trials that are no contenders for the front from now on.
 
         Raises: NasError where another process took the study over. ValueError for a number that
         JSON does not know (NaN, infinity).
@@ -196,11 +203,13 @@ class Store:
         changes: list[Change] = []
         if trials:
             stamp = {"study": study, "created": now, "updated": now}
-            known = [rows.architecture_row(t) for t in trials]
-            changes.append((self._put_architectures, known))
-            put = [
-                {**rows.trial_row(t, a["key"]), **stamp} for t, a in zip(trials, known, strict=True)
-            ]
+            # its architecture comes with the event that proposed a trial
+            begun = {e.trial for e in events if e.kind == "proposed"} if events else None
+            new = [t for t in trials if begun is None or t.number in begun]
+            if new:
+                known = [rows.architecture_row(t) for t in new]
+                changes.append((self._put_architectures, known))
+            put = [{**rows.trial_row(t, t.key), **stamp} for t in trials]
             changes.append((self._put_trials, put))
         if evaluations:
             stamped = [{**vars(e), "created": now} for e in evaluations]
@@ -208,6 +217,8 @@ class Store:
         if timings:
             stamped = [{**rows.timing_row(t), "created": now} for t in timings]
             changes.append((self._put_timings, stamped))
+        if beaten:
+            changes.append((_BEATEN, [{"of": study, "out": number} for number in beaten]))
         happened = [{"study": study, "created": now, **rows.event_row(e)} for e in events]
         self._add(study, epoch, changes, happened, lasting=False)
 
@@ -237,8 +248,20 @@ class Store:
 
         return self._database.read(found)
 
-    def trials(self, study: str) -> list[Trial]:
-        """The trials of a study, by number."""
+    def counts(self, study: str) -> dict[str, int]:
+        """How many trials of a study are in each state."""
+        trial = schema.Trial
+        wanted = select(trial.state, func.count()).where(trial.study == study)
+
+        def found(connection: Connection) -> dict[str, int]:
+            self._study(connection, study)
+            rows = connection.execute(wanted.group_by(trial.state))
+            return dict.fromkeys(STATES, 0) | {state: number for state, number in rows}
+
+        return self._database.read(found)
+
+    def trials(self, study: str, contenders: bool = False) -> list[Trial]:
+        """The trials of a study, by number; or of them the contenders for its front alone."""
         table, point = schema.Trial, schema.Architecture
         wanted = (
             select(table, point.space, point.choices)
@@ -246,6 +269,8 @@ class Store:
             .where(table.study == study)
             .order_by(table.number)
         )
+        if contenders:
+            wanted = wanted.where(table.state == "complete", table.contender)
 
         def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
@@ -318,7 +343,9 @@ class Store:
         changed = {
             c.name: statement.excluded[c.name]
             for c in columns
-            if not c.primary_key and (c.name != "created" or "updated" not in columns)
+            if not c.primary_key
+            and c.name != "contender"
+            and (c.name != "created" or "updated" not in columns)
         }
         keys = [c.name for c in columns if c.primary_key]
         return statement.on_conflict_do_update(index_elements=keys, set_=changed)

@@ -43,7 +43,7 @@ class Tail:
             self._kept.clear()
             return
         self._kept.append(commit)
-        while self._kept[0].at < commit.at - KEPT_S:
+        while self._kept and self._kept[0].at < commit.at - KEPT_S:
             self._kept.popleft()
 
     def since(self, end: int) -> list[Commit] | None:

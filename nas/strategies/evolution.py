@@ -76,13 +76,13 @@ class Evolution:
             self._follow(history)
         ranked = self._ranked()
         proposals: list[Proposal] = []
-        asked: set[Architecture] = set()
+        asked: set[bytes] = set()
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
             random = number < self._start or not ranked
             size = first_size(self._seed, number, self._start) if random else None
             child = self._new(ranked, size, rng, asked)
-            asked.add(child)
+            asked.add(_name(child))
             proposals.append(Proposal(child))
         return proposals
 
@@ -91,7 +91,7 @@ class Evolution:
         ranked: Sequence[Architecture],
         size: float | None,
         rng: np.random.Generator,
-        asked: set[Architecture],
+        asked: set[bytes],
     ) -> Architecture:
         """A child, or a random architecture of that `size`.
 
@@ -102,11 +102,11 @@ class Evolution:
             child = (
                 self._child(ranked, rng) if size is None else self._space.sample_sized(rng, size)
             )
-            if child not in self._known and child not in asked:
+            if _name(child) not in self._known and _name(child) not in asked:
                 return child
         for _ in range(self._tries):
             child = self._space.neighbours(child, rng)[0]
-            if child not in self._known and child not in asked:
+            if _name(child) not in self._known and _name(child) not in asked:
                 return child
         return child
 
@@ -123,11 +123,11 @@ class Evolution:
 
     def _ranked(self) -> list[Architecture]:
         """The latest results, best first."""
-        pool = self._results[-self._population :]
+        pool = self._results
         return [pool[i].architecture for i in order([p.standing for p in pool])]
 
     def _forget(self) -> None:
-        self._known: set[Architecture] = set()
+        self._known: set[bytes] = set()
         self._proposed: dict[int, Architecture] = {}
         self._results: list[_Individual] = []
         self._read = 0
@@ -142,7 +142,7 @@ class Evolution:
         for event in history.events[self._read :]:
             if event.kind == "proposed":
                 architecture = Architecture.from_json(event.payload["architecture"])
-                self._known.add(architecture)
+                self._known.add(_name(architecture))
                 if architecture.space == self._space.name:
                     self._proposed[event.trial] = architecture
             elif event.kind == "told":
@@ -162,3 +162,9 @@ class Evolution:
         point = tuple(o.sign * values.get(o.name, math.nan) for o in self._objectives)
         if violation > 0 or all(map(math.isfinite, point)):
             self._results.append(_Individual(architecture, Standing(point, violation)))
+            del self._results[: -self._population]
+
+
+def _name(architecture: Architecture) -> bytes:
+    """A network in 16 bytes: a search may propose millions."""
+    return bytes.fromhex(architecture.key)

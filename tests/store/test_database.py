@@ -82,7 +82,9 @@ class TestUrl:
         monkeypatch.setitem(sys.modules, "psycopg", None)
         with pytest.raises(NasError) as error:
             Database("postgresql+psycopg://me:secret@host/nas")
-        assert "pip install 'psycopg[binary]'" in two_lines(error) and "secret" not in str(error.value)
+        assert "pip install 'psycopg[binary]'" in two_lines(error) and "secret" not in str(
+            error.value
+        )
 
     def test_any_file_name_that_a_url_can_write(self, tmp_path: Path) -> None:
         filled(tmp_path / "new folder" / "100 % mine?#&.db".replace("?", ""))

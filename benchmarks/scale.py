@@ -1,0 +1,361 @@
+"""How a search grows: the real `Search`, `Session` and `Store` with simulated workers.
+
+    python benchmarks/scale.py [--trials 10000 --trials 100000] [--storage URL] [--json FILE]
+
+Workers, a hundredth of the trials, build and train under a simulated clock: a job takes as long as
+a network of its size would, and none of ours. Everything else is what `nas search` runs: the
+strategy proposes among 24 decisions, every decision is a transaction before it is acted on, rungs
+are judged by successive halving, the front is confirmed. Counted as decisions are a job that is
+handed out, a rung that is judged and an outcome that is taken in.
+
+For each number of trials: decisions a second on the wall and per second of the processor, over the
+whole search and over its last tenth; what memory it took beyond the start; the size of the
+database; and how long `nas front` takes, as a query (`nas.front`) and as a fresh process. With two
+or more sizes, how each grows: the exponent of a power of the trials.
+
+Sizes already in the file of `--json` are not run again; `--storage` is by default an SQLite
+database in a temporary folder, and each size gets a database of its own (on PostgreSQL the server
+of the URL makes one).
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import json
+import math
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from overhead import SPACE, costs
+from sqlalchemy import create_engine, text
+from sqlalchemy.engine import make_url
+
+import nas
+from nas.core.fidelity import Fidelity
+from nas.core.job import Build, Done, Job, Outcome, Train, Wait
+from nas.core.objective import BUILTIN
+from nas.core.study import StudySpec
+from nas.core.task import TaskSpec
+from nas.engine import Search
+from nas.session import Session
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+from nas.strategies.choose import create
+
+STUDY = "scale"
+TENTHS = 10
+TARGETS = {"sqlite": 500.0, "postgresql": 300.0}  # decisions a second, sustained
+FRONT_S, MEMORY_B = 1.0, 2000.0
+
+
+class Workers:
+    """So many workers under a simulated clock; what they are given is arithmetic."""
+
+    def __init__(self, count: int, spec: StudySpec) -> None:
+        self.idle = count
+        self.clock = 0.0
+        self._rungs = spec.fidelity.rungs
+        self._under_way: list[tuple[float, int, Job, int]] = []
+        self._started = 0
+
+    def start(self, job: Job) -> None:
+        """Gives a job to an idle worker."""
+        self.idle -= 1
+        self._wait(job, job.from_rung + 1 if isinstance(job, Train) else 0)
+
+    def next(self) -> tuple[Job, int]:
+        """Waits for what comes next: a job, and the rung that it reached."""
+        self.clock, _, job, rung = heapq.heappop(self._under_way)
+        return job, rung
+
+    def goes_on(self, job: Train, rung: int) -> None:
+        """A training goes on after a rung."""
+        self._wait(job, rung + 1)
+
+    def free(self) -> None:
+        """A worker is idle again."""
+        self.idle += 1
+
+    def reached(self, job: Train, rung: int) -> dict[str, Any]:
+        """What a training reports at a rung."""
+        return {
+            "epochs": self._rungs[rung],
+            "n": 3300,
+            "score": self.score(job, rung),
+            "checkpoint": "1" * 64 + ".safetensors",
+        }
+
+    def _wait(self, job: Job, rung: int) -> None:
+        self._started += 1
+        seconds = 5.0
+        if isinstance(job, Train):
+            before = self._rungs[rung - 1] if rung else 0
+            size = costs(job.architecture.choices)["params"]
+            seconds = (self._rungs[rung] - before) * (20 + size / 10)
+        heapq.heappush(self._under_way, (self.clock + seconds, self._started, job, rung))
+
+    def score(self, job: Train, rung: int) -> float:
+        """What the training scores at a rung: larger is better, later is better, luck remains."""
+        size = costs(job.architecture.choices)["params"]
+        seed = zlib.crc32(f"{job.architecture.key} {job.seed} {rung}".encode())
+        luck = random.Random(seed).gauss(0.0, 0.4)
+        return 95 - 400 / (10 + math.sqrt(size)) - 12 / self._rungs[rung] + luck
+
+
+def outcome_of(job: Job, workers: Workers, spec: StudySpec) -> Outcome:
+    """What a finished job brings."""
+    if isinstance(job, Build):
+        found = costs(job.architecture.choices)
+        return Outcome({"build": job.architecture.key, "file": "0" * 64 + ".onnx", "costs": found,
+                        "uncounted": []})  # fmt: skip
+    assert isinstance(job, Train)
+    score = workers.score(job, len(spec.fidelity.rungs) - 1)
+    return Outcome({
+        "file": "2" * 64 + ".onnx", "costs": {},
+        "score": {"score": score, "se": 0.3, "n": 3300},
+        "confirm": {"score": score - 0.1, "se": 0.4, "n": 1700},
+    })  # fmt: skip
+
+
+def searched(session: Session, workers: Workers, trials: int) -> list[dict[str, float]]:
+    """Drives a session to its end; how things stood after each tenth of the trials, and then."""
+    marks = [_mark(session, workers, 0)]
+    decisions, asking = 0, True
+    while True:
+        while asking and workers.idle:
+            job = session.ask()
+            if isinstance(job, Done):
+                return [*marks, _mark(session, workers, decisions)]
+            asking = not isinstance(job, Wait)
+            if asking:
+                decisions += 1
+                workers.start(job)
+        job, rung = workers.next()
+        decisions += 1
+        asking = True
+        if isinstance(job, Train):
+            values = workers.reached(job, rung)
+            if session.report(job, rung, values) == "stop":
+                session.tell(job, Outcome())
+                workers.free()
+                continue
+            if rung < job.to_rung:
+                workers.goes_on(job, rung)
+                continue
+            decisions += 1
+        session.tell(job, outcome_of(job, workers, session.spec))
+        workers.free()
+        tally = session.search.tally
+        ended = sum(tally.values()) - tally["running"]
+        if len(marks) <= TENTHS and ended >= len(marks) * trials / TENTHS:
+            marks.append(_mark(session, workers, decisions))
+            print(f"\r{ended} of {trials} trials", end="", file=sys.stderr, flush=True)
+
+
+def _mark(session: Session, workers: Workers, decisions: int) -> dict[str, float]:
+    return {
+        "trials": len(session.search.trials), "decisions": decisions,
+        "wall_s": time.perf_counter(), "processor_s": time.process_time(),
+        "simulated_s": workers.clock, "memory_mb": _resident_mb(),
+    }  # fmt: skip
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 1e6
+
+
+def measured(url: str, trials: int, folder: Path) -> dict[str, Any]:
+    """One size: the search, then its front."""
+    task = TaskSpec("digits", (3, 32, 32), 10, examples=60000, digest="d" * 32)
+    spec = StudySpec(
+        STUDY, SPACE.name, task, "cpu", (BUILTIN["accuracy"], BUILTIN["macs"]),
+        strategy="evolution", trials=trials, fidelity=Fidelity(epochs=9),
+    )  # fmt: skip
+    space, workers = SPACE.at(task), Workers(max(1, trials // 100), spec)
+    with Store(url) as store:
+        store.create(spec)
+        epoch = store.claim(STUDY)
+        strategy = create(spec.strategy, space, spec.objectives, seed=0)
+        search = Search(spec, space, strategy, width=workers.idle)
+        session = Session(search, store, epoch, Artifacts(folder / "artifacts"))
+        marks = searched(session, workers, trials)
+        store.release(STUDY, epoch)
+        tally = search.tally
+    first, last = marks[0], marks[TENTHS]
+    rates = [_rate(a, b) for a, b in pairwise(marks[: TENTHS + 1])]
+    return {
+        "trials": trials, "workers": max(1, trials // 100), "tally": tally,
+        "decisions": int(last["decisions"]), "confirming_decisions":
+            int(marks[-1]["decisions"] - last["decisions"]),
+        "confirming_s": marks[-1]["wall_s"] - last["wall_s"],
+        "search": _rate(first, last), "tenths": rates,
+        "simulated_days": last["simulated_s"] / 86400,
+        "memory_bytes_a_trial": 1e6 * (last["memory_mb"] - first["memory_mb"]) / trials,
+        "database_bytes_a_trial": _size(url) / trials,
+        **_front(url),
+    }  # fmt: skip
+
+
+def _rate(start: Mapping[str, float], end: Mapping[str, float]) -> dict[str, float]:
+    decisions = end["decisions"] - start["decisions"]
+    return {
+        "decisions_a_second": decisions / (end["wall_s"] - start["wall_s"]),
+        "decisions_a_processor_second": decisions / (end["processor_s"] - start["processor_s"]),
+        "memory_mb": end["memory_mb"],
+    }
+
+
+def _front(url: str) -> dict[str, Any]:
+    """How long `nas front` takes: the query, and a whole process; the best of three."""
+    query, process = [], []
+    nas.front(STUDY, storage=url)  # what is imported once is not the query's
+    for _ in range(3):
+        began = time.perf_counter()
+        found = nas.front(STUDY, storage=url)
+        query.append(time.perf_counter() - began)
+        began = time.perf_counter()
+        command = [
+            sys.executable,
+            "-m",
+            "nas",
+            "front",
+            STUDY,
+            "--storage",
+            url,
+            "--json",
+            "--quiet",
+        ]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        process.append(time.perf_counter() - began)
+    return {
+        "front_query_s": min(query), "front_process_s": min(process), "members": len(found.members)
+    }  # fmt: skip
+
+
+def _size(url: str) -> int:
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        base = Path(str(parsed.database))
+        return sum(p.stat().st_size for p in base.parent.glob(base.name + "*"))
+    engine = create_engine(parsed)
+    with engine.connect() as connection:
+        size = connection.execute(text("SELECT pg_database_size(current_database())")).scalar_one()
+    engine.dispose()
+    return int(size)
+
+
+@contextmanager
+def database(storage: str | None, folder: Path, trials: int) -> Iterator[str]:
+    """A database of its own for one size, gone again at the end."""
+    if storage is None:
+        yield f"sqlite:///{folder / f'{trials}.db'}"
+        return
+    server = create_engine(storage, isolation_level="AUTOCOMMIT")
+    name = f"nas_scale_{trials}_{os.getpid()}"
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    try:
+        yield make_url(storage).set(database=name).render_as_string(hide_password=False)
+    finally:
+        with server.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        server.dispose()
+
+
+def growth(rows: list[dict[str, Any]]) -> dict[str, float]:
+    """The exponent with which each figure grows with the trials, by least squares of logarithms."""
+    sizes = np.log([row["trials"] for row in rows])
+    figures = {
+        "seconds_a_decision": [1 / r["search"]["decisions_a_processor_second"] for r in rows],
+        "memory": [r["memory_bytes_a_trial"] * r["trials"] for r in rows],
+        "database": [r["database_bytes_a_trial"] * r["trials"] for r in rows],
+        "front_query": [r["front_query_s"] for r in rows],
+    }
+    return {n: float(np.polyfit(sizes, np.log(f), 1)[0]) for n, f in figures.items()}
+
+
+def table(document: Mapping[str, Any]) -> str:
+    """The results as text."""
+    kind = document["storage"]
+    lines = [
+        f"{kind}; {document['date']}; load {document['load']:.1f} on {document['cores']} cores",
+        f"{'trials':>9}{'workers':>9}{'decisions/s':>13}{'last tenth':>12}{'a cpu second':>14}"
+        f"{'memory B':>10}{'database B':>12}{'front s':>9}{'process s':>11}",
+    ]
+    for row in document["rows"]:
+        lines.append(
+            f"{row['trials']:>9}{row['workers']:>9}{row['search']['decisions_a_second']:>13.0f}"
+            f"{row['tenths'][-1]['decisions_a_second']:>12.0f}"
+            f"{row['search']['decisions_a_processor_second']:>14.0f}"
+            f"{row['memory_bytes_a_trial']:>10.0f}{row['database_bytes_a_trial']:>12.0f}"
+            f"{row['front_query_s']:>9.2f}{row['front_process_s']:>11.2f}"
+        )
+    if "growth" in document:
+        grows = ", ".join(f"{n} {e:.2f}" for n, e in document["growth"].items())
+        lines.append(f"grows as a power of the trials: {grows}")
+    lines.append(
+        f"targets: {TARGETS[kind]:.0f} decisions/s, front {FRONT_S:g} s, {MEMORY_B:g} B of memory"
+    )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, action="append", help="repeat it for more sizes")
+    parser.add_argument("--storage", help="a PostgreSQL URL; SQLite by default")
+    parser.add_argument("--json", type=Path, help="keep the results in this file, and go on there")
+    given = parser.parse_args()
+    kind = make_url(given.storage).get_backend_name() if given.storage else "sqlite"
+    known = json.loads(given.json.read_text())["rows"] if given.json and given.json.exists() else []
+    rows = {row["trials"]: row for row in known}
+    for trials in given.trials or [10_000, 100_000]:
+        if trials not in rows:
+            # a process of its own, so that memory is of this size alone
+            rows[trials] = _apart(given.storage, trials)
+        ordered = [rows[n] for n in sorted(rows)]
+        document = {
+            "benchmark": "scale", "storage": kind, "date": datetime.now(UTC).date().isoformat(),
+            "versions": {n: version(n) for n in ("sqlalchemy", "numpy", "optuna", "psycopg")},
+            "cores": os.cpu_count(), "load": os.getloadavg()[0], "rows": ordered,
+        }  # fmt: skip
+        if len(ordered) > 1:
+            document["growth"] = growth(ordered)
+        if given.json:
+            given.json.write_text(json.dumps(document, indent=1) + "\n")
+    print(table(document))
+
+
+def _apart(storage: str | None, trials: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="nas-scale-") as name:
+        folder = Path(name)
+        with database(storage, folder, trials) as url:
+            ask = "import json, sys, pathlib; sys.path.insert(0, sys.argv[1]); import scale; " \
+                  "print(json.dumps(scale.measured(sys.argv[2], int(sys.argv[3]), " \
+                  "pathlib.Path(sys.argv[4]))))"  # fmt: skip
+            here = str(Path(__file__).resolve().parent)
+            done = subprocess.run(
+                [sys.executable, "-c", ask, here, url, str(trials), name],
+                check=True, stdout=subprocess.PIPE, text=True,
+            )  # fmt: skip
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+if __name__ == "__main__":
+    main()

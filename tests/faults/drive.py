@@ -1,0 +1,53 @@
+"""A search in a process of its own, which tests may kill: `python drive.py JSON`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+from pathlib import Path
+
+import toywork
+
+from nas.core.errors import NasError
+from nas.engine import Search
+from nas.runners.ray import joined
+from nas.runners.ray_lease import Leases
+from nas.runners.ray_search import Ray, Terms
+from nas.session import Session
+from nas.store.artifacts import Artifacts
+from nas.store.store import Store
+
+
+def main() -> None:
+    given = json.loads(sys.argv[1])
+    spec = toywork.spec(given["study"], given["trials"], tuple(given.get("presets", ())))
+    if given.get("fsize"):
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (given["fsize"], hard))
+    setup = {
+        "spec": spec.to_json(), "artifacts": "artifacts", "folder": str(Path.cwd()), "sources": {},
+        "silence_s": given.get("silence_s", 60.0), "work": "toywork:work",
+        "rung_s": given["rung_s"], "locks": given["locks"], "memory_bytes": 1 << 31,
+    }  # fmt: skip
+    terms = Terms(silence_s=setup["silence_s"])
+    with joined(given["address"]) as cluster, Store(given["url"]) as store:
+        if not given.get("resume"):
+            store.create(spec)
+        epoch = store.claim(spec.name, take_over=given.get("take_over", False))
+        runner = Ray(cluster, setup, Leases(cluster, setup, {}), terms)
+        search = Search(spec, toywork.SPACE, toywork.OnlyGood(), store.events(spec.name),
+                        runner.workers + 2)  # fmt: skip
+        session = Session(search, store, epoch, Artifacts(Path("artifacts")))
+        try:
+            print(runner.run(session).reason)
+        finally:
+            store.release(spec.name, epoch)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except NasError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
