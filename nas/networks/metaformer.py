@@ -1,0 +1,152 @@
+"""Blocks of a token mixer and an MLP in four stages: HorNet, and every other mixer in its place.
+
+Stem, downsampling and head are ConvNeXt's; a block has two residual branches, each behind a layer
+norm over channels and before a learned factor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from nas.core.errors import unknown
+from nas.networks.codenet import DeformableMixer
+from nas.networks.das import SalientGate
+from nas.networks.depthwise import Size
+from nas.networks.hornet import Gated, GatedConvolution
+from nas.networks.hyperzzw import HyperMixer
+from nas.networks.layers import named
+from nas.networks.log import Log
+from nas.networks.merge import scale_output
+from nas.networks.norms import ChannelNorm
+from nas.networks.pooling import SpatialMean
+from nas.networks.residual import DropPath, LayerScale
+from nas.networks.spectrum import AdaptiveFilter, ConditionedConvolution, CosineMixer
+from nas.networks.tunable import TunableConvolution
+from nas.networks.tvconv import VariantConvolution
+
+
+@dataclass(frozen=True)
+class MixerStage:
+    """One stage: `depth` equal blocks on maps of one size.
+
+    Args:
+        width: channels.
+        mixer: one of `MIXERS`.
+        order, kernel, scale: of a gated convolution; kernel 0 is the global filter. `kernel` is of
+            every other convolution too.
+        blocks: of channels, in which a spectrum's layers are.
+        threshold: of the adaptive filter's shrinkage.
+        offsets: of a deformable convolution.
+        expansion: hidden over outer width of the MLP.
+    """
+
+    depth: int
+    width: int
+    mixer: str = "gated"
+    order: int = 3
+    kernel: int = 7
+    scale: float = 1 / 3
+    blocks: int = 8
+    threshold: float = 0.01
+    offsets: str = "bounded"
+    expansion: int = 4
+
+
+@dataclass(frozen=True)
+class MixerNetwork:
+    """The network around the stages: `patch` is the stem's stride; `side` of the input."""
+
+    channels: int
+    side: int
+    outputs: int
+    stages: tuple[MixerStage, ...]
+    patch: int = 4
+    drop_path: float = 0.0
+
+
+MIXERS: dict[str, Callable[[MixerStage, Size], nn.Module]] = {
+    "gated": lambda s, size: GatedConvolution(s.width, Gated(s.order, s.kernel, s.scale), size),
+    "adaptive": lambda s, _: AdaptiveFilter(s.width, s.blocks, s.threshold),
+    "cosine": lambda s, size: CosineMixer(s.width, size, s.blocks),
+    "conditioned": lambda s, _: ConditionedConvolution(s.width),
+    "hyper": lambda s, size: HyperMixer(s.width, size),
+    "variant": lambda s, size: VariantConvolution(s.width, s.kernel, size),
+    "tunable": lambda s, _: TunableConvolution(s.width, s.kernel),
+    "deformable": lambda s, _: DeformableMixer(s.width, s.offsets),
+    "salient": lambda s, _: SalientGate(s.width),
+}
+
+
+class MixerBlock(nn.Module):
+    """A token mixer and an MLP, each between a norm and a learned factor; both residual."""
+
+    keeps_norms = True
+
+    def __init__(self, stage: MixerStage, size: Size, drop: float) -> None:
+        super().__init__()
+        if stage.mixer not in MIXERS:
+            raise unknown("mixer", stage.mixer, MIXERS)
+        width, hidden = stage.width, stage.width * stage.expansion
+        self.norm1 = ChannelNorm(width)
+        self.mixer = MIXERS[stage.mixer](stage, size)
+        self.scale1: nn.Module = LayerScale(width)
+        self.norm2 = ChannelNorm(width)
+        self.expand = nn.Conv2d(width, hidden, 1)
+        self.activation = nn.GELU()
+        self.project = nn.Conv2d(hidden, width, 1)
+        self.scale2: nn.Module = LayerScale(width)
+        self.drop = DropPath(drop)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, C, H, W)` to the same shape."""
+        x = x + self.drop(self.scale1(self.mixer(self.norm1(x))))
+        y = self.project(self.activation(self.expand(self.norm2(x))))
+        z: Tensor = x + self.drop(self.scale2(y))
+        return z
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies the learned factors into the layers before them."""
+        ends = {"scale1": getattr(self.mixer, "leave", None), "scale2": self.project}
+        for name, layer in ends.items():
+            scale = getattr(self, name)
+            if isinstance(scale, LayerScale) and layer is not None:
+                scale_output(layer, scale.gamma.detach(), None)
+                log.touch(f"{path}.{name}", "layer scale into the layer before it")
+                setattr(self, name, nn.Identity())
+        for name in ("norm1", "norm2"):
+            log.skip(f"{path}.{name}", "ChannelNorm depends on the input")
+
+
+class MixerNet(nn.Module):
+    """Stem, stages, head."""
+
+    def __init__(self, network: MixerNetwork) -> None:
+        super().__init__()
+        total = max(1, sum(stage.depth for stage in network.stages) - 1)
+        width, side, done, stages = network.channels, network.side, 0, list[nn.Module]()
+        for i, stage in enumerate(network.stages):
+            step = 2 if i else network.patch
+            side //= step
+            conv, norm = (
+                nn.Conv2d(width, stage.width, step, step),
+                ChannelNorm(stage.width if not i else width),
+            )
+            layers: list[nn.Module] = [norm, conv] if i else [conv, norm]
+            for _ in range(stage.depth):
+                layers.append(MixerBlock(stage, (side, side), network.drop_path * done / total))
+                done += 1
+            stages.append(nn.Sequential(*layers))
+            width = stage.width
+        self.stages = nn.Sequential(*stages)
+        self.head = named(
+            pool=SpatialMean(), norm=nn.LayerNorm(width, eps=1e-6),
+            linear=nn.Linear(width, network.outputs),
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images `(B, C, S, S)` to outputs `(B, outputs)`."""
+        y: Tensor = self.head(self.stages(x))
+        return y
