@@ -107,7 +107,7 @@ class Place:
         """What an architecture's axes do, with the task's first training examples to look at."""
         transforms = self.space.transforms(architecture.choices, self.spec.task)
         given = Given(
-            self.spec.task, partial(examples, self.task), self.spec.seed,
+            self.task, partial(examples, self.task), self.spec.seed,
             pretrained=self.spec.weights is not None,
             reference=lambda: _reference(self, architecture), kernels=kernels(self.device()),
         )  # fmt: skip

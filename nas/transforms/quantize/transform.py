@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from nas.core.errors import NasError
+from nas.core.task import Task
 from nas.transforms.quantize.allocate import OPTIONS, Weights, by_hessian, by_precision
 from nas.transforms.quantize.codes import BITS, codes, double_rounded, widest_steps
 from nas.transforms.quantize.file import CPU, NAME, quantize
@@ -22,7 +23,7 @@ from nas.transforms.quantize.sensitivity import traces
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Given, Transform
 
-EXAMPLES = 128  # training examples that ranges are taken from
+EXAMPLES = 128  # training examples that ranges are taken from, where a task names no number
 LOOKED = 16  # of them, to find out in which order layers run
 BARE = 4  # bits below which a depthwise convolution loses too much
 
@@ -36,7 +37,8 @@ def quantizing(plan: Plan) -> Transform:
                 f"number formats are written into ONNX files, not into {source.suffix} files",
                 "type --runtime onnxruntime, or leave the axis bitwidth out",
             )
-        examples = given.examples(EXAMPLES).numpy()
+        count = given.task.calibration if isinstance(given.task, Task) else EXAMPLES
+        examples = given.examples(count).numpy()
         return quantize(source, target, plan, examples, given.kernels or CPU)
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
