@@ -62,4 +62,5 @@ class LearnedSkip(nn.Module):
         a, b = 2 * self.logits.detach().double().softmax(0)
         # a weight like any other: a deployed file gets it again after training
         self.kept, self.logits = nn.Parameter(b.to(self.logits)), None
-        return a
+        factor: Tensor = a
+        return factor
