@@ -19,3 +19,12 @@ def test_json_round_trip() -> None:
     spec = TaskSpec("digits", (1, 8, 8), 10, digest="d")
     again = TaskSpec.from_json(json.loads(json.dumps(spec.to_json())))
     assert again == spec and again.input == (1, 8, 8)
+
+
+def test_a_task_of_several_parts() -> None:
+    task = Task((3, 8, 8), 5, lambda s, n: [], lambda o, t: 0.0, lambda o, t: 0.0, parts=(3, 2))
+    spec = task.spec("mine:both")
+    assert spec.parts == (3, 2)
+    assert TaskSpec.from_json(json.loads(json.dumps(spec.to_json()))) == spec
+    old = {k: v for k, v in spec.to_json().items() if k != "parts"}
+    assert TaskSpec.from_json(old).parts == ()

@@ -109,3 +109,18 @@ def test_what_is_no_safetensors_file_is_said(tmp_path):
     with pytest.raises(NasError, match="cannot read the weights") as caught:
         load_weights(tmp_path / "w.safetensors", small())
     assert "save_file" in caught.value.hint
+
+
+def test_of_a_task_with_other_outputs_all_but_the_head_is_taken(tmp_path):
+    one, other = (
+        nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 7)),
+        nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)),
+    )
+    save_file(one.state_dict(), tmp_path / "w.safetensors")
+    head = other[1].weight.clone()
+    with pytest.raises(NasError, match=r"1.weight is \(7, 4\), not \(2, 4\)"):
+        load_weights(tmp_path / "w.safetensors", other)
+    load_weights(tmp_path / "w.safetensors", other, head=lambda: "1")
+    assert torch.equal(other[0].weight, one[0].weight) and torch.equal(other[1].weight, head)
+    with pytest.raises(NasError, match=r"1\.weight"):  # nothing but the head may be of another task
+        load_weights(tmp_path / "w.safetensors", other, head=lambda: "0")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.errors import NasError
-from nas.training.data import describe, in_triples, load, split
+from nas.training.data import describe, in_triples, load, of_classes, split
 
 CIFAR = Path(__file__).parents[3] / "shared" / "data" / "cifar10.zip"
 
@@ -142,3 +142,19 @@ def test_cifar10():
     again = load(f"folder:{CIFAR}")
     assert time.perf_counter() - started < first
     assert np.array_equal(again.images[::1000], data.images[::1000])
+
+
+def test_some_classes_of_digits():
+    whole = load("digits")
+    late = of_classes(whole, ["5", "7", "9"])
+    assert late.facts.classes == ("5", "7", "9") and late.facts.digest != whole.facts.digest
+    for part in ("train", "validation", "test"):
+        kept = getattr(late, part)
+        expected = [i for i in getattr(whole, part) if whole.labels[i] in (5, 7, 9)]
+        assert sorted(kept) == sorted(expected)
+        assert set(late.labels[kept]) == {0, 1, 2}
+    assert late.facts.images == int(np.isin(whole.labels, [5, 7, 9]).sum())
+    confirming = Counter(late.labels[late.validation[::3]].tolist())
+    assert max(confirming.values()) - min(confirming.values()) <= 4  # a third of each class
+    with pytest.raises(NasError, match="no class named 'x'"):
+        of_classes(whole, ["x"])

@@ -214,3 +214,40 @@ def test_additions_change_the_loss_and_are_told_of_each_step(tmp_path):
         tmp_path, recipe=dataclasses.replace(RECIPE, clip=1e9), additions=[Addition(doubled)]
     )
     assert not _same(plain, scaled)
+
+
+def test_norms_that_the_network_keeps_in_evaluation_are_scored_as_they_are(tmp_path):
+    class Frozen(nn.Sequential):
+        def train(self, mode=True):
+            super().train(False)
+            self.training = mode
+            self[-1].train(mode)
+            return self
+
+    module = Frozen(*_module())
+    for part in module[:-1]:
+        part.requires_grad_(False)
+    module[1].running_mean.fill_(0.5)
+    module, reports = _train(tmp_path, module)
+    assert torch.equal(module[1].running_mean, torch.full((4,), 0.5))
+    assert int(module[1].num_batches_tracked) == 0 and len(reports) == 3
+
+
+def test_an_addition_may_quicken_the_learning(tmp_path):
+    rates = []
+
+    def begin(optimizer):
+        for group in optimizer.param_groups:
+            group["times"] = 3.0
+        optimizer.register_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+
+    plain = []
+    note = Addition(
+        begin=lambda optimizer: (
+            optimizer.register_step_pre_hook(lambda o, *_: plain.append(o.param_groups[0]["lr"]))
+            and None
+        )
+    )
+    _train(tmp_path, additions=[note])
+    _train(tmp_path, additions=[Addition(begin=begin)])
+    assert rates == pytest.approx([3 * rate for rate in plain])

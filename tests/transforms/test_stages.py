@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nas.core.task import TaskSpec
+from nas.core.task import Task, TaskSpec
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Given, Pipeline, Transform, ordered
 
@@ -75,3 +75,17 @@ def test_a_stage_that_is_none_does_nothing(tmp_path: Path) -> None:
     assert [r.transform for r in pipeline.deploy(module, (1,))[1]] == ["fold"]
     assert not pipeline.writes
     assert pipeline.write(tmp_path / "none.onnx") == []
+
+
+def test_what_else_is_said_of_a_trained_module() -> None:
+    task = Task((1,), 1, lambda s, n: [], lambda o, t: o.sum(), lambda o, t: o)
+    seen = []
+
+    def judge(module, task, batches):
+        seen.append((module, task, list(batches())))
+        return Report("mine", (), (), ("said",))
+
+    pipeline = Pipeline([Transform("bitwidth"), Transform("mine", judge=judge)], GIVEN)
+    module = nn.Linear(1, 1)
+    [report] = pipeline.judge(module, task, lambda: iter([1, 2]))
+    assert report.notes == ("said",) and seen == [(module, task, [1, 2])]

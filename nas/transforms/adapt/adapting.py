@@ -30,6 +30,7 @@ from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Batches, Criterion, Given, Transform
 
 NAME = "adapter"
+UNKNOWN = "no weights were given: what is frozen are those that the network was built with"
 
 
 def adapting(plan: Plan) -> Transform:
@@ -68,7 +69,8 @@ def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Rep
         log.skip(path, "its weights are read by another module, not by calling it")
     log.touch(seen.head, "the head: trained")
     whole.train(module.training)
-    return whole, Report(NAME, tuple(log.touched), tuple(log.skipped))
+    notes = () if given.pretrained else (UNKNOWN,)
+    return whole, Report(NAME, tuple(log.touched), tuple(log.skipped), notes)
 
 
 def added(module: nn.Module, plan: Plan) -> Addition:

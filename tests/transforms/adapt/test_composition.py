@@ -1,0 +1,117 @@
+"""Adapters with other axes, and on transformers' own vision transformer, to the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+from adapter_networks import NETWORKS, SHAPE, far
+from torch import Tensor, nn
+
+from nas.catalog import load_axis
+from nas.core.axis import join
+from nas.core.space import SearchSpace
+from nas.core.task import TaskSpec
+from nas.deploy.export import export
+from nas.transforms.stages import Given, Pipeline
+
+TASK = TaskSpec("t", SHAPE, 5)
+
+
+def examples(count: int) -> Tensor:
+    return torch.randn(count, *SHAPE, generator=torch.Generator().manual_seed(0))
+
+
+def shipped(make: object, axes: tuple[str, ...], choices: dict, path: Path) -> tuple[Tensor, ...]:
+    """What the adapted module answers to some examples, and what its file does."""
+    base = SearchSpace("plain", [], lambda choices, task: make())
+    space = join(base, [load_axis(name) for name in axes]).at(TASK)
+    point = space.repair(choices)
+    assert choices.items() <= point.choices.items()
+    pipeline = Pipeline(space.transforms(point.choices, TASK), Given(TASK, examples))
+    torch.manual_seed(0)
+    module, _ = pipeline.prepare(space.build({}, TASK))
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    module.eval()
+    export(pipeline.deploy(module, SHAPE)[0], SHAPE, path)
+    pipeline.write(path)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    answer = session.run(None, {"input": examples(16).numpy()})[0]
+    return module(examples(16)), torch.from_numpy(answer)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "ssf", "bottleneck", "prompt"])
+def test_it_is_merged_before_scales_are_chosen(method: str, tmp_path: Path) -> None:
+    choices = {"adapter.method": method, "bitwidth.weights": "int8"}
+    path = tmp_path / "n.onnx"
+    expected, found = shipped(NETWORKS["fused"], ("adapter", "bitwidth"), choices, path)
+    kinds = {t.data_type for t in onnx.load(path).graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    assert 0 < far(found, expected) < 0.1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["ssf", "difffit", "bottleneck"])
+def test_zeros_of_pruned_weights_stay(method: str, tmp_path: Path) -> None:
+    choices = {
+        "adapter.method": method, "sparsity.pattern": "unstructured", "sparsity.zeros": 0.8,
+        "sparsity.schedule": "start",
+    }  # fmt: skip
+    path = tmp_path / "n.onnx"
+    expected, found = shipped(NETWORKS["fused"], ("adapter", "sparsity"), choices, path)
+    assert far(found, expected) < 1e-4
+    weights = [
+        onnx.numpy_helper.to_array(t)
+        for t in onnx.load(path).graph.initializer
+        if len(t.dims) == 2 and "mlp" in t.name
+    ]
+    zeros = sum(int((w == 0).sum()) for w in weights) / sum(w.size for w in weights)
+    assert zeros > 0.6  # of the six matrices of the perceptrons
+
+
+@pytest.mark.slow
+def test_channels_go_before_adapters_come(tmp_path: Path) -> None:
+    choices = {
+        "adapter.method": "lora", "sparsity.pattern": "channels", "sparsity.removed": 0.5,
+        "sparsity.schedule": "start",
+    }  # fmt: skip
+    expected, found = shipped(
+        NETWORKS["convolutions"], ("adapter", "sparsity"), choices, tmp_path / "n.onnx"
+    )
+    assert far(found, expected) < 1e-4
+
+
+class Vision(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        from transformers import ViTConfig, ViTForImageClassification
+
+        sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+        self.vit = ViTForImageClassification(
+            ViTConfig(**sizes, intermediate_size=32, image_size=16, patch_size=8, num_labels=5)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.vit(x).logits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "choices",
+    [
+        {"adapter.method": "lora", "adapter.mixing": "queries", "adapter.channels": "none"},
+        {"adapter.method": "prompt", "adapter.depth": "shallow"},
+        {"adapter.method": "ssf", "adapter.heads": 1, "adapter.leave": "half"},
+    ],
+)
+def test_the_vision_transformer_of_transformers(choices: dict, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    expected, found = shipped(Vision, ("adapter",), choices, tmp_path / "n.onnx")
+    early = "adapter.leave" in choices  # then the file answers before the module's end
+    assert (far(found, expected) < 1e-4) != early and found.shape == (16, 5)
