@@ -138,6 +138,8 @@ class Browser:
         quoted = json.dumps(selector)
         self.tell(f"document.querySelector({quoted}).scrollIntoView({{block: 'center', "
                   "behavior: 'instant'})")  # fmt: skip
+        # a scroll is told of with the next frame, and hides what the pointer would show
+        self.tell("new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(r)))")
         box = self.tell(f"document.querySelector({quoted}).getBoundingClientRect().toJSON()")
         return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 

@@ -255,7 +255,8 @@ function drawSelected(view) {
     html("p", { class: "headline" }, `trial ${trialOf(row)} `),
     member ? badge(member) : html("span", { class: "soft" }, study.trials.state[row]),
     pairs(known, "pairs large"),
-    html("details", { open: innerWidth > 960 ? "" : null }, html("summary", {}, "its choices"),
+    html("details", { open: view.choices ? "" : null, ontoggle: (event) => { view.choices = event.target.open; } },
+      html("summary", {}, "its choices"),
       pairs([...choicesOf(row).map(([name, text]) => [name, breakable(text)]), ["proposed by", study.trials.origin[row]]])),
     html("div", { class: "command" }, ...copied(command("show", study.study.name, trialOf(row)))));
 }

@@ -4,7 +4,7 @@ const PARTS = [["front", "Front"], ["networks", "Networks"], ["lines", "Choices"
 
 /** What is looked at; `set` changes it and draws what depends on it. */
 const view = {
-  device: study.devices[0].name, x: "", y: "", selected: null, dominated: true, over: "evaluations", everyNetwork: false,
+  device: study.devices[0].name, x: "", y: "", selected: null, dominated: true, over: "evaluations", everyNetwork: false, choices: false,
   pick: { limits: {}, prefer: "", sure: false }, filters: new Map(),
   decisions: new Set(differing.slice(0, FIRST_DECISIONS).map(({ name }) => name)),
   keeps(row) { return keeps(row, this); },

@@ -32,7 +32,7 @@ function doubtText({ value, low, high }) {
   if (!(high > low)) return "";
   const places = decimals((high - low) / 2);
   const end = Math.abs(value) >= 1e5 ? plain : (number) => number.toFixed(places);
-  return `[${end(low)}, ${end(high)}]`;
+  return `[${end(low)},\u00a0${end(high)}]`;
 }
 
 const withUnit = (text, unit) => (unit ? `${text}\u00a0${unit}` : text);
