@@ -26,16 +26,16 @@ def gains(
     return made
 
 
-def told(gained: Mapping[str, Mapping[str, Any]]) -> str:
-    """Gains in one line.
+def told(gained: Mapping[str, Mapping[str, Any]], names: bool = True) -> str:
+    """Gains in one line, with or without the names of what was gained.
 
     >>> told({"accuracy": {"difference": -0.51}, "latency_ms": {"difference": -1.0, "ratio": 0.4}})
     'accuracy -0.51, latency_ms x 0.4'
     """
-    return ", ".join(
-        f"{name} x {plain(one['ratio'])}" if "ratio" in one else f"{name} {_signed(one)}"
-        for name, one in gained.items()
-    )
+    values = {
+        n: f"x {plain(g['ratio'])}" if "ratio" in g else _signed(g) for n, g in gained.items()
+    }
+    return ", ".join(f"{name} {value}" if names else value for name, value in values.items())
 
 
 def _signed(one: Mapping[str, Any]) -> str:

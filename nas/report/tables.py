@@ -241,7 +241,7 @@ def _trial_row(row: Mapping[str, Any]) -> dict[str, Any]:
     why = error or ", ".join(f"{n} broken" for n, v in row["violations"].items() if v > 0)
     return {
         "trial": row["trial"], "state": row["state"], "epochs": row["epochs"], **known,
-        **({"against trial 0": told(row["gain"])} if "gain" in row else {}),
+        **({"against trial 0": told(row["gain"], names=False)} if "gain" in row else {}),
         "remark": why or ("reused" if row["reused"] else ""),
     }  # fmt: skip
 
