@@ -303,6 +303,7 @@ def _packaged(shipment: Shipment, trials: list[Trial], output: Path) -> dict[str
     score = score_measurement(own, place.spec, seed_deviation(trials))
     tested = on_test_images(test, place.spec)
     timing, twin = _timed(shipment)
+    known = [timing] if isinstance(timing, Measurement) else []
     size = Measurement.exact("size_mb", written.bytes / 1e6, "10^6 bytes")
     counted = [
         Measurement.exact(n, trial.costs[n], u)
@@ -319,7 +320,7 @@ def _packaged(shipment: Shipment, trials: list[Trial], output: Path) -> dict[str
         title=f"Trial {trial.number} of the study {place.spec.name}",
         exported=exported,
         parity=shipment.parity,
-        measurements=[tested or score, *([timing] if timing else []), size, *counted],
+        measurements=[tested or score, *known, size, *counted],
         origin=_origin(shipment),
         device={"name": place.spec.device},
         format=written.format,
@@ -330,7 +331,9 @@ def _packaged(shipment: Shipment, trials: list[Trial], output: Path) -> dict[str
         training=_training(shipment),
     )
     document = package(output, written.paths, card, _examples(shipment))
-    blame = None if timing is None or twin is None else slower(shipment, timing, twin)
+    blame = None
+    if isinstance(timing, Measurement) and isinstance(twin, Measurement):
+        blame = slower(shipment, timing, twin)
     return {
         "study": place.spec.name,
         "trial": trial.number,
@@ -342,6 +345,7 @@ def _packaged(shipment: Shipment, trials: list[Trial], output: Path) -> dict[str
         "sha256": document["sha256"],
         **{m.objective: m.to_json() for m in card.measurements},
         **({"slower": blame} if blame else {}),
+        **({"not_timed": timing} if isinstance(timing, str) else {}),
     }
 
 
@@ -433,11 +437,13 @@ def _complete(study: str, trials: list[Trial], number: int) -> Trial:
     return trial
 
 
-def _timed(shipment: Shipment) -> tuple[Measurement | None, Measurement | None]:
+def _timed(
+    shipment: Shipment,
+) -> tuple[Measurement | str | None, Measurement | str | None]:
     """The latency of the file that ships, and of its uncompressed twin where it has one.
 
-    Measured now, both interleaved; of a device that is not here, what the search measured of the
-    same bytes.
+    Measured now, both interleaved, or why that failed; of a device that is not here, what the
+    search measured of the same bytes.
     """
     from nas.api.twin import twin_of
 
@@ -455,10 +461,7 @@ def _timed(shipment: Shipment) -> tuple[Measurement | None, Measurement | None]:
         lease = Lease(default_folder(), device.seat)
         found = measure(files, device, lease, Workload(), PROCESSES, basis="trained file")
         timing, *rest = found
-        if isinstance(timing, str):
-            raise NasError(f"the file cannot be timed: {timing}", "export another trial")
-        other = rest[0] if rest else None
-        return timing, None if isinstance(other, str) else other
+        return timing, rest[0] if rest else None
     return _known(shipment.place.spec, shipment), None
 
 

@@ -65,7 +65,8 @@ def front(
 @click.option(
     "--prefer",
     metavar="NAME",
-    help="An objective, or knee.  [default: the score under constraints, else knee]",
+    help="An objective, knee, or weights such as accuracy=2,latency_ms=1.  [default: the score "
+    "under constraints, else knee]",
 )
 @click.option(
     "--confidence",
@@ -86,7 +87,8 @@ def pick(
 ) -> None:
     """Pick one point of a front, and say why.
 
-    A constraint may name another device that the study has numbers for: 'latency_ms@a100<=2'.
+    A constraint may name another device that the study has numbers for, 'latency_ms@a100<=2', or a
+    workload that nas retarget --workload timed: 'latency_ms.p99:b1-8<=12'.
     """
     from nas import api
     from nas.report.tables import pick_table
@@ -100,7 +102,8 @@ def pick(
         storage=storage,
     )
     screen.answer(found.to_json(), lambda width: pick_table(found))
-    screen.next(["export", study, str(found.member.trial), "--output", "out/"])
+    number = str(found.member.trial)
+    screen.next(["train", study, number], ["export", study, number, "--output", "out/"])
 
 
 @click.command()

@@ -164,18 +164,23 @@ def _hashed(path: Path, wanted: str) -> tuple[bool, str]:
     return True, "unchanged"
 
 
-def refused(package: Opened, trust: bool) -> str | None:
-    """Why the network of a package is not run here, or None where it is."""
+def refused(package: Opened, trust: bool) -> Check | None:
+    """Why the network of a package is not run here, or None where it is.
+
+    It is a failure where the network is not what a package holds; else it is only not checked.
+    """
     if not package.whole:
-        return "not run: its files are not what the card says"
+        return Check("outputs", None, "not run: its files are not what the card says")
     if package.format in TRUSTED_ONLY and not trust:
         holds = "may hold a pickle" if package.format == "pt2" else "is a program for the GPU"
-        return f"not run: a {package.format} file {holds}; --trust runs it all the same"
+        said = f"not run: a {package.format} file {holds}; --trust runs it all the same"
+        return Check("outputs", None, said)
+    why = None
     if package.format == "onnx":
-        return _outside(package.file)
+        why = _outside(package.file)
     if package.format == "pt2":
-        return _unzipped(package.file)
-    return None
+        why = _unzipped(package.file)
+    return None if why is None else Check("outputs", False, f"not run: {why}")
 
 
 def _outside(path: Path) -> str | None:
@@ -183,9 +188,9 @@ def _outside(path: Path) -> str | None:
     try:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # onnx documents no set of what it raises
-        return f"not run: it is no ONNX file ({type(error).__name__})"
+        return f"it is no ONNX file ({type(error).__name__})"
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto.graph)):
-        return "not run: it takes weights from files outside of the package"
+        return "it takes weights from files outside of the package"
     return None
 
 
@@ -206,10 +211,10 @@ def _unzipped(path: Path) -> str | None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        return f"not run: it is no .pt2 file ({error})"
+        return f"it is no .pt2 file ({error})"
     total = sum(member.file_size for member in members)
     if len(members) > MEMBERS or total > 4 * path.stat().st_size + 2**24:
-        return f"not run: it unpacks to {total:,} bytes in {len(members):,} files"
+        return f"it unpacks to {total:,} bytes in {len(members):,} files"
     return None
 
 

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from nas import api
+from nas.api import ship, verifying
 from nas.cli.main import run
 from nas.core.errors import NasError
 from nas.core.ledger import GATE
@@ -51,6 +52,8 @@ def tour(tmp_path_factory):
     (folder / "temporary").mkdir()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tempfile, "tempdir", str(folder / "temporary"))  # and so locks of its own
+        patch.setattr(ship, "PROCESSES", 1)
+        patch.setattr(verifying, "PROCESSES", 1)
         patch.chdir(folder)
         patch.delenv("NAS_STORAGE", raising=False)
         assert run(SEARCH) == 0
@@ -143,15 +146,17 @@ def test_a_teacher_from_the_front_and_one_of_the_users_own(tour, capsys):
     ("options", "runtime"),
     [({"format": "openvino"}, "openvino"), ({"format": "pt2"}, "torch"),
      ({"int8": True}, "onnxruntime"), ({"preprocess_in_graph": True}, "onnxruntime"),
-     ({"format": "openvino", "runtime": "openvino:bf16"}, "openvino"),
      ({"format": "pt2", "runtime": "torch:bf16"}, "torch")],
-    ids=["openvino", "pt2", "int8", "images", "openvino-bf16", "torch-bf16"],
+    ids=["openvino", "pt2", "int8", "images", "torch-bf16"],
 )  # fmt: skip
 def test_every_format_agrees_and_runs_where_only_its_runtime_is(tour, tmp_path, options, runtime):
     found = api.export("tour", 0, tmp_path / "out", searched=True, **options)
     assert found["parity"]["passed"] and found["parity"]["n"] == 256
     card = json.loads((tmp_path / "out" / "card.json").read_text())
-    assert card["runtime"]["name"] == runtime and card["measurements"]["latency_ms"]["value"] > 0
+    assert card["runtime"]["name"] == runtime
+    # a busy machine may take longer to load torch than the agent waits, and says so
+    timed = card["measurements"].get("latency_ms", {"value": 0.0})["value"]
+    assert (timed > 0) != ("not_timed" in found)
     packages = clean.site(tmp_path / "site", ["numpy", "pillow", runtime])
     said = clean.run(packages, tmp_path / "out" / "infer.py", str(jpeg(tmp_path)))
     assert re.match(r".*seven\.jpg: \d \d+\.\d%", said)

@@ -101,26 +101,36 @@ def test_pick_passes_everything(nas: Nas, asked: Asked) -> None:
     }  # fmt: skip
     found = json.loads(answer.out)
     assert found["reason"].startswith("the lowest latency_ms of ")
-    assert answer.err == f"next: nas export digits-1 {found['trial']} --output out/\n"
+    point = f"digits-1 {found['trial']}"
+    assert answer.err == f"next: nas train {point}\n      nas export {point} --output out/\n"
 
 
 def test_export_passes_everything(nas: Nas, asked: Asked) -> None:
     nas("export", "digits-1", "4", "--output", "out", "--format", "pt2")
     assert asked.calls[-1] == (
-        "export", ("digits-1", 4, Path("out")), {"format": "pt2", "storage": None},
+        "export", ("digits-1", 4, Path("out")),
+        {"format": "pt2", "storage": None, "runtime": None, "int8": False, "images": True,
+         "preprocess_in_graph": False, "searched": False},
     )  # fmt: skip
+    nas("export", "digits-1", "4", "--output", "out", "--int8", "--searched", "--no-images",
+        "--preprocess-in-graph", "--runtime", "openvino")  # fmt: skip
+    options = asked.calls[-1][2]
+    assert options == {"format": "onnx", "storage": None, "runtime": "openvino", "int8": True,
+                       "images": False, "preprocess_in_graph": True, "searched": True}  # fmt: skip
 
 
 def test_retarget_passes_everything(nas: Nas, asked: Asked) -> None:
     answer = nas(
         "retarget", "digits-1", "--device", "t4", "--limit", "3", "--fresh", "--take-over",
         "--runtime", "torch:compiled", "--storage", "sqlite:///x.db", "--json", "--quiet",
+        "--workload", "b1-8",
     )  # fmt: skip
     name, given, options = asked.calls[-1]
     options.pop("watch")
     assert (name, given) == ("retarget", ("digits-1", "t4"))
     assert options.pop("runtime") == "torch:compiled"
-    assert options == {"limit": 3, "fresh": True, "take_over": True, "storage": "sqlite:///x.db"}
+    assert options == {"limit": 3, "fresh": True, "take_over": True, "workloads": ("b1-8",),
+                       "storage": "sqlite:///x.db"}  # fmt: skip
     document = json.loads(answer.out)
     assert answer.err == "" and document["device"] == "t4"
     assert {"study", "objectives", "front", "hypervolume", "retarget"} <= set(document)
