@@ -35,8 +35,6 @@ def report(
 
     It works offline: the front, its networks, how the search went, what decides, and a box that
     picks a point and says the command that exports it.
-
-    nas report largekernel-digits-cpu --output report.html
     """
     from nas import api
     from nas.report.listings import report_table
@@ -70,8 +68,6 @@ def dashboard(screen: Screen, study: str, host: str, port: int, storage: str | N
     """Serve Optuna's dashboard on a study, also while its search runs.
 
     It needs one more package: pip install -c constraints.txt -e '.[dashboard]'
-
-    nas dashboard largekernel-digits-cpu --port 8081
     """
     from contextlib import suppress
 

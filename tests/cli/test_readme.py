@@ -1,41 +1,15 @@
-"""Every `nas` command that the README shows can be typed."""
+"""Every `nas` command that the README or a help shows can be typed."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from pathlib import Path
 
 import click
 import pytest
+from readme import README, shown
 
+from nas.cli.examples import EXAMPLES
 from nas.cli.main import commands
-
-README = Path(__file__).parents[2] / "README.md"
-
-
-def shown(text: str) -> list[list[str]]:
-    """The `nas` commands in the bash blocks of a text, as words after `nas`."""
-    found = []
-    for block in re.findall(r"```(?:bash|sh|console)\n(.*?)```", text, re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            words = shlex.split(line.removeprefix("$ "), comments=True)
-            for part in split(words):
-                names = [i for i, word in enumerate(part) if Path(word).name == "nas"]
-                if names and all("=" in word for word in part[: names[0]]):
-                    found.append(part[names[0] + 1 :])
-    return found
-
-
-def split(words: list[str]) -> list[list[str]]:
-    """The words of a shell line, cut at the signs that join commands."""
-    parts: list[list[str]] = [[]]
-    for word in words:
-        if word in ("&&", "||", "|", ";", ">", "2>"):
-            parts.append([])
-        else:
-            parts[-1].append(word)
-    return parts
 
 
 def parse(words: list[str]) -> None:
@@ -67,3 +41,13 @@ def test_every_command_of_the_readme_parses() -> None:
     assert found, "README.md shows no nas command"
     for words in found:
         parse(words)
+
+
+def test_every_command_has_examples_that_can_be_typed() -> None:
+    assert set(EXAMPLES) == set(commands.commands)
+    for name, lines in EXAMPLES.items():
+        for line in lines:
+            words = shlex.split(line)
+            assert words[:2] == ["nas", name]
+            assert len(line) <= 76
+            parse(words[1:])

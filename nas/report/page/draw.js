@@ -18,7 +18,7 @@ const svg = (tag, attributes = {}, ...children) => made(document.createElementNS
 
 /** A term list of `[name, content]`. */
 const pairs = (list, kind = "pairs") =>
-  html("dl", { class: kind }, list.map(([name, content]) => [html("dt", {}, name), html("dd", {}, content)]));
+  html("dl", { class: kind }, list.map(([name, content]) => [html("dt", {}, name), html("dd", {}, ...[content].flat())]));
 
 /** A labelled choice among `[value, text]`. */
 function select(text, options, value, changed) {

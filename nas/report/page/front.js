@@ -165,7 +165,7 @@ function pointing(picture, spots, view) {
     return best;
   };
   picture.addEventListener("pointermove", (event) => {
-    const spot = nearest(event);
+    const spot = event.pointerType === "touch" ? null : nearest(event); // a finger selects
     if (spot) tell(about(spot.row, view), event.clientX, event.clientY);
     else hush();
   });
@@ -250,7 +250,8 @@ function drawSelected(view) {
   }
   const member = memberOf(row, view.device);
   const known = study.quantities.map(({ name, label, unit }) => [label, numberOf(row, name, view.device), unit])
-    .filter(([, number]) => number).map(([label, number, unit]) => [label, interval(number, unit)]);
+    .filter(([, number]) => number)
+    .map(([label, number, unit]) => [label, [short(number, unit), html("span", { class: "doubt" }, doubtText(number))]]);
   place.replaceChildren(
     html("p", { class: "headline" }, `trial ${trialOf(row)} `),
     member ? badge(member) : html("span", { class: "soft" }, study.trials.state[row]),
