@@ -1,6 +1,7 @@
 """Ten points of a CIFAR-10 study, shipped in every format and run where only the runtime is.
 
     python benchmarks/ship.py --data folder:cifar10.zip [--epochs 1] [--study ship-cifar10]
+    python benchmarks/ship.py --data digits --study ship-digits --result ship-digits.json
 
 The points are given, not searched for: fp32 networks that are folded or re-parameterised, bfloat16,
 static int8, channels removed, 2:4 and unstructured zeros, adapters, and a few together. Each is
@@ -25,6 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 import clean
+from PIL import Image
 
 from nas import api
 from nas.api.places import storage_url
@@ -108,7 +110,7 @@ def shipped(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
             kept[name] = one(given.study, number, point, form, image)
             print(json.dumps(kept[name]), file=sys.stderr)
             document = {
-                "date": date.today().isoformat(), "epochs": given.epochs,
+                "date": date.today().isoformat(), "data": given.data, "epochs": given.epochs,
                 "versions": versions(), "rows": kept,
             }  # fmt: skip
             given.result.write_text(json.dumps(document, indent=1) + "\n")
@@ -116,8 +118,11 @@ def shipped(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
 
 
 def a_jpeg(data: str) -> Path:
-    """One image of the data, as a file."""
+    """One test image of a zipped data set, else a gradient, as a file."""
     folder = Path(tempfile.mkdtemp(prefix="nas-ship-"))
+    if not data.endswith(".zip"):
+        Image.linear_gradient("L").save(folder / "image.jpg")
+        return folder / "image.jpg"
     with zipfile.ZipFile(data.removeprefix("folder:")) as archive:
         name = next(n for n in archive.namelist() if n.startswith("test/") and n.endswith(".jpg"))
         (folder / "image.jpg").write_bytes(archive.read(name))

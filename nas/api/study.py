@@ -8,6 +8,7 @@ from typing import Any
 
 from nas.api.places import storage_url
 from nas.core.errors import NasError
+from nas.core.finished import finished, on_test_images
 from nas.core.front import Front, front_of, measure, moved, timing_of
 from nas.core.objective import TIMED, Constraint, Objective, known_objectives
 from nas.core.study import StudySpec
@@ -124,8 +125,14 @@ def show(
         return study_document(spec, trials)
     found = chosen(study, trials, trial)
     with Store(storage_url(storage), read_only=True) as store:
-        reports = reports_of(store.events(study), found.key)
-    return {**trial_document(spec, trials, found.number), "transforms": reports}
+        events = store.events(study)
+    done = finished(events).get(found.number)
+    test = None if done is None else on_test_images(done.test, spec)
+    return {
+        **trial_document(spec, trials, found.number),
+        "transforms": reports_of(events, found.key),
+        "finished": done and {**done.to_json(), "test": test and test.to_json()},
+    }
 
 
 def _read(study: str, storage: str | None) -> tuple[StudySpec, list[Trial]]:

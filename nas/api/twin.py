@@ -10,7 +10,7 @@ from nas.core.measurement import Measurement
 from nas.hardware.lease import Lease, default_folder
 
 if TYPE_CHECKING:
-    from nas.api.ship import Shipment
+    from nas.api.shipment import Shipment
 
 BLAMED = 3
 

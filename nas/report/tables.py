@@ -188,6 +188,11 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
         name = _epochs(rung["epochs"])
         name += f", repeat {rung['repeat']}" if rung["repeat"] else ""
         rows.append((name, f"{plain(rung['score'])} on {rung['n']} images{mark}"))
+    for name, data in trial.get("timings", {}).items():
+        if ":b1/" not in name:  # another workload: nas retarget --workload
+            rows.append((name.rpartition("/")[0], interval(Measurement.from_json(data))))
+    if trial.get("finished"):
+        rows.append(("finished", _finished(trial["finished"])))
     if trial["uncounted_ops"]:
         rows.append(("not counted", ", ".join(trial["uncounted_ops"])))
     if trial["reused"]:
@@ -198,6 +203,16 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     rows += [(r["transform"], changes(r)) for r in trial.get("transforms", ())]
     return Group(Text(f"trial {trial['trial']} of {trial['study']}", style="bold"),
                  pair_table(rows))  # fmt: skip
+
+
+def _finished(done: Mapping[str, Any]) -> str:
+    """What `nas train` made of a trial: how long, what from, how good on which images."""
+    teacher = f", from {done['teacher']}" if done["teacher"] else ""
+    score = f"{plain(done['confirm']['score'])} on {done['confirm']['n']} validation images"
+    if done["test"] is not None:
+        test = Measurement.from_json(done["test"])
+        score = f"{interval(test)} on {test.n} test images"
+    return f"{_epochs(done['recipe']['epochs'])} more{teacher}: {score}"
 
 
 def changes(report: Mapping[str, Any]) -> str:

@@ -3,7 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from nas.api.ship import Form, Shipment, _timed
+from nas.api.ship import _timed
+from nas.api.shipment import Form, Shipment
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement
