@@ -25,7 +25,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from nas.core.errors import NasError, unknown
-from nas.core.job import Done, Job, Measure, Outcome, Train, Wait, job_to_json
+from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
 from nas.runners.processes import SILENCE_S
 from nas.runners.ray import Cluster
 from nas.runners.ray_lease import Leases
@@ -176,7 +176,7 @@ class Driver:
     def reached(self, name: str, message: Mapping[str, Any]) -> bool:
         """Takes in a rung; whether the training goes on."""
         job = self._jobs[name]
-        if not isinstance(job, Train) or "rung" not in message:
+        if not isinstance(job, Train | Finish) or "rung" not in message:
             return True
         return self.session.report(job, message["rung"], message["values"]) == "continue"
 
