@@ -38,7 +38,9 @@ class Row:
 
     @property
     def classes(self) -> int:
-        """How many the row's network tells apart: CIFAR-10's or ImageNet's."""
+        """How many the row's network tells apart: CIFAR-10's or ImageNet's, large or small."""
+        if self.system == "HorNet" and "in22k" in self.model:
+            return 10450
         return 10 if self.resolution == 32 else 1000
 
 
@@ -163,6 +165,45 @@ def aggregated(model: str) -> str | None:
     return of_timm(model) if "vovnet" in model else None
 
 
+# --- plain networks, mixers, transformers --------------------------------------------------------
+
+
+def plain(model: str) -> str | None:
+    """`RepVGG-B1g2 deploy`, `repvgg_b1g4.rvgg_in1k`, `RepOpt-VGG-L1`, `L1 conv+BN train`."""
+    found = re.match(r"(?:RepVGG-|repvgg_)([ABD]\d(?:g\d|se)?)", model, re.IGNORECASE)
+    if found:
+        return f"repvgg_{found[1].lower()}"
+    found = re.match(r"(?:RepOpt-VGG-)?([BL]\d)\b", model)
+    return f"repopt_vgg_{found[1].lower()}" if found else None
+
+
+def mixed(model: str) -> str | None:
+    """`HorNet-T GF`, `hornet_tiny_7x7`, `RepMLPNet-T256 train`, `AFFNet-ET`."""
+    found = re.match(r"HorNet-([TSBL]) (7x7|GF)", model)
+    if found:
+        return f"hornet_{SIZES_OF[found[1]]}_{found[2].lower()}"
+    if model.startswith("hornet_"):
+        return model
+    found = re.match(r"RepMLPNet-([TBDL])\d", model)
+    if found:
+        return f"repmlpnet_{found[1].lower()}"
+    return {"AFFNet": "affnet_base", "AFFNet-T": "affnet_t", "AFFNet-ET": "affnet_et"}.get(model)
+
+
+SIZES_OF = {"T": "tiny", "S": "small", "B": "base", "L": "large"}
+
+
+def transformer(model: str) -> str | None:
+    """`PVT-Tiny`, `PVTv2-B2-Li`, `pvt_v2_b5.in1k`."""
+    found = re.match(r"PVT-(Tiny|Small|Medium|Large)|pvt_(tiny|small|medium|large)", model)
+    if found:
+        return f"pvt_{(found[1] or found[2]).lower()}"
+    found = re.match(r"PVTv2-(B\d(?:-Li)?)", model)
+    if found:
+        return f"pvt_v2_{found[1].lower().replace('-', '_')}"
+    return of_timm(model) if model.startswith("pvt_v2") else None
+
+
 # system -> the spaces that its rows name presets of, and how
 NAMES: dict[str, dict[str, Name]] = {
     "ConvNeXt": {"largekernel": large_kernel("convnext")},
@@ -186,14 +227,18 @@ NAMES: dict[str, dict[str, Name]] = {
     "ECA-Net": {"mbconv": mobile, "resnet": residual},
     "EfficientNet": {"mbconv": mobile},
     "Fast scaling": {"mbconv": mobile},
+    "AFFNet": {"mixer": mixed},
+    "HorNet": {"mixer": mixed},
+    "RepMLPNet": {"mixer": mixed},
+    "PVT": {"hiervit": transformer},
+    "RepOpt-VGG": {"repopt": plain},
+    "RepVGG (comparator)": {"repopt": plain},
+    "RepVGG (train-mode)": {"repopt": plain},
     "SkipNet": {"mbconv": mobile},
     "VoVNet": {"osa": aggregated, "resnet": residual},
     "pycls reference": {"resnet": residual, "mbconv": mobile},
 }  # fmt: skip
-MISSING = (
-    "AFFNet", "DSM", "HaloNet", "HorNet", "PVT", "RepMLPNet", "RepOpt-VGG", "RepVGG (comparator)",
-    "RepVGG (train-mode)",
-)  # fmt: skip
+MISSING = ("DSM", "HaloNet")
 OUTSIDE = (  # system and model
     r"BoTNet|ESPCN|LambdaNet|MixNet|RepOpt-GhostNet|Unified Norm|SENN-CNN|Bias loss",
     r"(CoDeNet|IC-Conv|VoVNetV2) \(",  # detectors
@@ -214,11 +259,13 @@ def outside(system: str, model: str) -> bool:
 
 
 def form_of(system: str, model: str) -> str:
-    """`training`, `deployed` or `nonzero`: what the row counts."""
+    """`training`, `deployed`, `folded` (further than published) or `nonzero`: what is counted."""
     if "train" in model.split() or "dense" in model.split():
         return "training"
-    if system in ("RepLKNet", "UniRepLKNet"):
+    if system in ("RepLKNet", "UniRepLKNet") or "deploy" in model.split():
         return "deployed"
+    if model.endswith("BN folded"):
+        return "folded"
     return "nonzero" if system in ("SLaK", "PeLK") else "training"
 
 
