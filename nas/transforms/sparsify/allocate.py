@@ -88,6 +88,9 @@ def counts(densities: Array, sizes: Sequence[int], density: float) -> list[int]:
     exact = densities * known
     kept = np.clip(np.floor(exact), 1, known).astype(int)
     missing = round(density * known.sum()) - int(kept.sum())
+    while missing < 0 and (kept > 1).any():  # the ones that layers keep at least were not planned
+        kept[np.argmax(np.where(kept > 1, kept - exact, -np.inf))] -= 1
+        missing += 1
     order = np.argsort(-(exact - kept), kind="stable")
     while missing > 0 and (kept < known).any():
         for i in order:

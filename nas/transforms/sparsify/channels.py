@@ -31,7 +31,8 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
     at_start = plan.schedule.rounds == 0
     example = _example(module, given)
     groups, skipped = _groups(module, example, late=not at_start)
-    reference = given.reference() if given.reference is not None else module
+    looks = plan.allocation in ("global", "rd")  # the others know shapes alone
+    reference = given.reference() if looks and given.reference is not None else module
     kept = widths(reference, groups, plan, given)
     if at_start:
         masks = {

@@ -116,13 +116,16 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
             plan = replace(plan, allocation="uniform")
         choose(module, found, plan, given, plan.schedule.rounds)
     zero(found)
-    touched = []
+    touched, lives = [], [m.live for m in found]
     for m in found:
         zeros = 1 - m.live / m.weight.numel()
         touched.append(f"{m.path}: {_what(plan)}, {zeros:.1%} zeros, {_worth(plan, m, given)}")
         for name in BUFFERS:
             if hasattr(m.layer, name):
                 delattr(m.layer, name)
+    if found:
+        total, live = sum(m.weight.numel() for m in found), sum(lives)
+        touched.insert(0, f"all of them: {1 - live / total:.1%} of {total} weights are zero")
     return module, Report("sparsity", tuple(touched), ())
 
 
