@@ -27,6 +27,8 @@ class Recipe:
         shift: largest translation each way, as a share of the side.
         rotate: largest rotation each way, in degrees.
         zoom: largest change of scale each way, as a share.
+        precision: `float32`, `bfloat16` (of activations and products alone), or `fastest`: bfloat16
+            where this device was measured to be faster in it.
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
     64
@@ -42,6 +44,7 @@ class Recipe:
     shift: float = 0.1
     rotate: float = 0.0
     zoom: float = 0.0
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         wrong = [
@@ -53,6 +56,8 @@ class Recipe:
             )
             if not _within(getattr(self, name), low, high)
         ]  # fmt: skip
+        if self.precision not in ("float32", "bfloat16", "fastest"):
+            raise unknown("precision", self.precision, ("float32", "bfloat16", "fastest"))
         if wrong:
             raise NasError(
                 f"no such recipe: {', '.join(wrong)}",
@@ -71,8 +76,14 @@ class Recipe:
         return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
 
     def to_json(self) -> dict[str, Any]:
-        """The plain data that crosses processes and is stored."""
-        return asdict(self)
+        """The plain data that crosses processes and is stored.
+
+        Float32 goes without saying: what was stored before there was a choice keeps its digest.
+        """
+        said = asdict(self)
+        if self.precision == "float32":
+            del said["precision"]
+        return said
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:

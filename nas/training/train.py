@@ -25,7 +25,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
-from nas.training import checkpoint
+from nas.training import checkpoint, precision
 from nas.training.recipe import Recipe
 from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
@@ -120,7 +120,10 @@ class _Training:
         """The task's loss of the module's output, with what the additions make of it."""
 
         def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
-            found: Tensor = self.task.loss(module(inputs), target)
+            lower = precision.lowered(self.recipe.precision, inputs.device, tuple(inputs.shape))
+            with precision.within(lower, inputs.device):
+                output = module(inputs)
+            found: Tensor = self.task.loss(precision.widened(output), target)
             return found
 
         loss: Criterion = plain

@@ -1,7 +1,7 @@
 """Which method computes which pass: measured once for each shape, kept, the same everywhere.
 
-Times are those of this processor or GPU, for the shape with channels and batch rounded to powers of
-two. `NAS_LARGEKERNEL=NAME` or `with forced(NAME):` takes one method wherever it applies;
+Times are those of this processor or GPU, for the shape with channels and batch rounded up to powers
+of two. `NAS_LARGEKERNEL=NAME` or `with forced(NAME):` takes one method wherever it applies;
 `NAS_LARGEKERNEL=rule` measures nothing and goes by the methods' own estimates, as is done where no
 file can be kept, and for convolutions so small that no choice matters.
 """
@@ -24,9 +24,9 @@ from nas.networks.largekernel.kept import kept, of_device
 from nas.networks.largekernel.passes import METHODS, Choice, available, backward, forward
 
 RULE = "rule"
-_SMALL_MS = 0.2  # by estimate: below, the rule decides
+_SMALL_MS = 0.5  # by estimate: below, the rule decides
 _TRIED = 6.0  # methods estimated to take more than this many times the least are not measured
-_ROUNDS = 5
+_ROUNDS = 9
 _SECONDS = 0.6  # after these no further round
 _ENTRIES = 2**21  # of the maps that are measured
 _forced: list[str] = []
@@ -116,13 +116,15 @@ def _least(
     for run in runs.values():
         run()  # compiles, fills caches
     took = {key: _seconds(run, device) for key, run in runs.items()}
-    started = time.perf_counter()
+    spent = 0.0
     for _ in range(_ROUNDS - 1):
         for key, run in runs.items():
             best = min(value for (what, _), value in took.items() if what == key[0])
             if took[key] <= 2 * best:
-                took[key] = min(took[key], _seconds(run, device))
-        if time.perf_counter() - started > _SECONDS:
+                again = _seconds(run, device)
+                took[key] = min(took[key], again)
+                spent += again
+        if spent > _SECONDS:
             break
     return took
 
@@ -170,8 +172,7 @@ def _costs(geometry: Geometry, device: torch.device, dtype: torch.dtype) -> dict
 
 def _rounded(geometry: Geometry) -> Geometry:
     """The shape that is measured: powers of two, no more than a few million entries."""
-    batch = 2 ** round(geometry.batch - 1).bit_length()
-    channels = 2 ** round(geometry.channels - 1).bit_length()
+    batch, channels = (1 << (n - 1).bit_length() for n in (geometry.batch, geometry.channels))
     pixels = geometry.size[0] * geometry.size[1]
     while channels > 16 and batch * channels * pixels > _ENTRIES:
         channels //= 2

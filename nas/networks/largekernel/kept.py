@@ -89,7 +89,8 @@ def _read(file: Path) -> dict[str, Any]:
 def _write(file: Path, values: dict[str, Any]) -> None:
     """Puts a whole new file in the place of the old one."""
     partial = file.with_name(f"{file.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(values, indent=0, sort_keys=True))
+    lines = [f"{json.dumps(name)}: {json.dumps(values[name])}" for name in sorted(values)]
+    partial.write_text("{\n" + ",\n".join(lines) + "\n}\n")
     partial.replace(file)
 
 

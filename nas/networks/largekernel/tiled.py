@@ -5,14 +5,16 @@ gathered from the kernel in registers and never stored. In bfloat16 and float16 
 in float32; float32 is computed as such (no TF32). The weight's gradient is that of the band
 matrices, summed along diagonals afterwards, without atomic additions: repeatable bit for bit.
 
-NOT YET RUN ON A GPU: none was at hand. It is tested under Triton's interpreter on a processor. The
-tiles follow the sizes of shared memory and of Hopper's and Ampere's tensor-core instructions, not
-timings. Where Triton or a GPU is missing the method is simply not offered.
+NOT YET RUN ON A GPU: none was at hand. It is tested under Triton's interpreter on a processor, in
+float32 and float16 (the interpreter has no bfloat16). The tiles follow the sizes of shared memory
+and of Hopper's and Ampere's tensor-core instructions, not timings. Where Triton or a GPU is missing
+the method is simply not offered.
 """
 
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.util import find_spec
 from typing import ClassVar
@@ -81,6 +83,11 @@ def _tiles(x: Tensor, width: int) -> dict[str, int]:
             "num_stages": 4 if hopper else 3}  # fmt: skip
 
 
+def _current(x: Tensor) -> AbstractContextManager[None]:
+    """Makes the GPU of `x` the one that kernels are launched on."""
+    return torch.cuda.device(x.device) if x.device.type == "cuda" else nullcontext()
+
+
 def _product(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """`x (B, C, H, W)` with `weight (C, 1, kh, kw)`."""
     from nas.networks.largekernel.tritonkernels import product
@@ -90,7 +97,7 @@ def _product(x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     y = x.new_empty(g.channels, g.batch, tall, wide)
     tiles = _tiles(x, wide)
     grid = (-(-g.batch * tall // tiles["ROWS"]), -(-wide // tiles["COLUMNS"]), g.channels)
-    with torch.device(x.device):
+    with _current(x):
         product[grid](
             maps, weight.contiguous(), y, g.batch, *g.size, tall, wide, *g.kernel, g.stride,
             g.dilation, "ieee", **tiles,
@@ -106,9 +113,9 @@ def _correlation(grad: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     shape = (g.channels * g.kernel[0], width, wide)
     bands = torch.empty(shape, dtype=torch.float32, device=x.device)
     tiles = _tiles(x, width)
-    grid = (-(-width // tiles["INNER"]), -(-wide // tiles["COLUMNS"]), shape[0])
+    grid = (shape[0], -(-width // tiles["INNER"]), -(-wide // tiles["COLUMNS"]))
     maps, backs = x.transpose(0, 1).contiguous(), grad.transpose(0, 1).contiguous()
-    with torch.device(x.device):
+    with _current(x):
         correlation[grid](
             maps, backs, bands, g.batch, *g.size, tall, wide, g.kernel[0], g.stride, g.dilation,
             "ieee", **tiles,

@@ -67,11 +67,11 @@ def correlation(  # noqa: PLR0913, PLR0917
     Every line of every image is summed by this one program, in order: no atomic additions, so that
     the same inputs give the same bits. `bands` is `(C, kh, width, out_width)`, float32.
     """
-    index = tl.program_id(2)
+    index = tl.program_id(0)  # the only axis of a grid that may be long
     channel = (index // KERNEL_HEIGHT).to(tl.int64)
     r = index % KERNEL_HEIGHT
-    inner = tl.program_id(0) * INNER + tl.arange(0, INNER)
-    column = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
+    inner = tl.program_id(1) * INNER + tl.arange(0, INNER)
+    column = tl.program_id(2) * COLUMNS + tl.arange(0, COLUMNS)
     maps = x + channel * batch * height * width
     backs = grad + channel * batch * out_height * out_width
     total = tl.zeros((INNER, COLUMNS), dtype=tl.float32)
