@@ -116,9 +116,8 @@ def _finished(module: nn.Module, plan: Plan, given: Given) -> Report:
     notes: tuple[str, ...] = ()
     if real and plan.average is not None and listed:
         rows = [layer.weight.detach() for _, layer, _ in listed]
-        options = [
-            _options(layer, i in (0, len(listed) - 1)) for i, (_, layer, _) in enumerate(listed)
-        ]
+        ends = _ends(module, given)
+        options = [_options(layer, path in ends) for path, layer, _ in listed]
         for (_, _, steps), bits in zip(
             listed, _bits(module, rows, options, plan, given), strict=True
         ):
@@ -167,8 +166,8 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
     if any(t.is_meta for t in module.state_dict().values()) or not chosen:
         return Report(NAME, (), skipped)
     weights = [call.layer.weight.detach() for call, _ in chosen]
-    last = len(chosen) - 1
-    options = [_options(call.layer, i in (0, last)) for i, (call, _) in enumerate(chosen)]
+    ends = _ends(module, given)
+    options = [_options(call.layer, call.path in ends) for call, _ in chosen]
     touched = []
     for (call, _), bits in zip(chosen, _bits(module, weights, options, plan, given), strict=True):
         rows = call.layer.weight.detach().flatten(1).cpu().numpy()
@@ -181,6 +180,12 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
             call.layer.weight.copy_(left_over.view_as(call.layer.weight))
         touched.append(f"{call.path}: {bits} bits")
     return Report(NAME, tuple(touched), skipped, (f"bits divided by {plan.allocator}",))
+
+
+def _ends(module: nn.Module, given: Given) -> set[str]:
+    """The paths of the first and the last layer that run."""
+    found = calls(module, _examples(module, given, 2))
+    return {call.path for call in (*found[:1], *found[-1:])}
 
 
 def _options(layer: nn.Module, end: bool) -> tuple[int, ...]:
