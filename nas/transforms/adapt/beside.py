@@ -31,9 +31,15 @@ class Beside(nn.Module):
         self.behind = behind
         self.parallel = parallel
 
-    def __getattr__(self, name: str) -> Any:
-        """What this does not have itself is the layer's: others may ask for its weight's type."""
-        return own_or(self, name, "layer")
+    @property
+    def weight(self) -> Any:
+        """The layer's: a network may ask it for its type."""
+        return self.layer.weight
+
+    @property
+    def bias(self) -> Any:
+        """The layer's."""
+        return self.layer.bias
 
     def forward(self, x: Tensor) -> Any:
         """What the layer returns, adapted."""
@@ -41,16 +47,6 @@ class Beside(nn.Module):
         if self.parallel is not None:
             y = y + self.parallel(x)
         return y if self.behind is None else self.behind(y)
-
-
-def own_or(wrapper: nn.Module, name: str, inside: str) -> Any:
-    """A wrapper's attribute, or where it has none that of the module inside it."""
-    try:
-        return nn.Module.__getattr__(wrapper, name)
-    except AttributeError:
-        if name == inside:
-            raise
-        return getattr(nn.Module.__getattr__(wrapper, inside), name)
 
 
 def matrix(inputs: int, outputs: int, maps: bool, stride: Any = 1) -> nn.Conv2d | nn.Linear:

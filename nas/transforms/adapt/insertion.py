@@ -193,16 +193,14 @@ class Work:
             self.log.touch("", f"a frame of {width} pixels around the input")
             return
         fan = self._patch()
-        placed = tokens if not self.plan.deep else [
-            b for b in tokens if self.plan.sections[b.section]
-        ]  # fmt: skip
+        placed = [b for b in tokens if not self.plan.deep or self.plan.sections[b.section]]
         for block in placed:
             inside, last = self.network.get_submodule(block.path), block is placed[-1]
             enters = self.plan.deep or block is placed[0]
             number, width = self.plan.prompts, block.output[-1]
             prompt = Prompt(number, width, fan) if enters else None
-            out = number if self.plan.deep or last else 0
-            put(self.network, block.path, Prompted(inside, prompt, out))
+            out = self.plan.deep or last
+            put(self.network, block.path, Prompted(inside, number, prompt, out))
             if enters:
                 self.log.touch(block.path, f"{number} prompts, {number * width:,} parameters")
 

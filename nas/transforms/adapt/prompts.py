@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.transforms.adapt.adapted import Part
-from nas.transforms.adapt.beside import own_or
+
+BOOL = torch.bool  # a mask of these says who is seen; one of numbers is added
 
 
 class Prompt(Part):
@@ -41,32 +42,41 @@ class Prompt(Part):
 
 
 class Prompted(nn.Module):
-    """A frozen block with prompts put in before it and taken out behind it.
+    """A frozen block that works on P prompts too.
+
+    A mask `(..., N, N)` of which tokens attend to which, if the block is given one, is widened: all
+    tokens attend to the prompts.
 
     Args:
         block: takes tokens `(B, N, D)`, returns them first or alone.
-        prompt: put in before; None where they are there already.
-        out: how many tokens are taken out behind, from the end.
+        count: P. prompt: put in before; None where they are there already.
+        out: whether they are taken out behind.
     """
 
-    def __init__(self, block: nn.Module, prompt: Prompt | None, out: int) -> None:
+    def __init__(self, block: nn.Module, count: int, prompt: Prompt | None, out: bool) -> None:
         super().__init__()
         self.block = block
+        self.count = count
         self.prompt = prompt
         self.out = out
 
-    def __getattr__(self, name: str) -> Any:
-        """What this does not have itself is the block's."""
-        return own_or(self, name, "block")
-
     def forward(self, x: Tensor, *rest: Any, **named: Any) -> Any:
         """What the block returns."""
+        tokens = x.shape[1] - (self.count if self.prompt is None else 0)
+        rest = tuple(self._widened(value, tokens) for value in rest)
+        named = {name: self._widened(value, tokens) for name, value in named.items()}
         found = self.block(x if self.prompt is None else self.prompt(x), *rest, **named)
         if not self.out:
             return found
         if isinstance(found, Tensor):
-            return found[:, : -self.out]
-        return (found[0][:, : -self.out], *found[1:])
+            return found[:, : -self.count]
+        return (found[0][:, : -self.count], *found[1:])
+
+    def _widened(self, value: Any, tokens: int) -> Any:
+        if not isinstance(value, Tensor) or value.dim() < 3 or value.shape[-1] != tokens:
+            return value
+        rows = self.count if value.shape[-2] == tokens else 0
+        return nn.functional.pad(value, (0, self.count, 0, rows), value=float(value.dtype == BOOL))
 
 
 class Frame(Part):
