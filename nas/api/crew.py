@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ class There:
             "artifacts": artifacts.place,
             "folder": str(Path.cwd()),
             "sources": sources(Path.cwd()),
+            "paths": sys.path,
             "silence_s": self.terms.silence_s,
             "stands": {name: d.stands for name, d in devices.items() if d.stands},
         }

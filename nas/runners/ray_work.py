@@ -32,12 +32,12 @@ class Hands:
     """A worker process that outlives its jobs, and is replaced where one ends it.
 
     Args:
-        setup: what `nas.runners.worker.main` is given, with `silence_s`, `folder` and `sources`
-            (see `settle`); locks are this host's own.
+        setup: what `nas.runners.worker.main` is given, with `silence_s` and what `settle` takes;
+            locks are this host's own.
     """
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
-        settle(Path(setup["folder"]), setup["sources"])
+        settle(setup)
         own = {"locks": str(default_folder()), "memory_bytes": memory_share(os.cpu_count() or 1)}
         self._setup = {**own, **setup}
         self._silence_s = setup["silence_s"]
@@ -145,7 +145,7 @@ class Lessor:
 
         Raises: NasError where this node does not have it.
         """
-        settle(Path(setup["folder"]), setup["sources"])
+        settle(setup)
         found = bench(replace(named(device).under(runtime), stands="here"))
         return {} if found is None else asdict(found)
 
@@ -156,12 +156,13 @@ def sources(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in sorted(found)}
 
 
-def settle(folder: Path, sources: Mapping[str, str]) -> None:
-    """Goes to the search's folder where this node has it as it is, else to a copy of its sources.
+def settle(setup: Mapping[str, Any]) -> None:
+    """Goes to the search's `folder` where this node has it as it is, else to a copy of `sources`.
 
-    What lies beside them, such as a module that `--task` names, is only where the folder is shared
-    or the package installed.
+    What lies beside them, such as a module that `--task` names, is there only where the folder is
+    shared or the package installed; `paths` are where the search itself looks for modules.
     """
+    folder, sources = Path(setup["folder"]), setup["sources"]
     held = folder.is_dir() and all(_says(folder / name, text) for name, text in sources.items())
     if not held:
         folder = Path(tempfile.mkdtemp(prefix="nas-sources-"))
@@ -170,8 +171,9 @@ def settle(folder: Path, sources: Mapping[str, str]) -> None:
             place.parent.mkdir(exist_ok=True)
             place.write_text(text, encoding="utf-8")
     os.chdir(folder)
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
+    for path in (str(folder), *setup["paths"]):
+        if path not in sys.path and Path(path).exists():
+            sys.path.append(path)
 
 
 def _says(path: Path, text: str) -> bool:

@@ -27,6 +27,7 @@ def main() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (given["fsize"], hard))
     setup = {
         "spec": spec.to_json(), "artifacts": "artifacts", "folder": str(Path.cwd()), "sources": {},
+        "paths": sys.path,
         "silence_s": given.get("silence_s", 60.0), "work": "toywork:work",
         "rung_s": given["rung_s"], "locks": given["locks"], "memory_bytes": 1 << 31,
     }  # fmt: skip
