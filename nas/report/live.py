@@ -278,7 +278,7 @@ def scatter(
 
 
 def _head(snapshot: Snapshot, done: int, ended: int, elapsed: float) -> RenderableType:
-    """Progress bar, pace and time left, counts, the rungs trained towards, the jobs under way.
+    """Progress bar, pace and time left, counts, the rungs ahead, the jobs under way.
 
     `done` trials are over, `ended` of them in the `elapsed` seconds that were watched.
     """
@@ -311,7 +311,7 @@ def pace(ended: int, elapsed: float) -> str:
 
 
 def rungs(snapshot: Snapshot) -> str:
-    """Which networks train towards which rung: `training 12, 13 to 1 epoch, 9 to 3 epochs`."""
+    """Which networks are before which rung: `rungs ahead: 12, 13 at 1 epoch; 9 at 3 epochs`."""
     towards: dict[int, list[str]] = {}
     for trial in snapshot.trials:
         if trial.state == "running" and trial.file:
@@ -320,7 +320,7 @@ def rungs(snapshot: Snapshot) -> str:
             if ahead:
                 towards.setdefault(ahead[0], []).append(str(trial.number))
     parts = [
-        f"{', '.join(numbers)} to {epochs} epoch{'s' if epochs > 1 else ''}"
+        f"{', '.join(numbers)} at {epochs} epoch{'s' if epochs > 1 else ''}"
         for epochs, numbers in sorted(towards.items())
     ]
-    return f"training {', '.join(parts)}" if parts else ""
+    return f"rungs ahead: {'; '.join(parts)}" if parts else ""

@@ -102,7 +102,8 @@ def test_the_current_rungs_are_named() -> None:
     asked = spec()
     assert asked.fidelity.rungs == (1, 3, 9)
     assert (
-        live.rungs(Seen(asked, [first, second, unbuilt])) == "training 3 to 1 epoch, 4 to 3 epochs"
+        live.rungs(Seen(asked, [first, second, unbuilt]))
+        == "rungs ahead: 3 at 1 epoch; 4 at 3 epochs"
     )
     assert live.rungs(Seen(asked, trials()[:3])) == ""
 
