@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nas.core.architecture import Architecture
+from nas.core.errors import NasError
 from nas.core.job import Build, Job, Measure, Outcome, Train, Workload, job_from_json, job_to_json
 
 POINT = Architecture("toy", {"kernel": 3, "rate": 0.5, "gate": True, "norm": "batch"})
@@ -40,3 +41,18 @@ def test_outcomes(outcome: Outcome) -> None:
 
 def test_a_workload_is_named_after_what_is_asked_of_the_network() -> None:
     assert (Workload().name, Workload(8).name, Workload(1, 224).name) == ("b1", "b8", "b1r224")
+    assert Workload(4, 64, 2).name == "b4r64s2"
+
+
+@given(st.integers(1, 99), st.none() | st.integers(1, 512), st.integers(1, 9))
+def test_a_workloads_name_is_read_back(batch: int, side: int | None, streams: int) -> None:
+    work = Workload(batch, side, streams)
+    assert Workload.parse(work.name) == (work,)
+
+
+def test_a_range_of_batches_is_its_powers_of_two() -> None:
+    assert [w.batch for w in Workload.parse("b1-8")] == [1, 2, 4, 8]
+    assert [w.batch for w in Workload.parse("b3-13r64s2")] == [3, 6, 12]
+    for text in ("", "8", "b0", "b8-4", "r", "s0", "b1x2"):
+        with pytest.raises(NasError):
+            Workload.parse(text)

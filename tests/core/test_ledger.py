@@ -53,3 +53,22 @@ def test_a_resumed_trial_runs_again_with_all_that_was_found_out_about_it() -> No
                                   "violations": {"macs<=2": -0.5}})  # fmt: skip
     again = ledger.after(Event("resumed", 0, {}), {0: stopped}, {stopped.key: 0})
     assert again == replace(known, state="running")
+
+
+def gate(passed: bool) -> Event:
+    return Event("reported", 0, {"job": "gate", "passed": passed, "limit": "error<=0.001",
+                                 "excess": 0.5, "reason": "it differs"})  # fmt: skip
+
+
+def test_a_file_that_failed_its_gate_keeps_the_trial_off_the_front_until_one_passes() -> None:
+    other = replace(TRIAL, violations={"latency_ms<=5": -0.1}, error=None)
+    marked = ledger.after(gate(False), {0: other}, {})
+    assert not marked.feasible and marked.error == "it differs" and marked.state == "complete"
+    assert marked.violations == {"latency_ms<=5": -0.1, "parity error<=0.001": 0.5}
+    assert ledger.after(gate(True), {0: marked}, {}) == other
+    assert ledger.after(gate(True), {0: other}, {}) == other
+
+
+def test_what_a_later_training_brought_changes_nothing_of_the_search() -> None:
+    event = Event("reported", 0, {"job": "finish", "weights": "w", "error": "it diverged"})
+    assert ledger.after(event, {0: TRIAL}, {}) == TRIAL
