@@ -402,7 +402,7 @@ VECTOR = _words(
 FREE = _words(
     """
     Bool Float Int ScalarImplicit alias arange broadcast_tensors cat channel_shuffle chunk clone
-    col2im constant_pad_nd contiguous copy_ detach diagonal embedding empty empty_like expand
+    col2im complex constant_pad_nd contiguous copy_ detach diagonal embedding empty empty_like expand
     expand_as flatten flip full full_like gather hstack im2col index index_put_ index_select
     lift_fresh linspace meshgrid movedim narrow native_channel_shuffle new_empty new_full new_ones
     new_zeros numel ones ones_like pad permute pixel_shuffle pixel_unshuffle reflection_pad1d

@@ -177,9 +177,9 @@ class CosineMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        spectrum = self.rows @ x @ self.columns.T
+        spectrum = self.rows @ x @ self.columns.transpose(0, 1)
         mask = self.excite(F.gelu(self.squeeze(spectrum)))
-        y: Tensor = self.rows.T @ (spectrum * mask) @ self.columns
+        y: Tensor = self.rows.transpose(0, 1) @ (spectrum * mask) @ self.columns
         return x + y
 
 
