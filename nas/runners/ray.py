@@ -100,7 +100,7 @@ def joined(address: str | None = None) -> Iterator[Cluster]:
             address=address, namespace=NAMESPACE, logging_level=logging.ERROR,
             log_to_driver=False, include_dashboard=None if address else False,
         )  # fmt: skip
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _silent(address or "the default address", error) from error
     try:
         yield Cluster(ray)
@@ -121,6 +121,11 @@ def _answers(address: str) -> None:
 
 def _silent(address: str, error: Exception) -> NasError:
     first = str(error).strip().partition("\n")[0]
+    if "AuthToken" in str(error) or "authentication token" in str(error).lower():
+        return NasError(
+            f"the Ray cluster at {address!r} asks for its token",
+            "export RAY_AUTH_MODE=token, with the head's ~/.ray/auth_token here as well",
+        )
     return NasError(
         f"no Ray cluster answers at {address!r}: {first}",
         "start one with  ray start --head  and give the address that it prints",

@@ -1,0 +1,158 @@
+"""Measurements wait for the node with the device; predicted they are only where that is allowed."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("ray")
+
+from nas.core.errors import NasError
+from nas.core.job import Measure, Outcome
+from nas.hardware.device import Device, parse
+from nas.runners import ray_lease
+from nas.runners.ray import Cluster, resources
+from nas.runners.ray_lease import Leases
+
+JOB = Measure((0,), "untrained", ("0" * 64 + ".onnx",), ("b",), "board")
+
+
+class Lost(Exception):
+    """What Ray raises where an actor or its node is gone."""
+
+
+class Failed(Lost):
+    """What Ray raises where the actor's own code did."""
+
+    cause = NasError("the node n1 offers board to the cluster, but has something else", "mend it")
+
+
+class Rays:
+    """As much of Ray as `Leases` uses: nodes, actors that answer when they are told to."""
+
+    def __init__(self) -> None:
+        self.alive = {"home": {"CPU": 1.0}, "n1": {"CPU": 1.0, "device:board": 1.0}}
+        self.asked: list[tuple[str, Any]] = []
+        self.answers: dict[int, Any] = {}
+        self.exceptions = SimpleNamespace(RayTaskError=Failed, RayError=Lost)
+        strategy = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
+        self.util = SimpleNamespace(scheduling_strategies=strategy)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        return [{"NodeID": n, "Alive": True, "Resources": r} for n, r in self.alive.items()]
+
+    def get_runtime_context(self) -> Any:
+        return SimpleNamespace(get_node_id=lambda: "home")
+
+    def wait(self, answers: list[int], timeout: float) -> tuple[list[int], list[int]]:
+        done = [a for a in answers if a in self.answers]
+        return done, [a for a in answers if a not in done]
+
+    def get(self, answer: int, timeout: float = 0) -> Any:
+        found = self.answers[answer]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def options(self, **given: Any) -> Any:
+        def measure(setup: Any, job: Any) -> int:
+            self.asked.append((given["scheduling_strategy"], setup["stands"]))
+            return len(self.asked) - 1
+
+        actor = SimpleNamespace(measure=SimpleNamespace(remote=measure), name=given["name"])
+        return SimpleNamespace(remote=lambda: actor)
+
+
+@pytest.fixture
+def rays(monkeypatch: pytest.MonkeyPatch) -> Rays:
+    found = Rays()
+    monkeypatch.setattr(ray_lease, "Lessor", found)
+    return found
+
+
+def board(stands: str | None = "elsewhere") -> Device:
+    from dataclasses import replace
+
+    return replace(parse('kind = "cuda"\nnames = ["a board"]', "board"), stands=stands)
+
+
+def leases(rays: Rays, after_s: float | None = None) -> Leases:
+    return Leases(Cluster(rays), {"stands": {}}, {"board": board()}, after_s)
+
+
+def test_a_batch_goes_to_the_node_that_has_the_device(rays: Rays) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    assert list(found.collect()) == [] and found.under_way
+    assert rays.asked == [("n1", {"board": "here"})]
+    rays.answers[0] = Outcome({"measurements": {}}).to_json()
+    assert list(found.collect()) == [(JOB, Outcome({"measurements": {}}))]
+    assert not found.under_way
+
+
+def test_what_is_attached_here_or_nowhere_is_done_on_this_node(rays: Rays) -> None:
+    found = Leases(Cluster(rays), {"stands": {}}, {"board": board(None)})
+    found.begin(JOB)
+    list(found.collect())
+    assert rays.asked == [("home", {})]
+
+
+def test_a_device_whose_node_leaves_is_waited_for(rays: Rays) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    list(found.collect())
+    del rays.alive["n1"]
+    rays.answers[0] = Lost("the node is gone")
+    for _ in range(3):
+        assert list(found.collect()) == []
+    assert found.under_way and len(rays.asked) == 1
+    rays.alive["n2"] = {"accelerator_type:X": 1.0, "device:board": 1.0}
+    list(found.collect())
+    assert rays.asked[1:] == [("n2", {"board": "here"})]
+
+
+def test_it_is_predicted_after_a_while_only_where_that_is_allowed(
+    rays: Rays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(ray_lease.time, "monotonic", lambda: clock[0])
+    del rays.alive["n1"]
+    patient, impatient = leases(rays), leases(rays, after_s=60.0)
+    for found in (patient, impatient):
+        found.begin(JOB)
+        found._batches[0].since = clock[0]
+    for seconds in (30.0, 59.0):
+        clock[0] = 100.0 + seconds
+        assert list(patient.collect()) == list(impatient.collect()) == []
+        assert rays.asked == []
+    clock[0] = 161.0
+    list(patient.collect()), list(impatient.collect())
+    assert rays.asked == [("home", {"board": "away"})]
+
+
+def test_a_node_that_offers_what_it_has_not_costs_an_attempt_and_says_so(rays: Rays) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    list(found.collect())
+    rays.answers[0] = Failed("...")
+    [(_, outcome)] = found.collect()
+    assert "n1 offers board" in str(outcome.error)
+
+
+def test_how_a_device_stands_to_a_search(rays: Rays) -> None:
+    cluster, device = Cluster(rays), board(None)
+    assert resources(device) == ("device:board",)
+    assert cluster.standing(device).stands == "elsewhere"
+    del rays.alive["n1"]
+    assert cluster.standing(device).stands is None  # predicted
+    assert cluster.standing(device, measured=True).stands == "elsewhere"  # it will come back
+
+
+def test_how_many_jobs_fit(rays: Rays) -> None:
+    rays.alive = {"a": {"CPU": 8.0, "GPU": 2.0}, "b": {"CPU": 3.0}}
+    cluster = Cluster(rays)
+    assert cluster.slots({"CPU": 1.0}) == 11
+    assert cluster.slots({"CPU": 1.0, "GPU": 0.25}) == 8
+    assert cluster.slots({"CPU": 2.0, "GPU": 0.0}) == 5

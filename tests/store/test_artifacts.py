@@ -1,0 +1,63 @@
+"""Artifacts in a folder and behind a URL: what is read back is what was put, or an error."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from nas.core.errors import NasError
+from nas.store.artifacts import Artifacts, Stored, opened
+
+
+def kept(artifacts: Artifacts, content: bytes) -> str:
+    path = artifacts.scratch() / "a.onnx"
+    path.write_bytes(content)
+    return artifacts.put(path)
+
+
+@pytest.fixture(params=["folder", "file", "memory"])
+def places(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Artifacts, Artifacts]:
+    """The artifacts as two hosts see them."""
+    if request.param == "folder":
+        return opened(str(tmp_path)), opened(str(tmp_path))
+    url = f"file://{tmp_path}/shared" if request.param == "file" else f"memory://{tmp_path.name}"
+    return Stored(url, tmp_path / "one"), Stored(url, tmp_path / "two")
+
+
+def test_what_one_host_puts_another_reads(places: tuple[Artifacts, Artifacts]) -> None:
+    one, two = places
+    name = kept(one, b"a network")
+    assert name == hashlib.sha256(b"a network").hexdigest() + ".onnx"
+    assert two.holds(name) and not two.holds("0" * 64 + ".onnx") and not two.holds(None)
+    assert two.path(name).read_bytes() == b"a network"
+    assert kept(two, b"a network") == name
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "a.onnx", "0" * 64 + ".pkl", "/abs.onnx"])
+def test_no_name_leads_out_of_the_place(places: tuple[Artifacts, Artifacts], name: str) -> None:
+    for ask in (places[0].path, places[0].holds):
+        with pytest.raises(NasError, match="not an artifact's name"):
+            ask(name)
+
+
+def test_what_was_changed_behind_its_name_is_refused(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    name = kept(Stored(url, tmp_path / "one"), b"a network")
+    (tmp_path / "shared" / name).write_bytes(b"something else")
+    with pytest.raises(NasError, match="not what was recorded"):
+        Stored(url, tmp_path / "two").path(name)
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("s3://key:secret@bucket/nas", "holds a password"),
+        ("nosuch://bucket/nas", "cannot keep artifacts"),
+    ],
+)
+def test_places_that_cannot_be(url: str, told: str) -> None:
+    with pytest.raises(NasError, match=told) as caught:
+        opened(url)
+    assert "secret" not in str(caught.value)
