@@ -81,14 +81,15 @@ def _quantized(
         chosen = {layer.node: formats[layer.node][0] for layer in static}
         trained = plan.method != "ptq" or plan.average is not None
         settled = settle(proto, before, chosen, learned, trained)
-        _packed(proto, settled, plan)
+    few, length = _few(settled, plan)
     others = {
         layer.node: formats[layer.node][0]
         for layer in found
         if layer not in static and formats[layer.node][0] != "fp32"
     }
     if others:
-        rewrite(proto, others, kernels, _ranges(scratch, before, others, examples))
+        few |= rewrite(proto, others, kernels, _ranges(scratch, before, others, examples))
+    pack(proto, few, length)
     onnx.save(proto, target)
     return _Done(found, formats, settled, learned)
 
@@ -101,17 +102,13 @@ def _ranges(
     return largest_values(path, sorted(wanted), examples) if wanted else {}
 
 
-def _packed(proto: ModelProto, settled: Mapping[str, Settled], plan: Plan) -> None:
-    """Puts weights of fewer than 8 bits into fewer bytes; under a budget, into exactly so many."""
+def _few(settled: Mapping[str, Settled], plan: Plan) -> tuple[dict[str, Packed], int | None]:
+    """Codes of fewer than 8 bits; under a budget all that share it, and its bytes."""
     if plan.average is None:
-        few = {s.name: Packed(s.codes, s.bits) for s in settled.values() if s.bits < 8}
-        pack(proto, few)
-        return
+        return {s.name: Packed(s.codes, s.bits) for s in settled.values() if s.bits < 8}, None
     divided = {s.name: Packed(s.codes, s.bits) for s in settled.values() if s.on_grid}
     weights = sum(p.codes.size for p in divided.values())
-    if divided:
-        length = max(-(-int(plan.average * weights) // 8) + 1, bytes_of(divided))
-        pack(proto, divided, length)
+    return divided, max(-(-int(plan.average * weights) // 8) + 1, bytes_of(divided))
 
 
 def _report(done: _Done, plan: Plan, kernels: Sequence[str]) -> Report:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from nas.transforms.quantize.codes import codes, widest_steps
-from nas.transforms.quantize.packing import Packed, pack
+from nas.transforms.quantize.packing import Packed
 from nas.transforms.quantize.plan import FORMATS
 
 BLOCK = 32  # weights along the inputs that share a step in `MatMulNBits`
@@ -42,12 +42,14 @@ def rewrite(
     formats: Mapping[str, str],
     kernels: Collection[str] = (),
     ranges: Mapping[str, float] | None = None,
-) -> None:
+) -> dict[str, Packed]:
     """Gives nodes, by their names, the formats `int8-dynamic`, `*-weights`, `fp16`, `bf16`, `fp8`.
 
     Where the runtime has a kernel (`kernels`) the node computes in that format. Where it has none
     only the bytes are saved: the file makes fp32 of them when it is loaded. `ranges` has the
     largest absolute value of each tensor that a node in fp8 reads.
+
+    Returns: initializers of codes that are still to be packed.
     """
     ranges = ranges or {}
     weights = {t.name: numpy_helper.to_array(t) for t in proto.graph.initializer}
@@ -70,6 +72,7 @@ def rewrite(
         else:
             work.instead[node.name] = _stored(work, node, FORMATS[wanted].bits)
     _finished(work)
+    return work.packed
 
 
 def _finished(work: _Rewriting) -> None:
@@ -84,7 +87,6 @@ def _finished(work: _Rewriting) -> None:
     for name, value in work.constants.items():
         made = value if isinstance(value, TensorProto) else numpy_helper.from_array(value, name)
         graph.initializer.append(made)
-    pack(work.proto, work.packed)
     if all(o.domain != DOMAIN for o in work.proto.opset_import):
         work.proto.opset_import.append(helper.make_opsetid(DOMAIN, 1))
 

@@ -102,3 +102,12 @@ def test_convolutions_are_never_quantized_in_each_call(tmp_path: Path) -> None:
         "int8-dynamic convolutions are slower than fp32 ones",
         "depthwise convolutions are fp32",
     }
+
+
+def test_several_formats_of_few_bits_share_one_string(tmp_path: Path) -> None:
+    network = mixed(tmp_path / "n.onnx", width=32, kernel=5)
+    plan = Plan(("int4", "int4-weights", "int6", "fp16"), depthwise=True, ends=False)
+    quantize(network, tmp_path / "q.onnx", plan, EXAMPLES)
+    names = [t.name for t in onnx.load(tmp_path / "q.onnx").graph.initializer]
+    assert names.count("packed") == 1
+    assert outputs(tmp_path / "q.onnx", tmp_path)[0].shape == (8, 10)
