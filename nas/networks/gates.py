@@ -1,4 +1,4 @@
-"""Gates: whole-map statistics that scale channels. They stay in the deployed form."""
+"""Gates: whole-map statistics that scale or shift channels. They stay in the deployed form."""
 
 from __future__ import annotations
 
@@ -92,10 +92,7 @@ class SpatialChannel(nn.Module):
 
 
 class GlobalContext(nn.Module):
-    """Scales channels by what a softmax over pixels picks out of the map (arXiv 1904.11492).
-
-    With a sigmoid in place of the paper's sum, and a bottleneck of an eighth, as in timm.
-    """
+    """Adds to every pixel what a softmax over pixels picks out of the map (arXiv 1904.11492)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -110,7 +107,8 @@ class GlobalContext(nn.Module):
         weights = self.attend(x).flatten(2).softmax(2)
         picked = (x.flatten(2) @ weights.transpose(1, 2)).unsqueeze(3)
         hidden = torch.relu(self.norm(self.squeeze(picked)))
-        return x * torch.sigmoid(self.excite(hidden))
+        y: Tensor = x + self.excite(hidden)
+        return y
 
 
 class ResponseNorm(nn.Module):
