@@ -402,12 +402,12 @@ VECTOR = _words(
 FREE = _words(
     """
     Bool Float Int ScalarImplicit alias arange broadcast_tensors cat channel_shuffle chunk clone
-    col2im complex constant_pad_nd contiguous copy_ detach diagonal embedding empty empty_like expand
-    expand_as flatten flip full full_like gather hstack im2col index index_put_ index_select
+    col2im complex constant_pad_nd contiguous copy_ detach diagonal embedding empty empty_like
+    expand expand_as flatten flip full full_like gather hstack im2col index index_put_ index_select
     lift_fresh linspace meshgrid movedim narrow native_channel_shuffle new_empty new_full new_ones
     new_zeros numel ones ones_like pad permute pixel_shuffle pixel_unshuffle reflection_pad1d
-    reflection_pad2d repeat repeat_interleave replication_pad2d reshape reshape_as resolve_conj roll
-    rot90 scalar_tensor scatter select select_scatter size slice slice_scatter split
+    reflection_pad2d repeat repeat_interleave replication_pad2d reshape reshape_as resolve_conj
+    roll rot90 scalar_tensor scatter select select_scatter size slice slice_scatter split
     split_with_sizes squeeze stack swapaxes t tensor tensor_split tile to transpose tril triu
     type_as unbind unflatten unfold unsqueeze unsqueeze_ view view_as view_as_complex view_as_real
     vstack zeros zeros_like __and__ __or__ bitwise_not is_floating_point item real imag
