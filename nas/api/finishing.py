@@ -24,7 +24,8 @@ from nas.training.recipe import Recipe, strong
 from nas.training.tasks import is_function, prepare
 
 EPOCHS = 30
-ATTEMPTS = 2  # a worker that was lost goes on from its last epoch, once
+ATTEMPTS = 2  # what was lost with its worker goes on from its last epoch, once
+LOST = ("the worker ", "The actor ", "The node ")  # how runners say that a worker was lost
 
 
 class Watcher(Protocol):
@@ -80,7 +81,8 @@ class Finishing:
             raise NasError(f"training cannot go on: {outcome.halt}", "mend it; the same command "
                            "goes on from the last epoch")  # fmt: skip
         tries = self._tried[job.trial] = self._under_way.pop(job.trial)
-        if outcome.error is not None and tries < ATTEMPTS and "worker" in outcome.error:
+        lost = outcome.error is not None and any(word in outcome.error for word in LOST)
+        if lost and tries < ATTEMPTS:
             self.waiting.append(job)
             return
         if outcome.error is not None:

@@ -392,3 +392,45 @@ def test_one_device_has_numbers_of_one_runtime() -> None:
         retargeting._under(replace(SPEC, device="cpu"), named("cpu"), "openvino")
     assert "are under onnxruntime" in refused.value.problem
     assert 'runtime = "openvino"' in refused.value.hint
+
+
+def test_another_workload_is_timed_kept_apart_and_limited_by_pick(toy: Toy, bench: Bench) -> None:
+    api.retarget("toy", "board", storage=toy.url)
+    usual = api.front("toy", "board", storage=toy.url)
+    before = len(bench.batches)
+    api.retarget("toy", "board", workloads=["b1-4"], storage=toy.url)
+    timed_again = len(bench.batches) - before
+    assert timed_again > 0
+    api.retarget("toy", "board", workloads=["b2"], storage=toy.url)
+    assert len(bench.batches) - before == timed_again  # known: b1, b2 and b4 were timed
+    assert api.front("toy", "board", storage=toy.url) == usual
+    names = {n for t in trials(toy) for n in t.measurements if "board" in n}
+    assert names == {f"latency_ms@board:{w}/trained" for w in ("b1", "b2", "b4")}
+    found = api.pick(
+        "toy", ["latency_ms:b1-4<=1000", "size_mb<=1000"], device="board", storage=toy.url
+    )
+    numbers = found.member.measurements
+    assert {"latency_ms", "latency_ms@board:b2", "latency_ms@board:b4", "size_mb"} <= set(numbers)
+    with pytest.raises(NasError, match=r"nothing of 'toy' was timed under b8 on board") as caught:
+        api.pick("toy", ["latency_ms:b1-8<=1000"], device="board", storage=toy.url)
+    assert caught.value.hint == "nas retarget toy --device board --workload b1-8"
+    with pytest.raises(NasError, match="not a workload: 'x'"):
+        api.retarget("toy", "board", workloads=["x"], storage=toy.url)
+
+
+def test_callers_at_once_are_measured_each_file_by_itself(
+    toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def concurrent(path: Path, device: Any, lease: Any, workload: Any, basis: str) -> Measurement:
+        asked.append(workload.name)
+        found = bench.one(path.stat().st_size, 1)
+        assert isinstance(found, Measurement)
+        return found
+
+    monkeypatch.setattr("nas.hardware.streams.concurrent", concurrent)
+    api.retarget("toy", "board", workloads=["b1s4"], limit=2, storage=toy.url)
+    assert asked and set(asked) == {"b1s4"} and not bench.batches
+    kept = [t for t in trials(toy) if "latency_ms@board:b1s4/trained" in t.measurements]
+    assert len(kept) == 2
