@@ -60,8 +60,10 @@ def export(
             written in, a folder that is not empty, or a file that fails the gate.
     """
     from nas.deploy.formats import FORMATS
+    from nas.deploy.package import vacant
 
     form = Form(format, **options)
+    vacant(Path(output))
     if form.format not in FORMATS:
         raise unknown("format", form.format, FORMATS)
     place, trials, done = _opened(study, storage)

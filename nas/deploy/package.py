@@ -161,15 +161,20 @@ def package(
             "export the network again",
         )
     paths = [files_] if isinstance(files_, Path) else list(files_)
+    vacant(folder)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise NasError(f"{folder} is there already, and not empty", "name a new folder")
         return _written(folder.absolute(), paths, card, examples)
     except OSError as error:
         raise NasError(
             f"cannot write {folder}: {error.strerror or error}",
             "make room, or name a folder that you may write to",
         ) from error
+
+
+def vacant(folder: Path) -> None:
+    """Raises: NasError where a folder to write to holds something, or is none."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise NasError(f"{folder} is there already, and not empty", "name a new folder")
 
 
 def _written(
