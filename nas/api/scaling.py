@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pprint
+import re
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def _write(
     name: str, origin: str, choices: Choices, study: str, trial: int, rule: str, factor: float
 ) -> str:
     """A space of one network, in the folder where the user's own spaces are."""
-    if not name.isidentifier():
+    if not re.fullmatch(r"[A-Za-z]\w*", name, re.ASCII):
         raise NasError(f"{name!r} cannot be a space's name", "use letters, digits and _")
     path = Path.cwd() / SPACES[0] / f"{name}.py"
     if path.exists():
