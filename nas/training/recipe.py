@@ -9,6 +9,8 @@ from typing import Any
 
 from nas.core.errors import NasError, unknown
 
+OPTIMIZERS = ("adamw", "adabelief")
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,6 +31,7 @@ class Recipe:
         zoom: largest change of scale each way, as a share.
         precision: `float32`, `bfloat16` (of activations and products alone), or `fastest`: bfloat16
             where this device was measured to be faster in it.
+        optimizer: `adamw` or `adabelief` (`nas.training.adabelief`).
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
     64
@@ -45,8 +48,11 @@ class Recipe:
     rotate: float = 0.0
     zoom: float = 0.0
     precision: str = "float32"
+    optimizer: str = "adamw"
 
     def __post_init__(self) -> None:
+        if self.optimizer not in OPTIMIZERS:
+            raise unknown("optimizer", self.optimizer, OPTIMIZERS)
         wrong = [
             f"{name}={getattr(self, name)!r}"
             for name, low, high in (

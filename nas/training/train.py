@@ -26,6 +26,7 @@ from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training import checkpoint, precision
+from nas.training.adabelief import AdaBelief
 from nas.training.recipe import Recipe
 from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
@@ -253,7 +254,7 @@ def _check(health: Tensor, epoch: int, rate: float) -> None:
         )
 
 
-def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
+def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     trained = [p for p in module.parameters() if p.requires_grad]
     if not trained:
         raise NasError("the network has no parameter to train", "give it one that requires_grad")
@@ -261,7 +262,12 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.AdamW:
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": recipe.decay},
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.rate, fused=True)
+    groups = [group for group in groups if group["params"]]
+    optimizer: torch.optim.Optimizer
+    if recipe.optimizer == "adabelief":
+        optimizer = AdaBelief(groups, lr=recipe.rate)
+    else:
+        optimizer = torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
     multiply_gradients(optimizer, module)
     return optimizer
 

@@ -251,3 +251,15 @@ def test_an_addition_may_quicken_the_learning(tmp_path):
     _train(tmp_path, additions=[note])
     _train(tmp_path, additions=[Addition(begin=begin)])
     assert rates == pytest.approx([3 * rate for rate in plain])
+
+
+def test_the_recipe_names_the_optimizer(tmp_path):
+    belief = dataclasses.replace(RECIPE, optimizer="adabelief")
+    module, reports = _train(tmp_path, recipe=belief)
+    assert not _same(module, _train(tmp_path, recipe=RECIPE)[0])
+    again, _ = _train(
+        tmp_path, recipe=belief, start=reports[0].checkpoint, from_rung=reports[0].rung
+    )
+    assert _same(module, again)
+    with pytest.raises(NasError, match="no optimizer named 'adam'"):
+        dataclasses.replace(RECIPE, optimizer="adam")
