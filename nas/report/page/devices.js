@@ -3,7 +3,7 @@
 const NAMED = 10; // trials that are named in a sentence
 
 function drawDevices(view) {
-  const own = study.study.device, others = study.devices.filter(({ name, retarget }) => name !== own && retarget);
+  const own = study.study.device, others = study.devices.filter(({ name, retarget }) => name !== own && retarget && retarget.measured + retarget.predicted);
   byId("devices").hidden = !others.length;
   byId("devices-plots").replaceChildren(...others.map((device) => html("figure", {},
     html("h3", {}, `${own} to ${device.name}`), html("div", { class: "plot" }),

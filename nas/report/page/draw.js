@@ -64,8 +64,9 @@ function ticks(low, high, log, pixels) {
 /**
  * The stretch of a quantity to show: the front whole, other points as far as they are at most one
  * and a half ranges worse, so that a network that learned nothing does not press it to the border.
+ * With `whole` all points are inside, as where the front is not for this quantity.
  */
-function extent(front, others, { unit, goal }) {
+function extent(front, others, { unit, goal }, whole = false) {
   const values = front.map((number) => number.value);
   const every = [...values, ...others.map((number) => number.value)];
   if (!values.length) values.push(...every);
@@ -78,8 +79,8 @@ function extent(front, others, { unit, goal }) {
   let bottom = Math.max(Math.min(low, ...ends), low - reach / 2);
   let top = Math.min(Math.max(high, ...ends), high + reach / 2);
   for (const value of others.map((number) => bent(number.value))) {
-    if (goal === "minimize" && value <= high + 1.5 * reach) top = Math.max(top, value);
-    if (goal === "maximize" && value >= low - 1.5 * reach) bottom = Math.min(bottom, value);
+    if (whole || (goal === "minimize" && value <= high + 1.5 * reach)) top = Math.max(top, value);
+    if (whole || (goal === "maximize" && value >= low - 1.5 * reach)) bottom = Math.min(bottom, value);
   }
   const margin = 0.06 * (top - bottom || reach);
   return { low: back(bottom - margin), high: unit === "%" ? Math.min(back(top + margin), 100.5) : back(top + margin), log };

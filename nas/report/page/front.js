@@ -12,14 +12,18 @@ function axisOptions(view) {
 
 function drawFrontControls(view) {
   const options = axisOptions(view);
+  byId("front-legend").hidden = !options.length;
+  if (!options.length && devices.size < 2) return;
   const shown = html("input", { type: "checkbox", onchange: () => view.set({ dominated: shown.checked }) });
   shown.checked = view.dominated;
   byId("front-controls").replaceChildren(...[
     devices.size > 1 ? select("device", [...devices.keys()].map((name) => [name, name]), view.device,
       (device) => view.set({ device })) : null,
-    select("up", options, view.y, (y) => view.set({ y })),
-    select("across", options, view.x, (x) => view.set({ x })),
-    html("label", {}, shown, "dominated networks"),
+    ...(options.length ? [
+      select("up", options, view.y, (y) => view.set({ y })),
+      select("across", options, view.x, (x) => view.set({ x })),
+      html("label", {}, shown, "dominated networks"),
+    ] : []),
   ].filter(Boolean));
 }
 
@@ -61,10 +65,12 @@ function drawFrontPlot(view) {
   const members = device.front.map((member) => ({ ...member, ...both(member.row) })).filter(({ x, y }) => x && y);
   const others = (view.dominated ? othersOf(view.device, view.x, view.y) : []).map((row) => ({ row, ...both(row) }));
   if (!members.length && !others.length) {
-    place.replaceChildren(html("p", { class: "soft" }, "No network has both numbers."));
+    place.replaceChildren(html("p", { class: "soft" }, device.front.length ? "No network has both numbers." : "No point on the front yet."));
+    byId("front-notes").textContent = "";
     return;
   }
-  const ranges = ["x", "y"].map((way) => extent(members.map((m) => m[way]), others.map((o) => o[way]), quantities.get(view[way])));
+  const ranges = ["x", "y"].map((way) => extent(members.map((m) => m[way]), others.map((o) => o[way]), quantities.get(view[way]),
+    !device.objectives.includes(view[way])));
   const x = scale(ranges[0].low, ranges[0].high, LEFT, width - RIGHT, ranges[0].log);
   const y = scale(ranges[1].low, ranges[1].high, height - BOTTOM, TOP, ranges[1].log);
   const within = (number, way) => number.value >= way.low && number.value <= way.high;
@@ -211,6 +217,7 @@ function frontNotes(view, hidden) {
 
 function drawFrontTable(view) {
   const device = devices.get(view.device), names = shownOf(view);
+  byId("front-table").hidden = !device.front.length;
   const head = html("tr", {}, html("th", {}, "trial"),
     names.map((name) => html("th", { class: "number" }, withUnit(nameOf(name), unitOf(name) && `(${unitOf(name)})`))),
     html("th", {}, "on the front"), html("th", { class: "network" }, "network"));
@@ -234,8 +241,8 @@ function telling(row, device) {
   for (const member of device.front) {
     for (const [name, text] of choicesOf(member.row)) kinds.set(name, (kinds.get(name) ?? new Set()).add(text));
   }
-  return choicesOf(row).filter(([name]) => kinds.get(name)?.size > 1)
-    .sort(([a], [b]) => kinds.get(b).size - kinds.get(a).size).slice(0, 6)
+  return choicesOf(row).filter(([name]) => device.front.length < 2 || kinds.get(name)?.size > 1)
+    .sort(([a], [b]) => (kinds.get(b)?.size ?? 0) - (kinds.get(a)?.size ?? 0)).slice(0, 6)
     .map(([name, text]) => `${name} ${text}`).join("  ·  ");
 }
 

@@ -59,6 +59,7 @@ function drawLinesControls(view) {
 
 function drawLines(view) {
   const place = byId("lines-plot");
+  byId("lines").hidden = !drawn.length;
   if (!place.clientWidth) return;
   const shown = axesOf(view), focused = document.activeElement?.dataset?.key;
   place.replaceChildren(svg("svg", { "aria-hidden": "true" }), ...shown.map((axis) => axisRow(axis, view)));

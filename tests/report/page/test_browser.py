@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from browser import Browser
 from example_page import findings, many
+from example_study import trials
 
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
@@ -46,6 +47,23 @@ def test_it_draws_at_every_size_without_complaint_or_request(
     assert (sum(map(int, paper[4:-1].split(","))) < 150) is dark
     page.picture(tmp_path / "whole.png")
     assert (tmp_path / "whole.png").stat().st_size > 50_000
+
+
+def test_a_study_that_found_nothing_yet_says_so(shown: Shown) -> None:
+    some = [t for t in trials() if t.state in ("running", "failed")]
+    page = shown(findings(some, moments=[], events=[]), width=390)
+    assert page.errors == []
+    said = page.tell("document.getElementById('front-plot').textContent")
+    assert said == "No point on the front yet."
+    hidden = "[...document.querySelectorAll('main section')].filter(s => s.hidden).map(s => s.id)"
+    assert page.tell(hidden) == ["networks", "lines", "devices"]
+
+
+def test_one_objective_is_drawn_against_what_else_is_known(shown: Shown) -> None:
+    page = shown(findings(None, "accuracy"))
+    assert page.errors == []
+    assert len(page.tell(POINTS)) == 1
+    assert page.tell("document.querySelectorAll('#front-plot .other').length") > 10
 
 
 def test_text_can_be_read_in_both_schemes(shown: Shown) -> None:
