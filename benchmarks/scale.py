@@ -10,8 +10,8 @@ handed out, a rung that is judged and an outcome that is taken in.
 
 For each number of trials: decisions a second on the wall and per second of the processor, over the
 whole search and over its last tenth; what memory it took beyond the start; the size of the
-database; and how long `nas front` takes, as a query (`nas.front`) and as a fresh process. With two
-or more sizes, how each grows: the exponent of a power of the trials.
+database; and how long `nas front` takes, as a query (`nas.api.front`) and as a fresh process. With
+two or more sizes, how each grows: the exponent of a power of the trials.
 
 Sizes already in the file of `--json` are not run again; `--storage` is by default an SQLite
 database in a temporary folder, and each size gets a database of its own (on PostgreSQL the server
@@ -45,7 +45,7 @@ from overhead import SPACE, costs
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-import nas
+from nas import api
 from nas.core.fidelity import Fidelity
 from nas.core.job import Build, Done, Job, Outcome, Train, Wait
 from nas.core.objective import BUILTIN
@@ -224,10 +224,10 @@ def _rate(start: Mapping[str, float], end: Mapping[str, float]) -> dict[str, flo
 def _front(url: str) -> dict[str, Any]:
     """How long `nas front` takes: the query, and a whole process; the best of three."""
     query, process = [], []
-    nas.front(STUDY, storage=url)  # what is imported once is not the query's
+    api.front(STUDY, storage=url)  # what is imported once is not the query's
     for _ in range(3):
         began = time.perf_counter()
-        found = nas.front(STUDY, storage=url)
+        found = api.front(STUDY, storage=url)
         query.append(time.perf_counter() - began)
         began = time.perf_counter()
         command = [

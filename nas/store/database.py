@@ -67,8 +67,13 @@ class Database:
     def read(self, work: Callable[[Connection], Found]) -> Found:
         """What `work` finds in one state of the database, whatever others write meanwhile."""
 
+        # A server's own transaction is what a reader needs; a writer reads one row at a time
+        alone = self.path is None and not self.read_only
+        given = {"isolation_level": "AUTOCOMMIT"} if alone else {}
+        engine = self._engine.execution_options(**given)
+
         def attempt() -> Found:
-            with self._engine.connect() as connection:
+            with engine.connect() as connection:
                 return work(connection)
 
         return self._patiently(attempt)
@@ -226,7 +231,7 @@ def _engine(url: URL, path: Path | None, read_only: bool) -> Engine:
         event.listen(engine, "begin", _begin)
     else:
         event.listen(engine, "connect", _connect_server)
-        event.listen(engine, "begin", _begin_read_only if read_only else _begin_server)
+        event.listen(engine, "begin", _begin_read_only) if read_only else None
     return engine
 
 
@@ -247,11 +252,6 @@ def _connect_server(connection: Any, record: Any) -> None:
 
 def _begin_read_only(connection: Connection) -> None:
     connection.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-
-
-def _begin_server(connection: Connection) -> None:
-    if not connection.get_execution_options().get("nas_writes", False):
-        _begin_read_only(connection)
 
 
 def _sealed(path: Path) -> bool:

@@ -398,9 +398,10 @@ class Store:
             return False
         if commit.events:
             numbered = [{**e, "sequence": n} for n, e in enumerate(commit.events, commit.first)]
-            connection.execute(_ADD_EVENTS, numbered)
+            connection.execute(_ADD_EVENTS, numbered if len(numbered) > 1 else numbered[0])
         for statement, values in commit.changes:
-            connection.execute(statement, values)
+            single = isinstance(values, list) and len(values) == 1  # drivers do these faster
+            connection.execute(statement, values[0] if single else values)
         return True
 
     def _missing(
