@@ -68,7 +68,8 @@ def test_a_user_is_told_the_two_choices_and_why() -> None:
     choices = space.repair({"adapter.method": "lora", "sparsity.pattern": "unstructured"}).choices
     assert choices["sparsity.pattern"] != "unstructured"
     wrong = {**space.repair({"sparsity.pattern": "2:4"}).choices,
-             **space.repair({"adapter.method": "lora"}).choices, "sparsity.pattern": "2:4"}  # fmt: skip
+             **space.repair({"adapter.method": "lora"}).choices,
+             "sparsity.pattern": "2:4"}  # fmt: skip
     wrong |= {"sparsity.schedule": "oneshot", "sparsity.ends": "dense"}
     with pytest.raises(NasError) as caught:
         space.architecture(wrong)
