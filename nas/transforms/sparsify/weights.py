@@ -116,6 +116,7 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
             plan = replace(plan, allocation="uniform")
         choose(module, found, plan, given, plan.schedule.rounds)
     zero(found)
+    assert plan.pattern != "2:4" or all(patterns.obeys(m.weight, N, M) for m in found)
     touched, lives = [], [m.live for m in found]
     for m in found:
         zeros = 1 - m.live / m.weight.numel()
