@@ -11,6 +11,8 @@ from transforms.sparsify.conftest import examples, residual
 
 from nas.catalog import load_space
 from nas.core.task import TaskSpec
+from nas.networks.dilated import DilatedMixer
+from nas.networks.partial import Partial
 from nas.transforms.sparsify.groups import (
     FIXED,
     INEXACT,
@@ -146,6 +148,31 @@ def test_grouped_convolutions_are_left_and_told() -> None:
     )  # fmt: skip
     groups, told = found(module)
     assert set(groups) == {"2"} and every_layer_is_told_of(module, groups, told)
+
+
+class PartlyMixed(nn.Module):
+    """A quarter of the channels is convolved, by several branches that all read the split."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.mixer = Partial(16, 4, DilatedMixer(4, 13))
+        self.expand, self.project = nn.Conv2d(16, 32, 1), nn.Conv2d(32, 16, 1)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        x = x + self.project(torch.relu(self.expand(self.mixer(x))))
+        return self.head(x.mean((2, 3)))
+
+
+def test_where_the_tracer_fails_the_rest_is_pruned_all_the_same() -> None:
+    module = PartlyMixed()
+    groups, told = found(module)
+    assert set(groups) == {"expand"} and every_layer_is_told_of(module, groups, told)
+    assert "cannot follow" in told["first"] and "cannot follow" in told["project"]
+    zeroed, smaller = removed(module, groups)
+    assert (zeroed - smaller).abs().max() <= 1e-12 * zeroed.abs().max()
 
 
 def test_the_module_is_left_as_it_was() -> None:
