@@ -235,7 +235,7 @@ def _device(found: Findings, device: str) -> Document:
             "seconds": [round(p.seconds, 1) for p in shown],
             "hypervolume": [_short(p.hypervolume) for p in shown],
         },
-        "bases": sorted({f"{m.source}: {m.basis}" for m in numbers}),
+        "bases": sorted({f"{m.source} ({m.basis})" for m in numbers if m.basis != "counted"}),
         "runtimes": runtimes(front),
         "unlike": {str(n): list(reasons) for n, reasons in front.unlike.items()},
         "retarget": found.retargets[device].to_json() if device in found.retargets else None,

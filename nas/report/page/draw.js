@@ -56,7 +56,14 @@ function ticks(low, high, log, pixels) {
     }
   }
   const raw = (high - low) / most || 1, power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].find((size) => size * power >= raw * (1 - 1e-9)) * power;
+  const steps = [0.5, 1, 2, 5, 10].map((size) => size * power);
+  const place = steps.findIndex((step) => step >= raw * (1 - 1e-9));
+  const even = multiples(low, high, steps[place]);
+  return even.length > 2 ? even : multiples(low, high, steps[Math.max(0, place - 1)]);
+}
+
+/** The multiples of a step within a range. */
+function multiples(low, high, step) {
   const first = Math.ceil(low / step - 1e-9), last = Math.floor(high / step + 1e-9);
   return Array.from({ length: Math.max(0, last - first + 1) }, (_, i) => Number(((first + i) * step).toPrecision(12)));
 }

@@ -62,7 +62,7 @@ function drawAnswer(view) {
   const numbers = devices.get(view.device).objectives.map((of) => short(numberOf(row, of, view.device), unitOf(of)));
   place.replaceChildren(
     html("p", { style: { margin: 0 } }, html("b", {}, `trial ${trialOf(row)}`),
-      `: ${numbers.join(" at ")}${found.wanted === "knee" ? ", the knee of the front" : ""}`),
+      `: ${numbers.join(", ")}${found.wanted === "knee" ? ", the knee of the front" : ""}`),
     html("div", { class: "command" }, ...copied(command("export", name, trialOf(row), "--output", "out/"))),
     html("details", {}, html("summary", {}, "the same on the command line"),
       html("div", { class: "command" }, ...copied(command(...said)))));
