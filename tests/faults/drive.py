@@ -31,7 +31,7 @@ def main() -> None:
         "silence_s": given.get("silence_s", 60.0), "work": "toywork:work",
         "rung_s": given["rung_s"], "locks": given["locks"], "memory_bytes": 1 << 31,
     }  # fmt: skip
-    terms = Terms(silence_s=setup["silence_s"])
+    terms = Terms(silence_s=setup["silence_s"], at_once=given.get("at_once"))
     with joined(given["address"]) as cluster, Store(given["url"]) as store:
         if not given.get("resume"):
             store.create(spec)

@@ -26,12 +26,19 @@ from audit import audit
 import nas
 from nas.store.store import Store
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(400),
+    # what a killed cluster leaves open
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 HERE = Path(__file__).parent
 OUTAGE_S = float(os.environ.get("NAS_TEST_OUTAGE_S", "3"))
 MARK = f"faults-{uuid.uuid4().hex[:8]}"  # in the environment of every process of these clusters
 TRIALS = 6
+STARTED: list[subprocess.Popen[str]] = []
 
 
 class Place:
@@ -59,10 +66,11 @@ class Place:
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
         environment |= {"LD_PRELOAD": str(preload)} if preload else {}
         command = [*shell, sys.executable, str(HERE / "drive.py"), json.dumps(asked)]
-        return subprocess.Popen(
+        STARTED.append(subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
+        ))  # fmt: skip
+        return STARTED[-1]
 
     def close(self) -> None:
         self.cluster.shutdown()
@@ -75,6 +83,16 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     found = Place(tmp_path_factory.mktemp("cluster"))
     yield found
     found.close()
+
+
+@pytest.fixture(autouse=True)
+def _nobody_left() -> Iterator[None]:
+    """Ends the searches that a failed test leaves."""
+    yield
+    while STARTED:
+        search = STARTED.pop()
+        search.kill()
+        search.communicate()
 
 
 @pytest.fixture
@@ -186,7 +204,7 @@ def test_two_searches_ride_out_a_crash_of_their_database(place: Place) -> None:
         url = server.url()
         with Store(url):
             pass
-        searches = [place.search(url, study) for study in ("one", "two")]
+        searches = [place.search(url, study, at_once=1) for study in ("one", "two")]
         for study, search in zip(("one", "two"), searches, strict=True):
             until(url, study, 6, search)
         server.stop("immediate")  # as a crash: what was not on its disk is gone
