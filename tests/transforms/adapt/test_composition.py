@@ -46,7 +46,7 @@ def shipped(make: object, axes: tuple[str, ...], choices: dict, path: Path) -> t
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["lora", "ssf", "bottleneck", "prompt"])
+@pytest.mark.parametrize("method", ["lora", "prompt"])
 def test_it_is_merged_before_scales_are_chosen(method: str, tmp_path: Path) -> None:
     choices = {"adapter.method": method, "bitwidth.weights": "int8"}
     path = tmp_path / "n.onnx"
@@ -57,7 +57,7 @@ def test_it_is_merged_before_scales_are_chosen(method: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["ssf", "difffit", "bottleneck"])
+@pytest.mark.parametrize("method", ["ssf", "bottleneck"])
 def test_zeros_of_pruned_weights_stay(method: str, tmp_path: Path) -> None:
     choices = {
         "adapter.method": method, "sparsity.pattern": "unstructured", "sparsity.zeros": 0.8,
