@@ -4,8 +4,8 @@
     python benchmarks/ship.py --data digits --study ship-digits --result ship-digits.json
 
 The points are given, not searched for: fp32 networks that are folded or re-parameterised, bfloat16,
-static int8, channels removed, unstructured zeros, adapters. Each is
-trained briefly on a twelfth of the images an epoch. Each format is exported through the gate, then
+static int8, channels removed, unstructured zeros, adapters. Each is trained briefly on a twelfth of
+the images an epoch. Each format is exported through the gate, then
 `infer.py` names a JPEG in a process that sees numpy, Pillow and the runtime alone, and
 `nas verify` checks the package. What was done is kept in the result: the same command goes on.
 """
@@ -143,7 +143,8 @@ def one(study: str, number: int, point: str, form: str, image: Path) -> dict[str
         row |= {
             "runtime": found["runtime"],
             "parity": {k: found["parity"][k] for k in ("relative", "top1_agreement", "threshold")},
-            **{k: found[k]["value"] for k in ("accuracy", "latency_ms", "size_mb")},
+            **{k: found.get(k, {}).get("value") for k in ("accuracy", "latency_ms", "size_mb")},
+            "not_timed": found.get("not_timed"),
             "slower": found.get("slower", {}).get("line"),
         }
         name = found["runtime"].partition(":")[0]

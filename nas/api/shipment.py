@@ -160,7 +160,8 @@ class Shipment:
         if form.preprocess_in_graph:
             about = task.normalisation or {}
             source = self.folder / "images.onnx"
-            preprocessing(self.onnx, source, list(about["mean"]), list(about["std"]))
+            mean, std = list(about["mean"]), list(about["std"])
+            preprocessing(self.onnx, source, mean, std, task.classes)
         return from_onnx(source, form.format, self.folder, self.device.engine)
 
     @cached_property

@@ -6,8 +6,9 @@ of the ONNX file by their makers' converters.
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,11 +125,14 @@ def _openvino(source: Path, path: Path) -> str:
     return f"OpenVINO IR, from ONNX opset {OPSET}"
 
 
-def preprocessing(source: Path, target: Path, mean: list[float], std: list[float]) -> None:
+def preprocessing(
+    source: Path, target: Path, mean: list[float], std: list[float], classes: Sequence[str] = ()
+) -> None:
     """Puts what happens to an image after it is resized before a network's file.
 
     The input becomes `image`, uint8 of shape (B, H, W, 3), RGB: scaled to [0, 1], less the mean,
-    over the standard deviation, channels first. The nodes that do so are named `preprocess.*`.
+    over the standard deviation, channels first. The nodes that do so are named `preprocess.*`. The
+    file's metadata says `size` and, in JSON, `classes`.
     """
     proto = read(source)
     graph = proto.graph
@@ -166,6 +170,9 @@ def preprocessing(source: Path, target: Path, mean: list[float], std: list[float
     graph.initializer.extend(constants)
     del graph.input[:]
     graph.input.append(new)
+    facts = {"size": str(width.dim_value), "classes": json.dumps(list(classes))}
+    for key, value in facts.items():
+        proto.metadata_props.add(key=key, value=value)
     _checked(proto)
     save(proto, target)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from PIL import Image
@@ -142,7 +143,9 @@ def test_a_card_says_of_itself_whether_it_was_changed(network, tmp_path):
 def test_preprocessing_inside_the_graph_is_what_infer_does_outside(network, tmp_path):
     module, path, card = network
     mean, std = (list(NORMALISATION[k]) for k in ("mean", "std"))
-    preprocessing(path, tmp_path / "images.onnx", mean, std)
+    preprocessing(path, tmp_path / "images.onnx", mean, std, card.classes)
+    facts = {p.key: p.value for p in onnx.load(tmp_path / "images.onnx").metadata_props}
+    assert facts["size"] == "16" and json.loads(facts["classes"]) == list("abcdefghij")
     folder = tmp_path / "net"
     document = package(folder, tmp_path / "images.onnx", replace(card, in_graph=True))
     assert "uint8 of shape (B, 16, 16, 3)" in (folder / "CARD.md").read_text()
