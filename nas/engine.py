@@ -6,7 +6,6 @@ take them in; a resumed search takes in the stored ones, in order, and goes on.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from nas.core import ledger
 from nas.core.contenders import Contenders
 from nas.core.front import STATES, measure, standing_of, timing_of, violation
 from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
+from nas.core.line import Line
 from nas.core.objective import Constraint
 from nas.core.packed import Shelf
 from nas.core.promotion import RULES, Reached, Standing, bracket, judged, leading
@@ -460,29 +460,6 @@ class Search:
         mine = self._bracket(trial.number) if self.spec.promotion == "hyperband" else 0
         standing = self._standing(trial, float(payload["values"]["score"]))
         self._reached[mine, payload["rung"]].add(trial.number, standing)
-
-
-class Line:
-    """Trials that wait for the same, the lowest number first; each stands in it once."""
-
-    def __init__(self) -> None:
-        self._numbers: list[int] = []
-        self._in: set[int] = set()
-
-    def add(self, number: int) -> None:
-        """Lets a trial stand in line."""
-        if number not in self._in:
-            self._in.add(number)
-            heapq.heappush(self._numbers, number)
-
-    def pop(self) -> int:
-        """The lowest number, which leaves the line."""
-        number = heapq.heappop(self._numbers)
-        self._in.discard(number)
-        return number
-
-    def __len__(self) -> int:
-        return len(self._numbers)
 
 
 def _name(trial: Trial) -> bytes:

@@ -400,8 +400,8 @@ class Store:
             numbered = [{**e, "sequence": n} for n, e in enumerate(commit.events, commit.first)]
             connection.execute(_ADD_EVENTS, numbered if len(numbered) > 1 else numbered[0])
         for statement, values in commit.changes:
-            single = isinstance(values, list) and len(values) == 1  # drivers do these faster
-            connection.execute(statement, values[0] if single else values)
+            single = values[0] if isinstance(values, list) and len(values) == 1 else None
+            connection.execute(statement, single or values)  # drivers do single rows faster
         return True
 
     def _missing(
