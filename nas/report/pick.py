@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -272,8 +272,7 @@ def _value(
     if kept is None:
         raise NasError(
             f"trial {member.trial} has no {constraint.quantile} of {constraint.name}",
-            f"only timings keep quantiles; write '{constraint.name}{constraint.sense}"
-            f"{constraint.limit:g}'",
+            f"only timings keep quantiles; write '{replace(constraint, quantile=None)}'",
         )
     scale = bound(measurement, constraint.sense, confidence) / measurement.value
     return float(kept) * scale
