@@ -1,0 +1,46 @@
+"""Who does the work: what each runner takes, and what is said of what it does not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nas.api.crew import amounts, crew
+from nas.core.errors import NasError
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"runner": "rya"}, "did you mean 'ray'"),
+        ({"runner": "processes", "address": "head:6379"}, "--address is for a cluster"),
+        ({"runner": "inline", "resources": ["gpu=1"]}, "--resources is for a cluster"),
+        ({"runner": "processes", "callbacks": ["mlflow"]}, "--callback is for a cluster"),
+        ({"runner": "ray", "address": "127.0.0.1:1"}, "no Ray cluster answers"),
+        ({"runner": "ray", "resources": ["gpu"]}, "does not say how much"),
+    ],
+)
+def test_options_that_cannot_be(given: dict[str, Any], told: str) -> None:
+    with pytest.raises(NasError, match=told), crew(**given):
+        pass
+
+
+def test_how_many_trials_are_under_way() -> None:
+    with crew("inline", 4) as alone, crew("processes", 4) as four:
+        assert (alone.width, four.width) == (1, 6)
+
+
+@pytest.mark.parametrize("word", ["gpu=-1", "=2", "gpu=x", "gpu=nan", "gpu=inf"])
+def test_amounts_that_are_none(word: str) -> None:
+    with pytest.raises(NasError, match="--resources"):
+        amounts([word])
+
+
+def test_callbacks_are_known_by_name() -> None:
+    pytest.importorskip("ray")
+    from nas.runners.ray_search import Terms
+
+    assert Terms(callbacks=("tensorboard",)).callbacks == ("tensorboard",)
+    with pytest.raises(NasError, match="did you mean 'mlflow'"):
+        Terms(callbacks=("mlfow",))
