@@ -19,9 +19,8 @@ __all__ = ["Plan", "sparsifying"]
 def sparsifying(plan: Plan) -> Transform:
     """The transform that a plan names."""
     stages = channels if plan.pattern == "channels" else weights
-    return Transform(
-        "sparsity",
-        prepare=partial(stages.prepare, plan=plan),
-        during=partial(stages.during, plan=plan),
-        finish=partial(stages.finish, plan=plan),
-    )
+    prepare = partial(stages.prepare, plan=plan)
+    if plan.pattern == "channels" and plan.schedule.rounds == 0:  # all is done before training
+        return Transform("sparsity", prepare)
+    during, finish = partial(stages.during, plan=plan), partial(stages.finish, plan=plan)
+    return Transform("sparsity", prepare, during, finish)

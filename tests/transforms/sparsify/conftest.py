@@ -14,7 +14,7 @@ from nas.core.task import Task, TaskSpec
 from nas.training.recipe import Recipe
 from nas.training.train import train
 from nas.transforms.sparsify import Plan, sparsifying
-from nas.transforms.stages import Given
+from nas.transforms.stages import Addition, Given
 
 SHAPE = (3, 8, 8)
 FIDELITY = Fidelity(epochs=4, first=1, reduction=2)
@@ -78,18 +78,19 @@ def trained(tmp_path: Path, given: Given):
     def run(plan: Plan, seen=None, seed: int = 0, **known):
         transform = sparsifying(plan)
         module, _ = transform.prepare(residual(seed), given)
-        addition = transform.during(module, given)
+        addition = transform.during(module, given) if transform.during else Addition()
         reports = []
 
         def watched(over: float) -> None:
-            addition.after(over)
+            if addition.after is not None:
+                addition.after(over)
             if seen is not None:
                 seen(module, over)
 
         train(
             module, task(), RECIPE, FIDELITY, 3, folder=tmp_path,
             on_rung=lambda r: reports.append(r) or True,
-            additions=[type(addition)(after=watched, begin=addition.begin)], **known,
+            additions=[Addition(after=watched, begin=addition.begin)], **known,
         )  # fmt: skip
         return module, reports
 
