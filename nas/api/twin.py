@@ -13,17 +13,20 @@ if TYPE_CHECKING:
     from nas.api.shipment import Shipment
 
 BLAMED = 3
+COMPRESSING = ("sparsity", "bitwidth")  # axes that are to make a network smaller or quicker
+TOLD_APART = 1.05  # within overlapping intervals a smaller factor is not worth a word
 
 
 def twin_of(shipment: Shipment) -> Path | None:
-    """The file of the same network with no axis applied, untrained; None where none is.
+    """The file of the same network without what compresses it, untrained; None where nothing does.
 
     What is not trained has other weights, and the same shapes, which alone decide its latency.
     """
     from nas.deploy import forms
     from nas.evaluate import deployed_of, module_of
 
-    place, axes = shipment.searched, shipment.searched.spec.space.split("+")[1:]
+    place = shipment.searched
+    axes = [axis for axis in place.spec.space.split("+")[1:] if axis in COMPRESSING]
     if not axes or shipment.written.format == "tensorrt":
         return None
     choices = shipment.architecture.choices
@@ -43,13 +46,13 @@ def slower(shipment: Shipment, timing: Measurement, twin: Measurement) -> dict[s
 
     `line` says it in one line; `layers` are those that lose most, in milliseconds.
     """
-    if timing.value <= twin.value:
+    sure = timing.low > twin.high
+    if timing.value <= twin.value or (not sure and timing.value < TOLD_APART * twin.value):
         return None
     lost = _lost(shipment, timing.value, twin.value)
     worst = sorted(lost.items(), key=lambda pair: -pair[1])[:BLAMED]
     named = ", ".join(f"{name} +{ms:.3g} ms" for name, ms in worst if ms > 0)
     blame = f"; most is lost in {named}" if named else "; no layer of it could be told apart"
-    sure = timing.low > twin.high
     return {
         "line": f"compressed, and {'' if sure else 'perhaps '}slower than its uncompressed twin: "
         f"{timing.value:.3g} ms against {twin.value:.3g} ms{blame}",

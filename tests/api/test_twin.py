@@ -49,8 +49,9 @@ def test_the_layers_that_lose_most_are_named() -> None:
 
 
 def test_what_intervals_do_not_tell_apart_is_only_perhaps_slower() -> None:
-    found = twin.slower(SHIPMENT, timing(1.12), timing(1.1))
+    found = twin.slower(SHIPMENT, timing(1.18, 0.1), timing(1.1))
     assert found is not None and "perhaps slower" in found["line"]
+    assert twin.slower(SHIPMENT, timing(1.12), timing(1.1)) is None
 
 
 def test_without_a_profile_no_layer_is_blamed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +67,8 @@ def test_a_point_that_no_axis_touched_has_no_twin() -> None:
         searched=SimpleNamespace(spec=spec, space=plain), written=SimpleNamespace(format="onnx")
     )
     assert twin.twin_of(shipment) is None
-    joint = SearchSpace("toy+bits", [Choice("width", [4, 8]), Choice("bits.weights", ["no", "8"])],
+    joint = SearchSpace("toy+bitwidth", [Choice("width", [4, 8]), Choice("bitwidth.weights", ["no", "8"])],
                         build=lambda choices, task: None)  # fmt: skip
-    shipment.searched = SimpleNamespace(spec=SimpleNamespace(space="toy+bits"), space=joint)
-    shipment.architecture = SimpleNamespace(choices={"width": 8, "bits.weights": "no"})
+    shipment.searched = SimpleNamespace(spec=SimpleNamespace(space="toy+bitwidth"), space=joint)
+    shipment.architecture = SimpleNamespace(choices={"width": 8, "bitwidth.weights": "no"})
     assert twin.twin_of(shipment) is None
