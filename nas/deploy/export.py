@@ -105,6 +105,11 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
             value.const_value = values[str(value.name)]
             graph.initializers.add(value)
         proto: ModelProto = program.model_proto
+    if proto.graph.input[0].type.tensor_type.shape.dim[0].HasField("dim_value"):
+        raise NasError(
+            "the network takes the number of examples for a constant: its file has one batch size",
+            "write x.shape[0], not len(x) or a number, where its forward needs the batch's size",
+        )
     modules = _origins(proto)
     _strip(proto)
     held = {tensor.name for tensor in proto.graph.initializer} & set(weights)

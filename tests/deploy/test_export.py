@@ -137,3 +137,14 @@ def test_no_onnx_file(make, tmp_path):
         (tmp_path / "one.onnx").write_bytes(content)
         with pytest.raises(NasError, match=problem):
             reweight(tmp_path / "one.onnx", make(0), tmp_path / "two.onnx")
+
+
+class _Counting(nn.Module):
+    def forward(self, x):
+        return x.reshape(len(x), -1)
+
+
+def test_a_batch_size_for_a_constant_is_refused(tmp_path):
+    with pytest.raises(NasError, match="the number of examples for a constant") as caught:
+        export(_Counting().eval(), SHAPE, tmp_path / "net.onnx")
+    assert "x.shape[0]" in caught.value.hint
