@@ -67,8 +67,8 @@ def test_a_point_that_no_axis_touched_has_no_twin() -> None:
         searched=SimpleNamespace(spec=spec, space=plain), written=SimpleNamespace(format="onnx")
     )
     assert twin.twin_of(shipment) is None
-    joint = SearchSpace("toy+bitwidth", [Choice("width", [4, 8]), Choice("bitwidth.weights", ["no", "8"])],
-                        build=lambda choices, task: None)  # fmt: skip
+    both = [Choice("width", [4, 8]), Choice("bitwidth.weights", ["no", "8"])]
+    joint = SearchSpace("toy+bitwidth", both, build=lambda choices, task: None)
     shipment.searched = SimpleNamespace(spec=SimpleNamespace(space="toy+bitwidth"), space=joint)
     shipment.architecture = SimpleNamespace(choices={"width": 8, "bitwidth.weights": "no"})
     assert twin.twin_of(shipment) is None
