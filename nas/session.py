@@ -11,7 +11,7 @@ from typing import Any
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.front import Front, front_of
-from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
+from nas.core.job import Build, Decision, Done, Finish, Job, Measure, Outcome, Train, Wait
 from nas.core.measurement import Measurement
 from nas.core.packed import InOrder
 from nas.core.study import StudySpec
@@ -96,8 +96,9 @@ class Session:
                 self._changed()
                 return job
 
-    def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
+    def report(self, job: Train | Finish, rung: int, values: Mapping[str, Any]) -> Decision:
         """Takes in a rung; says whether the training goes on."""
+        assert isinstance(job, Train), "no search asks for trainings to their end"
         decision = self.search.report(job, rung, values)
         epochs = self.spec.fidelity.rungs[rung]
         brought = [self._evaluation(job, epochs, {"rung": dict(values)})]
@@ -158,6 +159,8 @@ class Session:
                 return self._reuse_timings(job)
             case Train():
                 return self._reuse_training(job)
+            case Finish():
+                return False  # no search asks for one
 
     def _reuse_training(self, job: Train) -> bool:
         """Replays stored rungs as far as they and their files reach."""
@@ -305,3 +308,5 @@ def _name(job: Job) -> str:
         case Measure():
             verb = "timing" if job.objective == "latency_ms" else f"measuring {job.objective} of"
             return f"{verb} {', '.join(map(str, job.trials))}"
+        case Finish():
+            return f"finishing {job.trial}"
