@@ -76,7 +76,8 @@ def outline(path: Path) -> list[Layer]:
         proto = onnx.shape_inference.infer_shapes(onnx.load(path))
     except Exception as error:  # onnx documents no set of what it raises
         raise NasError(f"{path} cannot be read: {error}", "export the network again") from error
-    weights, shapes = _weights(proto), _shapes(proto)
+    shapes = _shapes(proto)
+    weights = _weights(proto, shapes)
     found = []
     for node in proto.graph.node:
         held = [name for name in node.input if name in weights]
@@ -104,10 +105,14 @@ def _stage(path: str) -> str:
     return found["stage"] if found else path
 
 
-def _weights(proto: ModelProto) -> dict[str, tuple[str, Any, int]]:
+def _weights(
+    proto: ModelProto, shapes: Mapping[str, Sequence[int]]
+) -> dict[str, tuple[str, Any, int]]:
     """Every tensor that may be a weight: the module it is of, its numbers, its bits.
 
     What a quantizer's `DequantizeLinear` makes of a stored tensor is that tensor, in fewer bits.
+    Codes that the file takes out of a string of bits are not looked into: they count as the 8 bits
+    that they are computed in, and none of them as zero.
     """
     found = {}
     for tensor in proto.graph.initializer:
@@ -115,7 +120,12 @@ def _weights(proto: ModelProto) -> dict[str, tuple[str, Any, int]]:
         values = numpy_helper.to_array(tensor)
         found[tensor.name] = (tensor.name.rpartition(".")[0], values, bits)
     for node in proto.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in found:
+        packed = node.op_type == "DequantizeLinear" and node.input[0] not in found
+        shape = shapes.get(node.input[0], []) if packed else []
+        if len(shape) > 1 and all(shape):  # of activations the batch is open
+            home = node.input[0].rpartition(".")[0]
+            found[node.output[0]] = (home, np.ones(shape, np.int8), 8)
+        elif node.op_type == "DequantizeLinear" and node.input[0] in found:
             home, values, bits = found[node.input[0]]
             zero = found[node.input[2]][1] if len(node.input) > 2 else np.zeros(1)
             found[node.output[0]] = (home, values.astype(np.int32) - _spread(zero, values), bits)

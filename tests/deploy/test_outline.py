@@ -79,16 +79,28 @@ def test_a_plain_sequence_is_cut_by_its_maps(tmp_path: Path) -> None:
 
 
 def test_quantized_weights_say_their_bits(file: Path, tmp_path: Path) -> None:
-    from nas.transforms.quantize import Plan, quantize
+    from nas.transforms.quantize.file import quantize
+    from nas.transforms.quantize.plan import Plan
 
     examples = np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype(np.float32)
-    plan = Plan(sections=(True,) * 4, depthwise=False)
+    plan = Plan(depthwise=False)
     quantize(file, tmp_path / "int8.onnx", plan, examples)
     bits = {layer.path: layer.bits for layer in outline(tmp_path / "int8.onnx")}
     assert bits["stages.0.0"] == 32
     assert bits["stem"] == bits["stages.0.2"] == 8
     point = next(y for y in outline(tmp_path / "int8.onnx") if y.path == "stages.0.2")
     assert point.zeros >= 0.5
+
+
+def test_packed_weights_are_layers_too(file: Path, tmp_path: Path) -> None:
+    from nas.transforms.quantize.file import quantize
+    from nas.transforms.quantize.plan import Plan
+
+    examples = np.random.default_rng(0).normal(size=(8, 3, 32, 32)).astype(np.float32)
+    quantize(file, tmp_path / "few.onnx", Plan(average=4.0), examples)
+    assert [layer.path for layer in outline(tmp_path / "few.onnx")] == [
+        layer.path for layer in outline(file)
+    ]
 
 
 def test_every_layer_of_a_searched_network_is_found(tmp_path: Path) -> None:
