@@ -9,6 +9,7 @@ the map of the output's gradient as its kernel, as many "channels" as there are 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from nas.networks.largekernel.geometry import Geometry, spread
 from nas.networks.largekernel.method import Gradients
 
+_CACHED = 2**18  # entries of the images whose layout is changed at a time
 _AT_ONCE = 2**24  # entries of per-image weight gradients held at a time
 
 
@@ -64,9 +66,7 @@ class Direct:
 
     def forward(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         """One call, in this layout."""
-        g = geometry
-        x = x.contiguous(memory_format=self.layout)
-        return F.conv2d(x, weight, None, g.stride, g.padding, g.dilation, g.channels)
+        return self._convolved(x, weight, geometry)
 
     def backward(
         self, grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool]
@@ -75,15 +75,19 @@ class Direct:
         g = geometry
         dx = dw = None
         if wanted[0]:
-            back = spread(grad, g).contiguous(memory_format=self.layout)
-            turned = weight.flip((-2, -1))
-            dx = F.conv2d(back, turned, None, 1, g.padding, g.dilation, g.channels)
+            dx = self._convolved(spread(grad, g), weight.flip((-2, -1)), replace(g, stride=1))
         if wanted[1]:
             count = max(1, _AT_ONCE // (g.channels * g.kernel[0] * g.kernel[1]))
             starts = range(0, g.batch, count)
             sums = [self._by_images(x[i : i + count], grad[i : i + count], g) for i in starts]
             dw = (torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]).to(weight.dtype)
         return dx, dw
+
+    def _convolved(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """The forward kernel, in this layout."""
+        g = geometry
+        x = x.contiguous(memory_format=self.layout)
+        return F.conv2d(x, weight, None, g.stride, g.padding, g.dilation, g.channels)
 
     def _by_images(self, x: Tensor, grad: Tensor, geometry: Geometry) -> Tensor:
         """The weight's gradient with the output's gradient in the place of a kernel."""
@@ -118,6 +122,19 @@ class Planar(Direct):
         """oneDNN leaves its fast kernel where a line of taps is longer than about 20."""
         taps, pixels = _taps_and_pixels(geometry)
         return None if geometry.kernel[1] > 21 else 0.035 * taps * pixels + 6 * pixels
+
+    def _convolved(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """A few images at a time, so that they change layout without leaving the cache."""
+        images = max(1, _CACHED // (x[0].numel() or 1))
+        if x.is_contiguous() or images >= len(x) or x.device.type != "cpu":
+            return super()._convolved(x, weight, geometry)
+        g = geometry
+        shape = (len(x), g.channels, *g.output)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        for at in range(0, len(x), images):
+            few = slice(at, at + images)
+            out[few] = super()._convolved(x[few], weight, g)
+        return out
 
     def _as_channels(self, x: Tensor) -> Tensor:
         return x.reshape(1, -1, *x.shape[2:])
