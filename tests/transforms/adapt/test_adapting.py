@@ -48,7 +48,7 @@ def test_what_merges_leaves_nothing_behind(network: nn.Module, method: str) -> N
         assert report.skipped
 
 
-@pytest.mark.parametrize("method", set(METHODS) - set(BEGIN_ELSEWHERE))
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in BEGIN_ELSEWHERE])
 def test_an_untrained_adapter_changes_nothing(network: nn.Module, method: str) -> None:
     tried = adapt(network, Plan(method), parts_of(method), move=0.0)
     assert far(tried.adapted(inputs()), tried.before(inputs())) < 1e-12
