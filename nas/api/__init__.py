@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nas.api.analysis import correlations, importance
     from nas.api.calibrating import calibrate
+    from nas.api.cleaning import gc
     from nas.api.dashboards import dashboard
     from nas.api.finishing import train
     from nas.api.health import doctor
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Study", "calibrate", "correlations", "dashboard", "devices", "doctor", "export", "front",
-    "importance", "load", "pick", "profile", "replay", "report", "retarget", "scale", "search",
-    "show", "spaces", "studies", "train", "verify",
+    "gc", "importance", "load", "pick", "profile", "replay", "report", "retarget", "scale",
+    "search", "show", "spaces", "studies", "train", "verify",
 ]  # fmt: skip
 
 _HOMES = {
@@ -37,6 +38,7 @@ _HOMES = {
     "calibrate": "calibrating",
     "dashboard": "dashboards",
     "doctor": "health",
+    "gc": "cleaning",
     "replay": "replaying",
     "report": "reporting",
     "retarget": "retargeting",

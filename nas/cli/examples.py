@@ -27,6 +27,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "spaces": ("nas spaces",),
     "devices": ("nas devices", "nas devices --json"),
     "studies": ("nas studies",),
+    "gc": (f"nas gc {STUDY} --dry-run",),
     "replay": ("nas replay TABLE --strategy nsga2 --trials 300 --seeds 5",),
     "calibrate": ("nas calibrate cpu", "nas calibrate a100 --csv measured.csv"),
     "doctor": ("nas doctor", "nas doctor --json"),

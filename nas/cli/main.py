@@ -13,7 +13,7 @@ from types import FrameType
 import click
 
 from nas import __version__
-from nas.cli import completion, device, examples, report, scale, search, ship, study, tables
+from nas.cli import clean, completion, device, examples, report, scale, search, ship, study, tables
 from nas.cli.mistakes import usage
 from nas.core.errors import NasError, unknown
 
@@ -70,7 +70,7 @@ def _print_completion(context: click.Context, shell: str | None) -> None:
 for _command in (
     search.search, study.front, study.pick, study.show, study.retarget, ship.train, ship.export,
     ship.verify, scale.scale, report.report, report.dashboard, device.profile, device.spaces,
-    device.devices, study.studies, tables.replay, tables.calibrate, device.doctor,
+    device.devices, study.studies, clean.gc, tables.replay, tables.calibrate, device.doctor,
 ):  # fmt: skip
     _command.epilog = examples.epilog(_command.name)
     commands.add_command(_command)

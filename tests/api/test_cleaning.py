@@ -1,0 +1,63 @@
+"""What is removed is what nothing rests on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from example_study import toy_store
+
+from nas import NasError, api
+from nas.api.cleaning import named, wanted
+from nas.core.architecture import Architecture
+from nas.core.trial import Event, Rung, Trained, Trial
+
+
+def name(text: str, suffix: str = "safetensors") -> str:
+    return f"{hashlib.sha256(text.encode()).hexdigest()}.{suffix}"
+
+
+def trial(number: int, state: str) -> Trial:
+    rungs = tuple(Rung(0, i, i + 1, 50.0, 10, name(f"{number} rung {i}")) for i in range(2))
+    trained = (Trained(0, name(f"{number} trained", "onnx"), 50, 1, 10, 50, 1, 5),)
+    return Trial(
+        number, Architecture("toy", {"width": number}), state=state,  # type: ignore[arg-type]
+        file=name(f"{number} built", "onnx"), rungs=rungs, trained=trained,
+    )  # fmt: skip
+
+
+def test_the_front_and_what_is_under_way_keep_their_last_files() -> None:
+    trials = [trial(0, "complete"), trial(1, "complete"), trial(2, "running"), trial(3, "stopped")]
+    found = wanted(trials, {1})
+    for number in (1, 2):
+        assert name(f"{number} rung 1") in found and name(f"{number} rung 0") not in found
+        assert name(f"{number} trained", "onnx") in found
+    assert len(found) == 6
+    assert wanted([replace(trials[0], file=None, rungs=(), trained=())], {0}) == set()
+
+
+def test_names_are_found_wherever_an_event_has_them() -> None:
+    inside = {"trained": {"file": name("a", "onnx"), "more": [{"checkpoint": name("b")}]}}
+    assert named([Event("reported", 0, inside), Event("told", 0, {"state": "complete"})]) == {
+        name("a", "onnx"), name("b"),
+    }  # fmt: skip
+
+
+def test_files_that_nothing_names_go_and_others_stay(tmp_path: Path) -> None:
+    toy_store(tmp_path)
+    url = f"sqlite:///{tmp_path / 'studies' / 'nas.db'}"
+    folder = tmp_path / "studies" / "artifacts"
+    dead = folder / "under-way" / "999999999"
+    dead.mkdir(parents=True)
+    (folder / name("nobody's")).write_bytes(b"12345")
+    (folder / "notes.txt").write_text("not ours to remove")
+    study = "toy"
+    planned = api.gc(study, dry_run=True, storage=url)
+    assert planned["files"] == 1 and planned["bytes"] == 5 and dead.exists()
+    assert api.gc(study, storage=url) == {**planned, "dry_run": False}
+    assert sorted(p.name for p in folder.iterdir()) == ["notes.txt", "under-way"]
+    assert not dead.exists()
+    with pytest.raises(NasError):
+        api.gc("no-such-study", storage=url)
