@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,8 @@ def _quantized(
         chosen = {layer.node: formats[layer.node][0] for layer in static}
         trained = plan.method != "ptq" or plan.average is not None
         settled = settle(proto, before, chosen, learned, trained)
+        if plan.average is None:  # fewer that happened to do would be another graph
+            settled = {n: replace(s, bits=FORMATS[chosen[n]].bits) for n, s in settled.items()}
     few, length = _few(settled, plan)
     others = {
         layer.node: formats[layer.node][0]

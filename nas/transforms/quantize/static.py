@@ -28,6 +28,9 @@ from nas.transforms.quantize.rewrite import rows_of, turned
 
 _BATCH = 16
 _BESIDE = ("Relu", "Clip")  # go into the multiplication before them, if they may
+# Of onnxruntime's rewritings those that look at values: they make one tensor of small ones that are
+# alike, and take out what adds zero or multiplies by one, as many weights do before training.
+_VALUED = ["ConstantSharing", "NoopElimination"]
 MIDDLE = 128  # the unsigned code of zero, where activations may be negative
 
 
@@ -77,11 +80,19 @@ def taken_out(proto: ModelProto) -> dict[str, Rounding]:
 
 
 def prepared(source: Path, target: Path) -> ModelProto:
-    """The graph with shapes, norms in their convolutions, and a name for every node."""
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    """The graph with shapes, norms in their convolutions, and a name for every node.
 
-    quant_pre_process(str(source), str(target), skip_symbolic_shape=True)
-    proto = onnx.load(target)
+    As onnxruntime's own preparation, but for what looks at weights' values: two trainings of one
+    network have one graph.
+    """
+    from onnxruntime import GraphOptimizationLevel, InferenceSession, SessionOptions
+
+    options = SessionOptions()
+    options.graph_optimization_level = GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(target)
+    providers = ["CPUExecutionProvider"]
+    InferenceSession(source.read_bytes(), options, providers, disabled_optimizers=_VALUED)
+    proto = onnx.shape_inference.infer_shapes(onnx.load(target))
     for number, node in enumerate(proto.graph.node):
         node.name = f"node{number}"
     onnx.save(proto, target)
