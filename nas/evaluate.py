@@ -52,6 +52,7 @@ from nas.training.tasks import examples, load_task
 from nas.training.train import RungReport, train
 from nas.transforms.adapt.seen import look
 from nas.transforms.adapt.stored import task_bytes
+from nas.transforms.quantize.learned import rounds
 from nas.transforms.report import Report as Changes
 from nas.transforms.stages import Addition, Given, Pipeline
 
@@ -270,7 +271,8 @@ def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Ch
         written = forms.write(deployed, shape, stem, device)
     else:
         written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
-    run, precision = forms.open_file(written.path, device), engine_of(device).precision
+    run = forms.open_file(written.path, device)
+    precision = "codes" if rounds(deployed) else engine_of(device).precision
     inputs = validation_inputs(place.task, COMPARED)
     parity = check(deployed, written.path, inputs, precision, run)
     if not parity.passed:

@@ -11,7 +11,8 @@ from conftest import toy_spec
 
 from nas import evaluate
 from nas.core.architecture import Architecture
-from nas.core.job import Build, Measure, Workload, job_to_json
+from nas.core.fidelity import Fidelity
+from nas.core.job import Build, Measure, Train, Workload, job_to_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.evaluate import Place
@@ -122,3 +123,60 @@ def test_a_build_says_what_proxies_are_where_the_study_asks_and_trains(
         assert set(found["undefined"]) == {
             "az_expressivity", "az_progressivity", "az_trainability",
         }  # fmt: skip
+
+
+TWO_BLOCKS = """
+import torch
+from torch import nn
+
+class Network(nn.Module):
+    # norms that are called apart from their convolutions stay in the exported graph
+    def __init__(self, outputs):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 32, 3, 2, 1), nn.Conv2d(32, 32, 3, 2, 1)
+        self.norm1, self.norm2 = nn.BatchNorm2d(32), nn.BatchNorm2d(32)
+        self.head = nn.Linear(32, outputs)
+
+    def forward(self, x):
+        x = torch.relu(self.norm1(self.first(x)))
+        return self.head(torch.relu(self.norm2(self.second(x))).mean((2, 3)))
+
+def network(task):
+    return Network(task.outputs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"sparsity.pattern": "channels", "sparsity.schedule": "oneshot",
+         "sparsity.allocation": "global"},
+        {"sparsity.pattern": "unstructured", "sparsity.schedule": "start",
+         "bitwidth.method": "qat"},
+    ],
+    ids=["channels", "zeros, steps learned"],
+)  # fmt: skip
+def test_a_sparse_network_in_int8_is_trained_and_shipped_as_the_graph_that_was_built(
+    chosen: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "blocks_of_two.py").write_text(TWO_BLOCKS)
+    spec = replace(
+        SPEC, space="sparsity+bitwidth", network="blocks_of_two:network", task=describe("digits"),
+        recipe=Recipe().to_json(), proxies=False, fidelity=Fidelity(epochs=1, data=0.05),
+        objectives=(BUILTIN["accuracy"], BUILTIN["size_mb"]),
+    )  # fmt: skip
+    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    wanted = {"sparsity.removed": 0.75, "bitwidth.weights": "int8", **chosen}
+    architecture = place.space.repair(wanted)
+    assert chosen.items() <= architecture.choices.items()
+    job: Any = Build(0, architecture)
+    built = evaluate.perform(place, job_to_json(job), lambda rung, values: "go on")
+    assert built["error"] is None
+    made, last = built["values"], len(spec.fidelity.rungs) - 1
+    job = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung=-1, to_rung=last)
+    trained = evaluate.perform(place, job_to_json(job), lambda rung, values: "go on")
+    assert trained["error"] is None
+    assert trained["values"]["parity"]["passed"]

@@ -17,14 +17,15 @@ from nas.core.task import Task
 from nas.hardware.runtimes import Opened, Runtime, opened
 
 # Largest difference allowed, relative to the largest output: sums of thousands of products in
-# another order differ by some hundred units in the last place of the type.
+# another order differ by some hundred units in the last place of the type. `codes`: float32 that
+# rounds to whole codes on its way, some of which turn over by that (up to 1.2e-2 was seen).
 THRESHOLDS: Mapping[str, float] = {
-    "float32": 1e-3, "tf32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2, "int8": 0.25,
+    "float32": 1e-3, "tf32": 1e-2, "float16": 2e-2, "bfloat16": 5e-2, "codes": 5e-2, "int8": 0.25,
 }  # fmt: skip
 
 # Least share of examples with the same class: a tie may fall either way in any arithmetic.
 AGREEMENT: Mapping[str, float] = {
-    "float32": 0.99, "tf32": 0.98, "float16": 0.98, "bfloat16": 0.97, "int8": 0.90,
+    "float32": 0.99, "tf32": 0.98, "float16": 0.98, "bfloat16": 0.97, "codes": 0.97, "int8": 0.90,
 }  # fmt: skip
 
 

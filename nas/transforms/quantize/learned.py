@@ -166,6 +166,11 @@ class Rounding(nn.Module):
         return torch.clamp(torch.round(x / self.step), self.low, self.high) * self.step
 
 
+def rounds(module: nn.Module) -> bool:
+    """Whether a deployed network rounds inputs of its layers by steps that were learned."""
+    return any(isinstance(part, Rounding) for part in module.modules())
+
+
 class LearnedConv2d(nn.Conv2d):
     """A convolution that rounds, by the `steps` or the `rounding` it was given."""
 
