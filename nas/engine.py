@@ -19,9 +19,9 @@ from nas.core.line import Line
 from nas.core.objective import Constraint
 from nas.core.packed import Shelf
 from nas.core.promotion import RULES, Reached, Standing, bracket, judged, leading
-from nas.core.space import SearchSpace
+from nas.core.space import Excluded, SearchSpace
 from nas.core.study import StudySpec
-from nas.core.trial import Event, History, Proposal, Trial
+from nas.core.trial import Event, History, Origin, Proposal, Trial
 from nas.strategies.protocol import Strategy, resumes
 
 ATTEMPTS = 2
@@ -244,18 +244,14 @@ class Search:
         event = self._next_proposal()
         self._happened(event)
         if event.kind == "proposed":
-            self._settle_twins(self.trials[event.trial])
+            trial = self.trials[event.trial]
+            excluded = self.space.excluded(trial.architecture.choices)
+            if excluded:
+                return self._tell(trial.number, "failed", str(excluded))
+            self._settle_twins(trial)
 
     def _next_proposal(self) -> Event:
-        number = len(self.trials)
-        presets, starts = self.spec.presets, self.spec.starts
-        if number < len(presets):
-            proposal = Proposal(self.space.preset(presets[number]), {}, "preset")
-        elif number < len(presets) + len(starts):
-            start = starts[number - len(presets)]
-            proposal = Proposal(self.space.architecture(start.choices), {}, start.origin)
-        else:
-            [proposal] = self.strategy.propose(self.history, 1)
+        number, proposal = len(self.trials), self._next_network()
         if proposal.resumes is not None:
             return Event("resumed", proposal.resumes, {})
         payload = {
@@ -264,6 +260,25 @@ class Search:
             "notes": dict(proposal.notes),
         }
         return Event("proposed", number, payload)
+
+    def _next_network(self) -> Proposal:
+        """What is tried next; what excludes itself is a trial too, which fails with the reason."""
+        number, presets, starts = len(self.trials), self.spec.presets, self.spec.starts
+        origin: Origin = "strategy"
+        try:
+            if number < len(presets):
+                origin = "preset"
+                return Proposal(self.space.preset(presets[number]), {}, origin)
+            if number < len(presets) + len(starts):
+                start = starts[number - len(presets)]
+                origin = start.origin
+                return Proposal(self.space.architecture(start.choices), {}, origin)
+            [proposal] = self.strategy.propose(self.history, 1)
+            return proposal
+        except Excluded as excluded:
+            if excluded.architecture is None:
+                raise
+            return Proposal(excluded.architecture, {}, origin)
 
     # -- taking outcomes in
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nas.core.architecture import Architecture
+from nas.core.decision import Choice
 from nas.core.front import front_of
 from nas.core.job import Done, Measure, Outcome, Train, Wait, job_from_json, job_to_json
 from nas.core.objective import BUILTIN, Constraint
 from nas.core.promotion import judged
+from nas.core.space import SearchSpace
 from nas.core.study import Start, StudySpec
+from nas.core.target import Target
 from nas.core.trial import Event, History, Proposal
 from nas.engine import Search
 
@@ -442,3 +446,50 @@ def test_numbers_of_another_device_change_nothing_in_a_search() -> None:
     plain, told = new_search(spec, events), new_search(spec, [*events, *elsewhere])
     assert drive(plain, ToyPerform(spec)) == drive(told, ToyPerform(spec))
     assert front_of(spec, list(plain.trials.values())) == front_of(spec, list(told.trials.values()))
+
+
+def sparse_space() -> SearchSpace:
+    target = Target("onnxruntime", (), ("accuracy", "macs"))
+    patterns = Choice("sparsity.pattern", ["dense", "2:4"])
+    toy = toy_space()
+    presets = {"halved": {"sparsity.pattern": "2:4", "kernel": 3}}
+    space = replace(toy, decisions=[*toy.decisions, patterns], presets=presets)
+    return space.at(toy_spec().task, target)
+
+
+class Excluding:
+    """Proposes what excludes itself, in turn with what does not; every other time by its name."""
+
+    def propose(self, history: History, count: int) -> list[Proposal]:
+        number, space = len(history.proposals), sparse_space()
+        choices = {"kernel": 5, "depth": 1 + number % 6, "width": 16}
+        if number % 2 == 0:
+            return [Proposal(space.architecture({**choices, "sparsity.pattern": "dense"}))]
+        bad = {**choices, "sparsity.pattern": "2:4"}
+        if number % 4 == 1:
+            return [Proposal(Architecture("toy", bad))]
+        return [Proposal(space.architecture(bad))]
+
+
+def test_what_excludes_itself_is_a_failed_trial_with_its_reason_and_the_search_goes_on() -> None:
+    bad = {"kernel": 7, "depth": 2, "width": 16, "sparsity.pattern": "2:4"}
+    spec = toy_spec(presets=("halved",), starts=(Start(bad, "from other trial 4"),), trials=8)
+    search = Search(spec, sparse_space(), Excluding(), width=2)
+    perform = ToyPerform(spec)
+    events = drive(search, perform)
+    failed = {n: t for n, t in enumerate(search.trials.values()) if t.state == "failed"}
+    assert list(failed) == [0, 1, 3, 5, 7]
+    assert [t.origin for t in failed.values()] == [
+        "preset",
+        "from other trial 4",
+        *["strategy"] * 3,
+    ]
+    for trial in failed.values():
+        assert trial.architecture.choices["sparsity.pattern"] == "2:4"
+        assert trial.error and trial.error.startswith(
+            "sparsity.pattern=2:4 and --runtime onnxruntime exclude each other\n"
+        )
+    built = {job["trial"] for job in perform.done if job["kind"] == "build"}
+    assert built == {2, 4, 6} and search.tally["complete"] and not search.tally["running"]
+    again = Search(spec, sparse_space(), Excluding(), width=2)
+    assert [again.retrace(event) for event in events] == events

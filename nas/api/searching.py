@@ -124,7 +124,7 @@ def search(
             )  # fmt: skip
             spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts))
             if sources:
-                found = load_space(spec.space, spec.network).at(spec.task)
+                found = _aimed(spec, hands.standing(named(spec.device).under(spec.runtime)))
                 with Store(url, read_only=True) as store:
                     spec = replace(spec, starts=first_points(store, spec, found, sources))
             if dry_run:
@@ -292,9 +292,7 @@ def _searched(
 
     prepare(spec.task.source)
     device = hands.standing(named(spec.device).under(spec.runtime))
-    wanted = [*(o.name for o in spec.objectives), *(c.name for c in spec.constraints)]
-    aims = target(device, wanted, spec.weights is not None)
-    space = load_space(spec.space, spec.network).at(spec.task, aims)
+    space = _aimed(spec, device)
     strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
     history = store.events(spec.name)
     devices = _standing(spec, history, hands)
@@ -306,6 +304,13 @@ def _searched(
     with watching(watch) as seen:
         session.watch = _observer(session, seen)
         return _run(session, runner)
+
+
+def _aimed(spec: StudySpec, device: Device) -> SearchSpace:
+    """The space, worked out for the study's task and for what it wants of the device."""
+    wanted = [*(o.name for o in spec.objectives), *(c.name for c in spec.constraints)]
+    aims = target(device, wanted, spec.weights is not None)
+    return load_space(spec.space, spec.network).at(spec.task, aims)
 
 
 def _standing(spec: StudySpec, history: Sequence[Event], hands: Crew) -> dict[str, Device]:

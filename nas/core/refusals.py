@@ -163,6 +163,7 @@ def reasons(choices: Choices, target: Target | None = None) -> list[tuple[str, s
     >>> pair
     'adapter.method=lora and sparsity.pattern=2:4'
     """
+    choices = {name: value for name, value in choices.items() if _named(name)}
     found = []
     for refusal in REFUSALS:
         for name in _having(choices, refusal.one, refusal.values):

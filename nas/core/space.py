@@ -23,6 +23,14 @@ Decisions = Sequence[Decision]
 TOGETHER = 0.8  # correlation of ordered decisions in `sample_sized`
 
 
+class Excluded(NasError):
+    """Two choices that exclude each other; `architecture` is the one that they would be of."""
+
+    def __init__(self, problem: str, hint: str, architecture: Architecture | None = None) -> None:
+        super().__init__(problem, hint)
+        self.architecture = architecture
+
+
 @dataclass(frozen=True)
 class SearchSpace:
     """Decisions, in an order in which each depends only on earlier ones, and what they build.
@@ -112,25 +120,39 @@ class SearchSpace:
         """The architecture these choices name; decisions without effect are dropped.
 
         Raises:
-            NasError: naming every fault at once, or where there is no other, the two choices that
-                exclude each other and why.
+            Excluded: where there is no other fault, the two choices that exclude each other, and
+                why.
+            NasError: naming every fault at once.
         """
-        faults, refused = self.check(choices), reasons(choices, self.target)
-        if refused and len(faults) == len(refused):
-            pair, why = refused[0]
-            raise NasError(f"{pair} exclude each other", f"{why}; change one of the two")
+        faults, excluded = self.check(choices), self.excluded(choices)
+        if excluded and len(faults) == len(reasons(choices, self.target)):
+            raise excluded
         if faults:
             raise NasError(f"not an architecture of {self.name!r}", "; ".join(faults))
-        return Architecture(self.name, {d.name: choices[d.name] for d in self.active(choices)})
+        return self._named(choices)
+
+    def excluded(self, choices: Choices) -> Excluded | None:
+        """The error for the first two of these choices that exclude each other; None without."""
+        for pair, why in reasons(choices, self.target):
+            hint = f"{why}; change one of the two"
+            return Excluded(f"{pair} exclude each other", hint, self._named(choices))
+        return None
+
+    def _named(self, choices: Choices) -> Architecture:
+        named = {d.name: choices[d.name] for d in self.active(choices) if d.name in choices}
+        return Architecture(self.name, named)
 
     def preset(self, name: str) -> Architecture:
         """A published network by its name; what a preset does not name takes its first value.
 
-        Raises: NasError with the nearest names.
+        Raises: NasError with the nearest names; Excluded.
         """
         if name not in self.presets:
             raise unknown(f"preset of {self.name!r}", name, self.presets)
         named = self.presets[name]
+        excluded = self.excluded(named)  # before what is missing beside them is missed
+        if excluded:
+            raise excluded
         return self.architecture({**self.repair(named).choices, **named})
 
     def sample(self, rng: np.random.Generator) -> Architecture:
@@ -243,7 +265,9 @@ class SearchSpace:
     def _kept(self, value: Any, decision: Decision) -> TypeGuard[Value]:
         """Whether repair leaves a preset's unusual value alone: where nothing limits proposals."""
         limited = isinstance(decision, Choice) and decision.within
-        return not limited and any(same(value, v) for v in self._published(decision))
+        if limited or not any(same(value, v) for v in self._published(decision)):
+            return False
+        return not reasons({decision.name: value}, self.target)
 
     def _legal(self, decision: Decision, value: Any) -> bool:
         return decision.legal(value) or any(same(value, v) for v in self._published(decision))

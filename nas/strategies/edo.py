@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from nas.core.architecture import Architecture, Value
+from nas.core.decision import Choice
 from nas.core.errors import NasError
+from nas.core.refusals import reasons
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
 from nas.strategies.protocol import first_size, proposal_seed
@@ -86,6 +88,11 @@ class Edo:
         else:
             drawn = self._space.repair({})
         kept = {k: v for k, v in drawn.choices.items() if not k.startswith(AXIS)}
+        for decision in self._space.listed:  # of what it excludes it is asked without
+            name = decision.name
+            if name in kept and reasons({KERNEL: "full", name: kept[name]}):
+                assert isinstance(decision, Choice)
+                kept[name] = decision.values[0]
         return self._space.architecture({**kept, KERNEL: "full"})
 
     def _step(
