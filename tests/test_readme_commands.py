@@ -104,11 +104,16 @@ class World:
             return [name, *rest, *FIRST]
         command = commands.get_command(click.Context(commands), name)
         given = [p.name for p in command.params if isinstance(p, click.Argument)] if command else []
-        if given[:2] == ["study", "trial"] and len(rest) > 1 and not rest[1].startswith("-"):
+        named_trial = given[:2] in (["study", "trial"], ["study", "trials"])
+        if named_trial and len(rest) > 1 and not rest[1].startswith("-"):
             rest[1] = self.trial(rest[0])
         if name == "profile" and re.fullmatch(r"[\w.+-]+:\d+", rest[0]):
             study = rest[0].partition(":")[0]
             rest[0] = f"{study}:{self.trial(study)}"
+        for i, word in enumerate(rest):
+            if word == "--teacher":
+                study = rest[i + 1].partition(":")[0]
+                rest[i + 1] = f"{study}:{self.trial(study)}"
         for i, word in enumerate(rest):  # a folder must be new
             if word == "--output" and Path(rest[i + 1]).is_dir():
                 shutil.rmtree(rest[i + 1])

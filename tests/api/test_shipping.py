@@ -146,7 +146,7 @@ def test_a_teacher_from_the_front_and_one_of_the_users_own(tour, capsys):
     ("options", "runtime"),
     [({"format": "openvino"}, "openvino"), ({"format": "pt2"}, "torch"),
      ({"int8": True}, "onnxruntime"), ({"preprocess_in_graph": True}, "onnxruntime"),
-     ({"format": "pt2", "runtime": "torch:bf16"}, "torch")],
+     pytest.param({"format": "pt2", "runtime": "torch:bf16"}, "torch", marks=pytest.mark.long)],
     ids=["openvino", "pt2", "int8", "images", "torch-bf16"],
 )  # fmt: skip
 def test_every_format_agrees_and_runs_where_only_its_runtime_is(tour, tmp_path, options, runtime):

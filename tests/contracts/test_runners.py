@@ -40,6 +40,7 @@ if __name__ == "__main__":
     given = json.loads(sys.argv[1])
     print(json.dumps(search(space="plain", data="digits", study="s", **given).to_json()))
 """
+MEASURED = [pytest.param(r, marks=pytest.mark.long) if r == "ray" else r for r in RUNNERS]
 COMPUTED = {"objectives": ["accuracy", "macs"], "trials": 8, "epochs": 3, "seed": 5}
 
 
@@ -65,7 +66,7 @@ def recorded(place: Path, name: str) -> tuple[Any, Any, Any, Any]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("runner", RUNNERS)
+@pytest.mark.parametrize("runner", MEASURED)
 def test_a_measured_search_ends_and_its_history_explains_it(
     place: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -85,7 +86,7 @@ def test_a_measured_search_ends_and_its_history_explains_it(
     assert list(again.trials.values()) == trials
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_computed_searches_repeat_exactly_killed_or_not(place: Path) -> None:
     inline = {"runner": "inline"}

@@ -20,7 +20,7 @@ ALL = [
     "predictor",
     pytest.param("surrogate", marks=pytest.mark.slow),
     pytest.param("tpe", marks=pytest.mark.slow),
-    pytest.param("gp", marks=pytest.mark.slow),
+    pytest.param("gp", marks=pytest.mark.long),
 ]
 TRIALS = {"predictor": 60, "surrogate": 30, "tpe": 60, "gp": 20}
 

@@ -143,6 +143,7 @@ def states(url: str, study: str) -> dict[int, tuple[str, str]]:
         return {t.number: (t.state, t.error or "") for t in store.trials(study)}
 
 
+@pytest.mark.long
 def test_candidates_that_crash_hang_or_eat_memory_cost_one_trial_each(
     place: Place, url: str
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_worker_killed_then_a_node_killed_mid_rung(place: Place, url: str) -> 
     assert audit(url, "s", place.locks) == []
 
 
+@pytest.mark.long
 def test_the_disk_is_full_and_the_search_resumed(place: Place, url: str) -> None:
     told = ended(place.search(url, "s", fsize=160_000), code=2)
     assert "--resume" in told or "look after the disk" in told
@@ -180,6 +182,7 @@ def test_the_disk_is_full_and_the_search_resumed(place: Place, url: str) -> None
     assert audit(url, "s", place.locks) == []
 
 
+@pytest.mark.long
 def test_the_clock_jumps_a_day_and_back_all_the_time(
     place: Place, url: str, tmp_path: Path
 ) -> None:
@@ -197,6 +200,7 @@ def test_the_clock_jumps_a_day_and_back_all_the_time(
     assert audit(url, "s", place.locks) == []
 
 
+@pytest.mark.long
 def test_two_searches_ride_out_a_crash_of_their_database(place: Place) -> None:
     if not postgres.available() or postgres.GIVEN:
         pytest.skip(postgres.MISSING)
@@ -215,6 +219,7 @@ def test_two_searches_ride_out_a_crash_of_their_database(place: Place) -> None:
         assert audit(url, "one", place.locks) == audit(url, "two", place.locks) == []
 
 
+@pytest.mark.long
 def test_killed_and_resumed_on_another_machine(place: Place, tmp_path: Path) -> None:
     if not postgres.available() or postgres.GIVEN:
         pytest.skip(postgres.MISSING)
@@ -239,6 +244,7 @@ def test_killed_and_resumed_on_another_machine(place: Place, tmp_path: Path) -> 
         assert audit(url, "s", place.locks) == []
 
 
+@pytest.mark.long
 def test_the_head_is_lost_and_the_search_resumed_on_another_cluster(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,7 +24,7 @@ def test_a_call_takes_longer_for_a_larger_network(tmp_path):
     small = load(saved(tmp_path / "small.pt2"), JOB)
     large = load(saved(tmp_path / "large.pt2", width=2048), JOB)
     least = [min(each.call() for _ in range(30)) for each in (small, large)]
-    assert 0 < 3 * least[0] < least[1]
+    assert 0 < 2 * least[0] < least[1]
     assert versions(JOB)["torch"] == torch.__version__
 
 
