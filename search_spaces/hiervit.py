@@ -14,6 +14,7 @@ from nas import Choice, NasError, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import scaled, square_side, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_hiervit import PRESETS
 
@@ -25,12 +26,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no square images whose side is a multiple of 8.
     """
-    if len(task.input) != 3 or task.input[1] != task.input[2] or task.input[1] % 8:
-        raise NasError(
-            f"space 'hiervit' needs square images (C, S, S), S a multiple of 8, got {task.input}",
-            "choose a task with such images, or resize them",
-        )
-    side = task.input[1]
+    side = square_side(task, "hiervit", 8)
     return [*_network(side), *(decision for i in range(STAGES) for decision in _stage(i, side))]
 
 
@@ -117,14 +113,7 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
     """
     from nas.networks.hiervit import HierarchicalNet, TransformerNetwork, TransformerStage
 
-    plans: list[dict[str, Any]] = [{} for _ in range(int(choices["stages"]))]
-    around: dict[str, Any] = {}
-    for name, value in choices.items():
-        if name.startswith("stages."):
-            _, i, field = name.split(".")
-            plans[int(i)][field] = value
-        elif name != "stages":
-            around[name] = value
+    around, plans = staged(choices, int(choices["stages"]))
     side, patch = task.input[1], int(choices["patch"])
     if side % (patch * 2 ** (len(plans) - 1)):
         raise NasError(
@@ -137,13 +126,7 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
     """The choices of a network of more blocks and wider ones; heads keep their number."""
-    scaled = dict(choices)
-    for name, value in choices.items():
-        if name.endswith((".width", ".head")):
-            scaled[name] = rule.wider(int(value))
-        elif name.endswith(".depth"):
-            scaled[name] = rule.deeper(int(value))
-    return scaled
+    return scaled(choices, rule, (".width", ".head"))
 
 
 space = SearchSpace("hiervit", decisions, build, presets=PRESETS, scale=scale)

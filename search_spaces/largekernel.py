@@ -15,6 +15,7 @@ from nas import Choice, NasError, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published import PRESETS
 
@@ -52,11 +53,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no images of 8 pixels or more.
     """
-    if len(task.input) != 3 or min(task.input[1:]) < 8:
-        raise NasError(
-            f"space 'largekernel' needs images (C, H, W) of 8 pixels or more, got {task.input}",
-            "choose a task with larger images, or resize them",
-        )
+    image_side(task, "largekernel")
     return [*_skeleton(task), *(decision for i in range(4) for decision in _stage(i, task))]
 
 
@@ -153,13 +150,7 @@ def network(choices: Choices, task: Task | TaskSpec) -> Any:
             f"images of {side} pixels vanish: stem stride {stride}, then halved three times",
             f"use images of {8 * stride} pixels or more, or a smaller stem.stride",
         )
-    fields = set(Stage.__dataclass_fields__)
-    stages: list[dict[str, Any]] = [{} for _ in range(4)]
-    for name, value in choices.items():
-        if name.startswith("stages."):
-            _, i, field = name.split(".")
-            assert field in fields
-            stages[int(i)][field] = value
+    _, stages = staged(choices, 4)
     skeleton: dict[str, Any] = {
         "stem": choices["stem.kind"],
         "stride": stride,
@@ -187,12 +178,7 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
     """The choices of a deeper and wider network; its kernels stay."""
-    scaled = dict(choices)
-    for i in range(4):
-        at = f"stages.{i}."
-        scaled[at + "depth"] = rule.deeper(int(choices[at + "depth"]))
-        scaled[at + "width"] = rule.wider(int(choices[at + "width"]))
-    return scaled
+    return scaled(choices, rule)
 
 
 space = SearchSpace("largekernel", decisions, build, presets=PRESETS, scale=scale)

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nas import Choice, NasError, SearchSpace
+from nas import Choice, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling, rounded_width
+from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_mbconv import PRESETS
 
@@ -27,12 +28,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no images of 8 pixels or more.
     """
-    if len(task.input) != 3 or min(task.input[1:]) < 8:
-        raise NasError(
-            f"space 'mbconv' needs images (C, H, W) of 8 pixels or more, got {task.input}",
-            "choose a task with larger images, or resize them",
-        )
-    side = min(task.input[1:])
+    side = image_side(task, "mbconv")
     return [*_network(side), *(decision for i in range(STAGES) for decision in _stage(i, side))]
 
 
@@ -75,28 +71,15 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
     """The torch module `(B, C, H, W) -> (B, outputs)` that the choices name."""
     from nas.networks.mbconv import MobileNet, MobileNetwork, MobileStage
 
-    plans: list[dict[str, Any]] = [{} for _ in range(int(choices["stages"]))]
-    around: dict[str, Any] = {}
-    for name, value in choices.items():
-        if name.startswith("stages."):
-            _, i, field = name.split(".")
-            plans[int(i)][field] = value
-        elif name != "stages":
-            around[name.replace(".", "_")] = value
+    named, plans = staged(choices, int(choices["stages"]))
+    around = {name.replace(".", "_"): value for name, value in named.items()}
     stages = tuple(MobileStage(**plan) for plan in plans)
     return MobileNet(MobileNetwork(task.input[0], task.outputs, stages, **around))
 
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
     """The choices of a deeper and wider network; stem and head widen with it (EfficientNet)."""
-    scaled = dict(choices)
-    for name, value in choices.items():
-        assert isinstance(value, int | float | str)
-        if name.endswith(".width") or (name == "head.hidden" and value):
-            scaled[name] = rule.wider(int(value))
-        elif name.endswith(".depth"):
-            scaled[name] = rule.deeper(int(value))
-    return scaled
+    return scaled(choices, rule, (".width", "head.hidden"))
 
 
 space = SearchSpace("mbconv", decisions, build, presets=PRESETS, scale=scale)

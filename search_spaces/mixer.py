@@ -9,13 +9,15 @@ in `nas.networks`; the published networks are presets.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from nas import Choice, NasError, SearchSpace
+from nas import Choice, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import scaled, square_side, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_mixer import PRESETS
 
@@ -29,12 +31,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no square images whose side is a multiple of 16.
     """
-    if len(task.input) != 3 or task.input[1] != task.input[2] or task.input[1] % 16:
-        raise NasError(
-            f"space 'mixer' needs square images (C, S, S), S a multiple of 16, got {task.input}",
-            "choose a task with such images, or resize them",
-        )
-    side = task.input[1]
+    side = square_side(task, "mixer", 16)
     skeletons = Choice("skeleton", ["meta", "frequency", "perceptron"])
     return [skeletons, *_meta(side), *_frequency(side), *_perceptron(side)]
 
@@ -102,14 +99,7 @@ def _perceptron(side: int) -> Iterator[Decision]:
 def build(choices: Choices, task: Task | TaskSpec) -> Any:
     """The torch module `(B, C, S, S) -> (B, outputs)` that the choices name."""
     skeleton = str(choices["skeleton"])
-    around: dict[str, Any] = {}
-    stages: list[dict[str, Any]] = [{} for _ in range(5 if skeleton == "frequency" else 4)]
-    for name, value in choices.items():
-        parts = name.split(".")
-        if parts[:2] == [skeleton, "stages"]:
-            stages[int(parts[2])][parts[3]] = value
-        elif parts[0] == skeleton:
-            around[".".join(parts[1:])] = value
+    around, stages = staged(choices, 5 if skeleton == "frequency" else 4, f"{skeleton}.")
     return {"meta": _mixed, "frequency": _filtered, "perceptron": _connected}[skeleton](
         stages, around, task
     )
@@ -151,14 +141,16 @@ def _connected(stages: list[dict[str, Any]], around: dict[str, Any], task: Task 
 
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
-    """The choices of a network of more blocks and wider ones, their widths multiples of 16."""
-    scaled = dict(choices)
-    for name, value in choices.items():
-        if name.endswith(".width"):
-            scaled[name] = rule.wider(int(value), 16)
-        elif name.endswith(".depth"):
-            scaled[name] = rule.deeper(int(value))
-    return scaled
+    """The choices of a network of more blocks and wider ones.
+
+    Widths become multiples of 16, and of the sets of channels that share a matrix.
+    """
+    found = scaled(choices, rule, multiple=16)
+    for name, sets in choices.items():
+        if name.endswith(".sets"):
+            width = name.removesuffix("sets") + "width"
+            found[width] = rule.wider(int(choices[width]), math.lcm(16, int(sets)))
+    return found
 
 
 space = SearchSpace("mixer", decisions, build, presets=PRESETS, scale=scale)

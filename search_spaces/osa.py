@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nas import Choice, NasError, SearchSpace
+from nas import Choice, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_osa import PRESETS
 
@@ -26,12 +27,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no images of 8 pixels or more.
     """
-    if len(task.input) != 3 or min(task.input[1:]) < 8:
-        raise NasError(
-            f"space 'osa' needs images (C, H, W) of 8 pixels or more, got {task.input}",
-            "choose a task with larger images, or resize them",
-        )
-    side = min(task.input[1:])
+    side = image_side(task, "osa")
     return [*_network(side), *(decision for i in range(STAGES) for decision in _stage(i, side))]
 
 
@@ -65,28 +61,15 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
     """The torch module `(B, C, H, W) -> (B, outputs)` that the choices name."""
     from nas.networks.osa import AggregationNet, AggregationNetwork, AggregationStage
 
-    plans: list[dict[str, Any]] = [{} for _ in range(int(choices["stages"]))]
-    around: dict[str, Any] = {}
-    for name, value in choices.items():
-        if name.startswith("stages."):
-            _, i, field = name.split(".")
-            plans[int(i)][field] = value
-        elif name != "stages":
-            around[NAMES.get(name, name)] = value
+    named, plans = staged(choices, int(choices["stages"]))
+    around = {NAMES.get(name, name): value for name, value in named.items()}
     stages = tuple(AggregationStage(**plan) for plan in plans)
     return AggregationNet(AggregationNetwork(task.input[0], task.outputs, stages, **around))
 
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
     """The choices of a network of more blocks and wider ones; blocks keep their layers."""
-    scaled = dict(choices)
-    for name, value in choices.items():
-        assert isinstance(value, int | float | str)
-        if name.endswith((".width", ".inner", ".end")):
-            scaled[name] = rule.wider(int(value))
-        elif name.endswith(".depth"):
-            scaled[name] = rule.deeper(int(value))
-    return scaled
+    return scaled(choices, rule, (".width", ".inner", ".end"))
 
 
 space = SearchSpace("osa", decisions, build, presets=PRESETS, scale=scale)

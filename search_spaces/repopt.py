@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nas import Choice, NasError, SearchSpace
+from nas import Choice, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_repopt import PRESETS
 
@@ -25,12 +26,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no images of 8 pixels or more.
     """
-    if len(task.input) != 3 or min(task.input[1:]) < 8:
-        raise NasError(
-            f"space 'repopt' needs images (C, H, W) of 8 pixels or more, got {task.input}",
-            "choose a task with larger images, or resize them",
-        )
-    side = min(task.input[1:])
+    side = image_side(task, "repopt")
     return [*_network(side), *(decision for i in range(STAGES) for decision in _stage(i, side))]
 
 
@@ -57,11 +53,7 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
     """The torch module `(B, C, H, W) -> (B, outputs)` that the choices name."""
     from nas.networks.repopt import PlainNet, PlainNetwork, PlainStage
 
-    plans: list[dict[str, Any]] = [{} for _ in range(STAGES)]
-    for name, value in choices.items():
-        if name.startswith("stages."):
-            _, i, field = name.split(".")
-            plans[int(i)][field] = value
+    _, plans = staged(choices, STAGES)
     return PlainNet(
         PlainNetwork(
             task.input[0], task.outputs, tuple(PlainStage(**plan) for plan in plans),
@@ -73,13 +65,7 @@ def build(choices: Choices, task: Task | TaskSpec) -> Any:
 
 def scale(choices: Choices, rule: Scaling) -> dict[str, Value]:
     """The choices of a network of more blocks and wider ones."""
-    scaled = dict(choices)
-    for name, value in choices.items():
-        if name.endswith(".width"):
-            scaled[name] = rule.wider(int(value))
-        elif name.endswith(".depth"):
-            scaled[name] = rule.deeper(int(value))
-    return scaled
+    return scaled(choices, rule)
 
 
 space = SearchSpace("repopt", decisions, build, presets=PRESETS, scale=scale)

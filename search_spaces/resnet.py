@@ -12,14 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from nas import Choice, NasError, SearchSpace
+from nas import Choice, SearchSpace
 from nas.core.architecture import Choices, Value
 from nas.core.decision import Decision
 from nas.core.scaling import Scaling
+from nas.core.staged import image_side, staged
 from nas.core.task import Task, TaskSpec
 from nas.networks.published_resnet import PRESETS
 
 STAGES = 4
+NAMES = {"stem.kind": "stem", "stem.pool": "pool"}
 RESIDUAL: dict[str, list[Value]] = {"block": ["basic", "bottleneck"]}
 
 
@@ -28,12 +30,7 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
     Raises: NasError for what are no images of 8 pixels or more.
     """
-    if len(task.input) != 3 or min(task.input[1:]) < 8:
-        raise NasError(
-            f"space 'resnet' needs images (C, H, W) of 8 pixels or more, got {task.input}",
-            "choose a task with larger images, or resize them",
-        )
-    side = min(task.input[1:])
+    side = image_side(task, "resnet")
     return [*_network(side), *(decision for i in range(STAGES) for decision in _stage(i, side))]
 
 
@@ -110,19 +107,9 @@ def network(choices: Choices, task: Task | TaskSpec) -> Any:
     """The choices as the plan of a network (`nas.networks.resnet.ResidualNetwork`)."""
     from nas.networks.resnet import ResidualNetwork, ResidualStage
 
-    fields = set(ResidualStage.__dataclass_fields__)
-    plans: list[dict[str, Any]] = [{"stride": 2 if i else 1} for i in range(int(choices["stages"]))]
-    around: dict[str, Any] = {}
-    for name, value in choices.items():
-        first, _, rest = name.partition(".")
-        if first == "stages" and rest:
-            i, _, field = rest.partition(".")
-            assert field in fields
-            plans[int(i)][field] = value
-        elif name != "stages":
-            around[{"stem.kind": "stem", "stem.pool": "pool"}.get(name, name.replace(".", "_"))] = (
-                value
-            )
+    named, chosen = staged(choices, int(choices["stages"]))
+    plans = [{"stride": 2 if i else 1, **stage} for i, stage in enumerate(chosen)]
+    around = {NAMES.get(name, name.replace(".", "_")): value for name, value in named.items()}
     return ResidualNetwork(
         task.input[0], task.outputs, tuple(ResidualStage(**p) for p in plans), **around
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,10 +14,8 @@ from nas.core.errors import NasError
 from nas.core.finished import finished
 from nas.core.front import front_of
 from nas.core.trial import Event, Trial
-from nas.store.artifacts import Artifacts
+from nas.store.artifacts import NAME, Artifacts
 from nas.store.store import Store
-
-NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|onnx|pt2)")
 
 
 def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[str, Any]:

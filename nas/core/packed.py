@@ -85,6 +85,11 @@ class Log(Sequence[Kept]):
     __hash__ = None  # type: ignore[assignment]
 
 
+def _placed(places: array[int], number: object) -> bool:
+    """Whether a number has a place."""
+    return isinstance(number, int) and 0 <= number < len(places) and places[number] >= 0
+
+
 class Shelf(MutableMapping[int, Kept]):
     """Things numbered from 0, of which those that were put away lie compressed.
 
@@ -143,13 +148,7 @@ class Shelf(MutableMapping[int, Kept]):
         self._count -= 1
 
     def __contains__(self, number: object) -> bool:
-        if number in self._loose or number in self._leaving:
-            return True
-        return (
-            isinstance(number, int)
-            and 0 <= number < len(self._places)
-            and self._places[number] >= 0
-        )
+        return number in self._loose or number in self._leaving or _placed(self._places, number)
 
     def __len__(self) -> int:
         return self._count
@@ -185,11 +184,7 @@ class Latest(Mapping[int, Kept]):
         return self._log[self._places[number]]
 
     def __contains__(self, number: object) -> bool:
-        return (
-            isinstance(number, int)
-            and 0 <= number < len(self._places)
-            and self._places[number] >= 0
-        )
+        return _placed(self._places, number)
 
     def __len__(self) -> int:
         return self._count

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.halo import HaloAttention
+from nas.networks.layers import he_grouped
 from nas.networks.residual import DropPath
 
 EPS = 1e-6
@@ -338,7 +339,4 @@ def initialise(module: nn.Module) -> None:
         nn.init.trunc_normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Conv2d):
-        fan = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=(2.0 / fan) ** 0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        he_grouped(module)

@@ -37,3 +37,18 @@ def conv_norm(
     """`conv` without a bias, a norm and, unless `activation` is `none`, an activation."""
     layer = conv(inputs, outputs, kernel, stride, groups, dilation)
     return named(conv=layer, **dict(norm_act(outputs, activation, norm).named_children()))
+
+
+def he(conv: nn.Conv2d) -> None:
+    """He's normal weights by the layer's outputs, zero bias."""
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
+
+
+def he_grouped(conv: nn.Conv2d) -> None:
+    """The same by the outputs of one group, as mobile networks and transformers have it."""
+    fan_out = conv.weight[0, 0].numel() * conv.out_channels // conv.groups
+    nn.init.normal_(conv.weight, std=(2.0 / fan_out) ** 0.5)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

@@ -11,7 +11,7 @@ from nas.core.errors import unknown
 from nas.core.scaling import rounded_width
 from nas.networks.activations import make_activation
 from nas.networks.gates import EfficientChannel, SqueezeExcite
-from nas.networks.layers import conv_norm, named
+from nas.networks.layers import conv_norm, he_grouped, named
 from nas.networks.log import Log
 from nas.networks.pooling import SpatialMean
 from nas.networks.residual import DropPath
@@ -200,7 +200,4 @@ class MobileNet(nn.Module):
 def initialise(module: nn.Module) -> None:
     """Normal weights by the number of each filter's outputs, zero biases."""
     if isinstance(module, nn.Conv2d):
-        fan_out = module.weight[0, 0].numel() * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=(2 / fan_out) ** 0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        he_grouped(module)

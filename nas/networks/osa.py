@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.networks.gates import make_gate
-from nas.networks.layers import conv, conv_norm, named, norm_act
+from nas.networks.layers import conv, conv_norm, he, named, norm_act
 from nas.networks.log import Log
 from nas.networks.pooling import SpatialMean
 from nas.networks.residual import DropPath
@@ -149,6 +149,4 @@ class AggregationNet(nn.Module):
 def initialise(module: nn.Module) -> None:
     """He's normal weights, zero biases."""
     if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        he(module)

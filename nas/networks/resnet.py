@@ -18,7 +18,7 @@ from nas.networks.activations import make_activation
 from nas.networks.dualpath import DualPathBlock
 from nas.networks.gates import ResponseNorm, make_gate
 from nas.networks.laurel import LearnedSkip
-from nas.networks.layers import conv, conv_norm, named, norm_act
+from nas.networks.layers import conv, conv_norm, he, named, norm_act
 from nas.networks.log import Log
 from nas.networks.merge import scale_output
 from nas.networks.pooling import SpatialMean
@@ -369,9 +369,7 @@ class ResidualNet(nn.Module):
 def initialise(module: nn.Module) -> None:
     """He's normal weights, and a learned skip that starts as a plain one."""
     if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
+        he(module)
     elif isinstance(module, LearnedSkip):
         module.start()
 

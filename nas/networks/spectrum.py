@@ -67,7 +67,21 @@ class Fourier(nn.Module):
         return x @ b["back_cos"].to(real) - y @ b["back_sin"].to(real)
 
 
-class GlobalFilter(nn.Module):
+class _Spectral(nn.Module):
+    """A layer that goes to the Fourier spectrum and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fourier = Fourier()
+
+    def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
+        """The transforms as matrices."""
+        self.fourier = Fourier(size)
+        log.touch(path, f"Fourier transform of {size[0]}x{size[1]} maps as matrices")
+        return self
+
+
+class GlobalFilter(_Spectral):
     """A learned complex number for each channel and wave: a convolution as large as the map.
 
     (GFNet, arXiv 2107.00645.) The numbers are kept for a map of `size`; for another they are
@@ -78,7 +92,6 @@ class GlobalFilter(nn.Module):
         super().__init__()
         shape = (channels, size[0], size[1] // 2 + 1, 2)
         self.weight = nn.Parameter(0.02 * torch.randn(shape))
-        self.fourier = Fourier()
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
@@ -93,14 +106,8 @@ class GlobalFilter(nn.Module):
         a, b = weight[..., 0], weight[..., 1]
         return self.fourier.back(real * a - imaginary * b, real * b + imaginary * a, size)
 
-    def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
-        """The transforms as matrices."""
-        self.fourier = Fourier(size)
-        log.touch(path, f"Fourier transform of {size[0]}x{size[1]} maps as matrices")
-        return self
 
-
-class AdaptiveFilter(nn.Module):
+class AdaptiveFilter(_Spectral):
     """A spectrum multiplied by what two layers make of it (AFFNet, arXiv 2307.14008).
 
     The layers are complex, in blocks of channels; small values of the mask become zero; the input
@@ -122,7 +129,6 @@ class AdaptiveFilter(nn.Module):
         self.biases = nn.ParameterList(
             nn.Parameter(0.02 * torch.randn(2, blocks, each)) for _ in range(2)
         )
-        self.fourier = Fourier()
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
@@ -144,12 +150,6 @@ class AdaptiveFilter(nn.Module):
             F.conv2d(imaginary, a, None, groups=groups) + F.conv2d(real, b, None, groups=groups)
             + bias[1],
         )  # fmt: skip
-
-    def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
-        """The transforms as matrices."""
-        self.fourier = Fourier(size)
-        log.touch(path, f"Fourier transform of {size[0]}x{size[1]} maps as matrices")
-        return self
 
 
 class CosineMixer(nn.Module):
@@ -197,7 +197,7 @@ def cosines(length: int) -> Tensor:
     return scaled
 
 
-class ConditionedConvolution(nn.Module):
+class ConditionedConvolution(_Spectral):
     """A convolution as large as the map, whose kernel is made of the image itself (Orchid).
 
     Between two gates, as in arXiv 2402.18508: the kernel's spectrum is the size of the spectrum of
@@ -212,7 +212,6 @@ class ConditionedConvolution(nn.Module):
         self.condition = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels)
         self.scale = nn.Parameter(torch.ones(channels, 1, 1))
         self.shift = nn.Parameter(torch.ones(channels, 1, 1))
-        self.fourier = Fourier()
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
@@ -222,9 +221,3 @@ class ConditionedConvolution(nn.Module):
         real, imaginary = self.fourier.there(self.value(x))
         y = self.fourier.back(real * transfer, imaginary * transfer, size)
         return y * torch.sigmoid(self.gate(x))
-
-    def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
-        """The transforms as matrices."""
-        self.fourier = Fourier(size)
-        log.touch(path, f"Fourier transform of {size[0]}x{size[1]} maps as matrices")
-        return self

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from nas.core.errors import NasError
 from nas.hardware.lease import private
 
-_NAME = re.compile(r"[0-9a-f]{64}\.(safetensors|onnx|pt2)")
+NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|onnx|pt2)")
 
 
 class Artifacts:
@@ -144,7 +144,7 @@ def _reached(url: str) -> tuple[Any, str]:
 
 
 def _checked(name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise NasError(f"not an artifact's name: {name!r}", "names come from the database")
     return name
 

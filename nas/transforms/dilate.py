@@ -55,7 +55,7 @@ def dilating(sections: Sequence[Sequence[Pattern]]) -> Transform:
             if [pattern for pattern, _ in patterns] == [(1, 1)]:
                 log.skip(site.path, "too few filters, or too small a map, for another pattern")
                 continue
-            put(module, site.path, Patterned(site.conv, patterns))
+            module.set_submodule(site.path, Patterned(site.conv, patterns))
             shown = ", ".join(f"{n} filters {h}x{w}" for (h, w), n in patterns)
             log.touch(site.path, f"dilated: {shown}")
         return module, Report("dilation", tuple(log.touched), tuple(log.skipped))
@@ -73,7 +73,7 @@ def growing(largest: int) -> Transform:
         log = Log()
         for site in sites(module, given.examples(2), log):
             grown = grow(site.conv, largest, fresh=not given.pretrained)
-            put(module, site.path, grown)
+            module.set_submodule(site.path, grown)
             before, after = (
                 f"{w.shape[-2]}x{w.shape[-1]}" for w in (site.conv.weight, grown.weight)
             )
@@ -154,12 +154,6 @@ def _inputs(
     for handle in handles:
         handle.remove()
     return seen
-
-
-def put(module: nn.Module, path: str, layer: nn.Module) -> None:
-    """Sets the layer at a path."""
-    outer, _, name = path.rpartition(".")
-    setattr(module.get_submodule(outer), name, layer)
 
 
 # --- which patterns ------------------------------------------------------------------------------

@@ -169,8 +169,7 @@ def _fold_followers(module: nn.Module, log: Log) -> None:
         once = calls[node.target] == calls[before.target] == len(before.users) == 1
         pair = isinstance(norm, BatchNorm) and isinstance(conv, Concatenated)
         if pair and once and fold_backward(str(node.target), conv, norm, log):
-            outer, _, name = str(node.target).rpartition(".")
-            setattr(module.get_submodule(outer), name, nn.Identity())
+            module.set_submodule(str(node.target), nn.Identity())
 
 
 def _is_nothing(module: nn.Module) -> bool:

@@ -68,12 +68,6 @@ def parts(module: nn.Module) -> Iterator[Part]:
             yield found
 
 
-def put(network: nn.Module, path: str, module: nn.Module) -> None:
-    """Sets the submodule at a path."""
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module)
-
-
 def appearances(network: nn.Module) -> dict[nn.Module, int]:
     """In how many places each module of a network is used."""
     found: dict[nn.Module, int] = {}

@@ -9,7 +9,7 @@ from nas.core.errors import NasError
 from nas.core.task import Task
 from nas.networks.log import Log
 from nas.transforms.adapt import linear, weights
-from nas.transforms.adapt.adapted import Adapted, put
+from nas.transforms.adapt.adapted import Adapted
 from nas.transforms.adapt.beside import Beside
 from nas.transforms.adapt.dynamic import (
     Dynamic,
@@ -113,7 +113,7 @@ def deployed(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Re
         if merged is None:
             log.skip(path, "an activation keeps its adapter: it stays with its cost")
         else:
-            put(network, path, merged)
+            network.set_submodule(path, merged)
             log.touch(path, "linear adapters merged")
     for path, found in network.named_modules():
         if isinstance(found, Prompted):

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import NasError
 from nas.core.task import Task
-from nas.transforms.adapt.adapted import Adapted, Part, parts, put
+from nas.transforms.adapt.adapted import Adapted, Part, parts
 from nas.transforms.adapt.seen import Block, Seen
 
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -219,7 +219,7 @@ class Leaving(nn.Module):
         self.path = path
         self.head = head.eval()
         for behind, template in _behind(network, path, shape).items():
-            put(network, behind, Skipped(template))
+            network.set_submodule(behind, Skipped(template))
 
     def forward(self, x: Tensor) -> Tensor:
         """What the early head answers."""

@@ -9,7 +9,7 @@ from itertools import count
 from torch import nn
 
 from nas.networks.log import Log
-from nas.transforms.adapt.adapted import Adapted, appearances, put
+from nas.transforms.adapt.adapted import Adapted, appearances
 from nas.transforms.adapt.beside import channels_last_axis
 from nas.transforms.adapt.bottleneck import bottleneck
 from nas.transforms.adapt.difffit import affine, factor
@@ -87,7 +87,7 @@ class Work:
         elif appearances(self.network)[self.at(layer)] > 1:
             self.log.skip(layer.path, "used in more than one place")
         else:
-            put(self.network, layer.path, made[0])
+            self.network.set_submodule(layer.path, made[0])
             self.log.touch(layer.path, made[1])
 
     # -- the networks around it
@@ -200,7 +200,7 @@ class Work:
             number, width = self.plan.prompts, block.output[-1]
             prompt = Prompt(number, width, fan) if enters else None
             out = self.plan.deep or last
-            put(self.network, block.path, Prompted(inside, number, prompt, out))
+            self.network.set_submodule(block.path, Prompted(inside, number, prompt, out))
             if enters:
                 self.log.touch(block.path, f"{number} prompts, {number * width:,} parameters")
 

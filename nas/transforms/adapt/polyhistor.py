@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.errors import NasError
-from nas.transforms.adapt.adapted import Adapted, Part, put
+from nas.transforms.adapt.adapted import Adapted, Part
 from nas.transforms.adapt.beside import Beside, channels_last_axis
 from nas.transforms.adapt.seen import Layer
 
@@ -171,7 +171,7 @@ def several(
     said = []
     for number, (layer, axis, width) in enumerate(zip(layers, axes, widths, strict=True)):
         made = Made(templates, number, width, maps=axis == 1)
-        put(network, layer.path, Beside(network.get_submodule(layer.path), behind=made))
+        network.set_submodule(layer.path, Beside(network.get_submodule(layer.path), behind=made))
         said.append(f"{layer.path}: an adapter of {hidden}, made for each task")
     return whole, said
 
