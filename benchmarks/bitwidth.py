@@ -34,7 +34,7 @@ from nas.hardware.counting import count
 from nas.hardware.device import host_fingerprint, named
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.timing import measure
-from nas.networks.published import convnext, replknet
+from nas.networks.published.largekernel import convnext, replknet
 from nas.transforms.fold import fold
 from nas.transforms.quantize.file import quantize
 from nas.transforms.quantize.plan import Plan

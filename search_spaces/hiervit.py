@@ -16,7 +16,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import scaled, square_side, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_hiervit import PRESETS
+from nas.networks.published.hiervit import PRESETS
 
 STAGES = 4
 

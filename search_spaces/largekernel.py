@@ -17,7 +17,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published import PRESETS
+from nas.networks.published.largekernel import PRESETS
 
 KERNELS = (3, 5, 7, 9, 11, 13, 15, 17, 21, 25, 31, 41, 51, 63, 81, 101)
 ODD = tuple(range(5, 202, 2))

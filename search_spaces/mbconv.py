@@ -16,7 +16,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling, rounded_width
 from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_mbconv import PRESETS
+from nas.networks.published.mbconv import PRESETS
 
 STAGES = 10  # the most that a preset has
 WIDTHS = (16, 24, 40, 80, 112, 192, 320, 320, 320, 320)  # EfficientNet-B0's

@@ -19,7 +19,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import scaled, square_side, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_mixer import PRESETS
+from nas.networks.published.mixer import PRESETS
 
 MIXERS = ["gated", "adaptive", "cosine", "conditioned", "hyper", "variant", "tunable", "deformable",
           "salient"]  # fmt: skip

@@ -16,7 +16,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_osa import PRESETS
+from nas.networks.published.osa import PRESETS
 
 STAGES = 4
 NAMES = {"stem.width": "stem_width", "stem.end": "stem_end", "stem.stride": "stem_stride"}

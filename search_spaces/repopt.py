@@ -16,7 +16,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import image_side, scaled, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_repopt import PRESETS
+from nas.networks.published.repopt import PRESETS
 
 STAGES = 4
 

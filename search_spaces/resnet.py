@@ -18,7 +18,7 @@ from nas.core.decision import Decision
 from nas.core.scaling import Scaling
 from nas.core.staged import image_side, staged
 from nas.core.task import Task, TaskSpec
-from nas.networks.published_resnet import PRESETS
+from nas.networks.published.resnet import PRESETS
 
 STAGES = 4
 NAMES = {"stem.kind": "stem", "stem.pool": "pool"}
