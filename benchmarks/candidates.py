@@ -39,10 +39,10 @@ from nas.catalog import load_space
 from nas.core.architecture import Architecture
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
-from nas.networks.depthwise import Depthwise
 from nas.networks.largekernel.convolution import convolve
 from nas.networks.largekernel.kept import of_device
-from nas.networks.peripheral import PeripheralMixer
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.peripheral import PeripheralMixer
 from nas.training.recipe import Recipe, brief
 from nas.training.scoring import of_module, score
 from nas.training.tasks import load_task

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.networks.layers import conv_norm, named
-from nas.networks.norms import ChannelNorm
-from nas.networks.pooling import SpatialMean
-from nas.networks.spectrum import AdaptiveFilter
+from nas.networks.mixers.spectrum import AdaptiveFilter
+from nas.networks.parts.layers import conv_norm, named
+from nas.networks.parts.norms import ChannelNorm
+from nas.networks.parts.pooling import SpatialMean
 
 
 @dataclass(frozen=True)

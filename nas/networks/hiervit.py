@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
-from nas.networks.halo import HaloAttention
-from nas.networks.layers import he_grouped
-from nas.networks.residual import DropPath
+from nas.networks.mixers.halo import HaloAttention
+from nas.networks.parts.layers import he_grouped
+from nas.networks.parts.residual import DropPath
 
 EPS = 1e-6
 ATTENTIONS = ("global", "reduced", "linear", "halo")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size
-from nas.networks.norms import ChannelNorm
-from nas.networks.spectrum import GlobalFilter
+from nas.networks.mixers.depthwise import Depthwise, Size
+from nas.networks.mixers.spectrum import GlobalFilter
+from nas.networks.parts.norms import ChannelNorm
 
 
 @dataclass(frozen=True)

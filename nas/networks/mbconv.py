@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.core.scaling import rounded_width
-from nas.networks.activations import make_activation
-from nas.networks.gates import EfficientChannel, SqueezeExcite
-from nas.networks.layers import conv_norm, he_grouped, named
-from nas.networks.log import Log
-from nas.networks.pooling import SpatialMean
-from nas.networks.residual import DropPath
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.gates import EfficientChannel, SqueezeExcite
+from nas.networks.parts.layers import conv_norm, he_grouped, named
+from nas.networks.parts.log import Log
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.residual import DropPath
 
 
 @dataclass(frozen=True)

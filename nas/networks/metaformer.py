@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
-from nas.networks.codenet import DeformableMixer
-from nas.networks.das import SalientGate
-from nas.networks.depthwise import Size
 from nas.networks.hornet import Gated, GatedConvolution
-from nas.networks.hyperzzw import HyperMixer
-from nas.networks.layers import named
-from nas.networks.log import Log
-from nas.networks.merge import scale_output
-from nas.networks.norms import ChannelNorm
-from nas.networks.pooling import SpatialMean
-from nas.networks.residual import DropPath, LayerScale
-from nas.networks.spectrum import AdaptiveFilter, ConditionedConvolution, CosineMixer
-from nas.networks.tunable import TunableConvolution
-from nas.networks.tvconv import VariantConvolution
+from nas.networks.mixers.codenet import DeformableMixer
+from nas.networks.mixers.das import SalientGate
+from nas.networks.mixers.depthwise import Size
+from nas.networks.mixers.hyperzzw import HyperMixer
+from nas.networks.mixers.spectrum import AdaptiveFilter, ConditionedConvolution, CosineMixer
+from nas.networks.mixers.tunable import TunableConvolution
+from nas.networks.mixers.tvconv import VariantConvolution
+from nas.networks.parts.layers import named
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import scale_output
+from nas.networks.parts.norms import ChannelNorm
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.residual import DropPath, LayerScale
 
 
 @dataclass(frozen=True)

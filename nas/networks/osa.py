@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.networks.gates import make_gate
-from nas.networks.layers import conv, conv_norm, he, named, norm_act
-from nas.networks.log import Log
-from nas.networks.pooling import SpatialMean
-from nas.networks.residual import DropPath
+from nas.networks.parts.gates import make_gate
+from nas.networks.parts.layers import conv, conv_norm, he, named, norm_act
+from nas.networks.parts.log import Log
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.residual import DropPath
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A network of the large-kernel family as data; `skeleton.py` builds it."""
+"""A network of the large-kernel family as data; `nas.networks.skeleton` builds it."""
 
 from __future__ import annotations
 

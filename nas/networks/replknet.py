@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nas.networks.activations import make_activation
-from nas.networks.gates import ResponseNorm, SqueezeExcite
-from nas.networks.log import Log
-from nas.networks.merge import fold_backward, fold_forward
-from nas.networks.mixers import is_normed, make_mixer
-from nas.networks.peripheral import PositionalTable
+from nas.networks.mixers.named import is_normed, make_mixer
+from nas.networks.mixers.peripheral import PositionalTable
+from nas.networks.mixers.smallkernel import NormedMixer
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.gates import ResponseNorm, SqueezeExcite
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import fold_backward, fold_forward
+from nas.networks.parts.residual import DropPath
 from nas.networks.plan import Network, Stage
-from nas.networks.residual import DropPath
-from nas.networks.smallkernel import NormedMixer
 
 
 class RepLKNetBlock(nn.Module):

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size
-from nas.networks.gates import SqueezeExcite
-from nas.networks.layers import conv, named
-from nas.networks.log import Log
-from nas.networks.merge import centred, normalised
-from nas.networks.pooling import SpatialMean
+from nas.networks.mixers.depthwise import Size
+from nas.networks.parts.gates import SqueezeExcite
+from nas.networks.parts.layers import conv, named
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import centred, normalised
+from nas.networks.parts.pooling import SpatialMean
 
 
 @dataclass(frozen=True)

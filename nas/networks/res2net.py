@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.layers import conv_norm
+from nas.networks.parts.layers import conv_norm
 
 
 class ScaledConv(nn.Module):

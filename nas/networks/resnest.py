@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.scaling import rounded_width
-from nas.networks.activations import make_activation
-from nas.networks.layers import conv_norm, named
-from nas.networks.norms import make_norm
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.layers import conv_norm, named
+from nas.networks.parts.norms import make_norm
 
 
 class SplitAttention(nn.Module):

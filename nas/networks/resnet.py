@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
-from nas.networks.activations import make_activation
 from nas.networks.dualpath import DualPathBlock
-from nas.networks.gates import ResponseNorm, make_gate
-from nas.networks.laurel import LearnedSkip
-from nas.networks.layers import conv, conv_norm, he, named, norm_act
-from nas.networks.log import Log
-from nas.networks.merge import scale_output
-from nas.networks.pooling import SpatialMean
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.gates import ResponseNorm, make_gate
+from nas.networks.parts.laurel import LearnedSkip
+from nas.networks.parts.layers import conv, conv_norm, he, named, norm_act
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import scale_output
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.residual import DropPath
+from nas.networks.parts.shortcuts import make_shortcut
 from nas.networks.res2net import ScaledConv
-from nas.networks.residual import DropPath
 from nas.networks.resnest import SplitAttention
-from nas.networks.shortcuts import make_shortcut
 from nas.networks.sknet import SelectiveKernel
 
 

@@ -6,15 +6,15 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.convnext import ConvNeXtBlock
-from nas.networks.layers import conv_norm, named
-from nas.networks.log import Log
-from nas.networks.mixers import convolved
-from nas.networks.norms import make_norm
-from nas.networks.peripheral import PositionalTable
+from nas.networks.mixers.named import convolved
+from nas.networks.mixers.peripheral import PositionalTable
+from nas.networks.parts.layers import conv_norm, named
+from nas.networks.parts.log import Log
+from nas.networks.parts.norms import make_norm
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.sparse import sparsify
 from nas.networks.plan import Network, Stage
-from nas.networks.pooling import SpatialMean
 from nas.networks.replknet import RepLKNetBlock
-from nas.networks.sparse import sparsify
 from nas.networks.unireplknet import UniRepLKNetBlock
 
 BLOCKS: dict[str, type[ConvNeXtBlock] | type[RepLKNetBlock]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.layers import conv, conv_norm, named, norm_act
+from nas.networks.parts.layers import conv, conv_norm, named, norm_act
 
 
 class SelectiveKernel(nn.Module):

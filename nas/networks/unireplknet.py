@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from nas.networks.convnext import ConvNeXtBlock
-from nas.networks.peripheral import PositionalTable
+from nas.networks.mixers.peripheral import PositionalTable
 from nas.networks.plan import Network, Stage
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.errors import NasError
-from nas.networks.depthwise import Depthwise
+from nas.networks.mixers.depthwise import Depthwise
 from nas.transforms.stages import Addition, Criterion
 
 ALPHA = BETA = 0.3  # published

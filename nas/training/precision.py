@@ -16,8 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise
 from nas.networks.largekernel.kept import kept, of_device
+from nas.networks.mixers.depthwise import Depthwise
 
 PRECISIONS = ("float32", "bfloat16", "fastest")
 _WORTH = 1.2  # times faster that a block must be: a whole network gains less

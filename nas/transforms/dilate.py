@@ -19,9 +19,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.architecture import Value
-from nas.networks.depthwise import Depthwise, Mergeable, Size
-from nas.networks.log import Log
-from nas.networks.patterned import Convolution, Pattern, Patterned, is_channelwise
+from nas.networks.mixers.depthwise import Depthwise, Mergeable, Size
+from nas.networks.mixers.patterned import Convolution, Pattern, Patterned, is_channelwise
+from nas.networks.parts.log import Log
 from nas.transforms.report import Report
 from nas.transforms.stages import Given, Transform
 

@@ -1,8 +1,8 @@
 """The deployed form: branches merged, norms multiplied into weights, dead taps cut off.
 
-Exact in eval mode up to one rounding (`nas.networks.merge`). What a layer's own merge looks like is
-in its file, beside its forward; this file only walks the network and treats sequences of plain
-layers, in anybody's network.
+Exact in eval mode up to one rounding (`nas.networks.parts.merge`). What a layer's own merge looks
+like is in its file, beside its forward; this file only walks the network and treats sequences of
+plain layers, in anybody's network.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import torch
 import torch.fx
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Mergeable, Size
-from nas.networks.log import Log
-from nas.networks.merge import BatchNorm, Concatenated, Linear, fold_backward, fold_forward
-from nas.networks.pooling import SpatialMean
-from nas.networks.residual import DropPath
-from nas.networks.sparse import settle
+from nas.networks.mixers.depthwise import Mergeable, Size
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import BatchNorm, Concatenated, Linear, fold_backward, fold_forward
+from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.residual import DropPath
+from nas.networks.parts.sparse import settle
 from nas.transforms.report import Report
 
 

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from nas import TaskSpec
-from nas.networks.halo import HaloAttention
 from nas.networks.hiervit import (
     Attention,
     HierarchicalNet,
@@ -17,6 +16,7 @@ from nas.networks.hiervit import (
     to_map,
     to_tokens,
 )
+from nas.networks.mixers.halo import HaloAttention
 from search_spaces.hiervit import space
 
 STAGE = TransformerStage(1, 12, 2, 6)

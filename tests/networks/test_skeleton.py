@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from nas import NasError
+from nas.networks.parts.residual import DropPath
 from nas.networks.plan import Network, Stage
-from nas.networks.residual import DropPath
 from nas.networks.skeleton import LargeKernelNet, make_stem
 
 STAGES = tuple(

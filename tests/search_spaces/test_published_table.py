@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from nas import TaskSpec
 from nas.catalog import load_space
 from nas.hardware.counting import count
-from nas.networks.activations import ACTIVATIONS
+from nas.networks.parts.activations import ACTIVATIONS
 from nas.transforms.fold import fold
 
 pytestmark = pytest.mark.skipif(not TABLE.exists(), reason=f"no table of published counts: {TABLE}")

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from nas.networks.gates import ResponseNorm
-from nas.networks.peripheral import PeripheralMixer, PositionalTable
-from nas.networks.residual import LayerScale
+from nas.networks.mixers.peripheral import PeripheralMixer, PositionalTable
+from nas.networks.parts.gates import ResponseNorm
+from nas.networks.parts.residual import LayerScale
 
 
 @pytest.fixture(autouse=True)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.task import TaskSpec
-from nas.networks.depthwise import Depthwise
-from nas.networks.patterned import Patterned
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms import dilate
 from nas.transforms.fold import fold
 from nas.transforms.stages import Given, Pipeline

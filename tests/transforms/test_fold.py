@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from nas import TaskSpec
-from nas.networks.depthwise import Depthwise
-from nas.networks.mixers import NAMES
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.named import NAMES
+from nas.networks.parts.residual import DropPath
 from nas.networks.plan import Network, Stage
-from nas.networks.residual import DropPath
 from nas.networks.skeleton import LargeKernelNet
 from nas.transforms.fold import fold
 from search_spaces.largekernel import space

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nas.networks.laurel import LearnedSkip
 from nas.networks.mbconv import MobileNet, MobileNetwork, MobileStage
 from nas.networks.osa import AggregationNet, AggregationNetwork, AggregationStage
+from nas.networks.parts.laurel import LearnedSkip
 from nas.networks.resnet import ResidualNet, ResidualNetwork, ResidualStage
 from nas.transforms.fold import fold
 

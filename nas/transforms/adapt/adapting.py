@@ -7,7 +7,7 @@ from torch import nn
 
 from nas.core.errors import NasError
 from nas.core.task import Task
-from nas.networks.log import Log
+from nas.networks.parts.log import Log
 from nas.transforms.adapt import linear, weights
 from nas.transforms.adapt.adapted import Adapted
 from nas.transforms.adapt.beside import Beside

@@ -8,7 +8,7 @@ from itertools import count
 
 from torch import nn
 
-from nas.networks.log import Log
+from nas.networks.parts.log import Log
 from nas.transforms.adapt.adapted import Adapted, appearances
 from nas.transforms.adapt.beside import channels_last_axis
 from nas.transforms.adapt.bottleneck import bottleneck

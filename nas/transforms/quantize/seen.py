@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.networks.merge import BatchNorm
+from nas.networks.parts.merge import BatchNorm
 from nas.transforms.fold import fold
 from nas.transforms.quantize.learned import LEARNED
 from nas.transforms.quantize.plan import Layer, sections_of

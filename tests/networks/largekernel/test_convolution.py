@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from nas.networks.depthwise import Depthwise
 from nas.networks.largekernel.choice import forced
 from nas.networks.largekernel.convolution import convolve, convolve_quickly
 from nas.networks.largekernel.passes import METHODS
-from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.peripheral import PeripheralMixer, PositionalTable, cells
 
 EVERYWHERE = [name for name in METHODS if name != "triton"]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from nas.networks.largekernel.convolution import convolve
 from nas.networks.largekernel.geometry import Geometry, crop
 from nas.networks.largekernel.passes import Choice, available, backward, forward
-from nas.networks.peripheral import cells
+from nas.networks.mixers.peripheral import cells
 
 # largest error of any entry, as a share of the largest entry
 ALLOWED = {

@@ -11,8 +11,8 @@ from transforms.sparsify.conftest import examples, residual
 
 from nas.catalog import load_space
 from nas.core.task import TaskSpec
-from nas.networks.dilated import DilatedMixer
-from nas.networks.partial import Partial
+from nas.networks.mixers.dilated import DilatedMixer
+from nas.networks.mixers.partial import Partial
 from nas.transforms.sparsify.groups import (
     FIXED,
     INEXACT,

@@ -6,8 +6,8 @@ from collections import OrderedDict
 
 from torch import nn
 
-from nas.networks.activations import make_activation
-from nas.networks.norms import make_norm
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.norms import make_norm
 
 
 def named(**layers: nn.Module) -> nn.Sequential:

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Size
+from nas.networks.parts.log import Log
 
 
 class Fourier(nn.Module):

@@ -13,20 +13,20 @@ from torch import Tensor, nn
 
 from nas.deploy.export import export
 from nas.networks.affnet import FrequencyNet, FrequencyNetwork, FrequencyStage
-from nas.networks.codenet import DeformableConvolution
 from nas.networks.hornet import Gated, GatedConvolution
-from nas.networks.hyperzzw import HyperMixer
-from nas.networks.log import Log
 from nas.networks.metaformer import MIXERS, MixerNet, MixerNetwork, MixerStage
+from nas.networks.mixers.codenet import DeformableConvolution
+from nas.networks.mixers.hyperzzw import HyperMixer
+from nas.networks.mixers.spectrum import ConditionedConvolution, CosineMixer, Fourier, GlobalFilter
+from nas.networks.mixers.tunable import TunableConvolution
+from nas.networks.mixers.tvconv import VariantConvolution
+from nas.networks.parts.log import Log
 from nas.networks.repmlp import (
     InjectedPerceptron,
     PerceptronNet,
     PerceptronNetwork,
     PerceptronStage,
 )
-from nas.networks.spectrum import ConditionedConvolution, CosineMixer, Fourier, GlobalFilter
-from nas.networks.tunable import TunableConvolution
-from nas.networks.tvconv import VariantConvolution
 from nas.transforms.fold import fold
 
 

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nas.networks.log import Log
-from nas.networks.merge import (
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import (
     Parallel,
     affine,
     centred,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Depthwise, Size
+from nas.networks.parts.log import Log
 
 
 class InceptionMixer(nn.Module):

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from torch import nn
 
 from nas.core.errors import unknown
-from nas.networks.depthwise import Depthwise
-from nas.networks.dilated import DilatedMixer
-from nas.networks.inception import InceptionMixer
-from nas.networks.partial import Partial
-from nas.networks.peripheral import PeripheralMixer, PositionalTable
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.dilated import DilatedMixer
+from nas.networks.mixers.inception import InceptionMixer
+from nas.networks.mixers.partial import Partial
+from nas.networks.mixers.peripheral import PeripheralMixer, PositionalTable
+from nas.networks.mixers.smallkernel import SmallKernelMixer
+from nas.networks.mixers.stripe import StripeMixer
 from nas.networks.plan import Stage
-from nas.networks.smallkernel import SmallKernelMixer
-from nas.networks.stripe import StripeMixer
 
 # Each takes (stage, channels convolved, bias, positional table).
 MIXERS: dict[str, Callable[[Stage, int, bool, PositionalTable | None], nn.Module]] = {

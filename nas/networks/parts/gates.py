@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
-from nas.networks.activations import make_activation
-from nas.networks.merge import Linear
-from nas.networks.norms import ChannelNorm
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.merge import Linear
+from nas.networks.parts.norms import ChannelNorm
 
 SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nas import NasError
-from nas.networks.gates import EfficientChannel, GlobalContext, SpatialChannel, make_gate
-from nas.networks.laurel import LearnedSkip
+from nas.networks.parts.gates import EfficientChannel, GlobalContext, SpatialChannel, make_gate
+from nas.networks.parts.laurel import LearnedSkip
+from nas.networks.parts.shortcuts import make_shortcut
 from nas.networks.res2net import ScaledConv
 from nas.networks.resnest import SplitAttention
 from nas.networks.resnet import ResidualNet, ResidualNetwork, ResidualStage
-from nas.networks.shortcuts import make_shortcut
 from nas.networks.sknet import SelectiveKernel
 
 X = torch.randn(2, 12, 6, 6, generator=torch.Generator().manual_seed(0))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size, plain
-from nas.networks.log import Log
-from nas.networks.merge import centred, dilate, folded_branches
+from nas.networks.mixers.depthwise import Depthwise, Size, plain
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import centred, dilate, folded_branches
 
 # Large kernel -> (small kernel, dilation) of each parallel branch; dilation * (k - 1) + 1 <= K.
 BRANCHES: dict[int, tuple[tuple[int, int], ...]] = {

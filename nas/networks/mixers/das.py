@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.codenet import DeformableConvolution
+from nas.networks.mixers.codenet import DeformableConvolution
 
 
 class SalientGate(nn.Module):

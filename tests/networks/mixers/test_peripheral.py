@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nas.networks.log import Log
-from nas.networks.peripheral import PeripheralMixer, PositionalTable, cells
+from nas.networks.mixers.peripheral import PeripheralMixer, PositionalTable, cells
+from nas.networks.parts.log import Log
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import nn
 
 from nas.core.errors import unknown
-from nas.networks.layers import conv, conv_norm, named
+from nas.networks.parts.layers import conv, conv_norm, named
 
 SHORTCUTS = ("conv", "pool", "conv3")
 

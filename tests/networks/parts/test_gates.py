@@ -7,9 +7,9 @@ import torch
 from torch import nn
 
 from nas import NasError
-from nas.networks.activations import make_activation
-from nas.networks.gates import ResponseNorm, SqueezeExcite
-from nas.networks.norms import ChannelNorm, make_norm
+from nas.networks.parts.activations import make_activation
+from nas.networks.parts.gates import ResponseNorm, SqueezeExcite
+from nas.networks.parts.norms import ChannelNorm, make_norm
 
 
 def test_response_norm_is_its_formula() -> None:

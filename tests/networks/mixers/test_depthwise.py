@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from nas.networks.depthwise import Depthwise
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.parts.log import Log
 
 
 @pytest.mark.parametrize(("size", "kernel"), [(16, 31), (16, 5), (8, 7), (4, 7), (7, 3)])

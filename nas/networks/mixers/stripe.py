@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size, cut, plain
-from nas.networks.log import Log
-from nas.networks.merge import Parallel, centred, folded_branches
+from nas.networks.mixers.depthwise import Depthwise, Size, cut, plain
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import Parallel, centred, folded_branches
 
 WIDTH = 5
 

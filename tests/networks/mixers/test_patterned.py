@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from nas.networks.depthwise import Depthwise
-from nas.networks.log import Log
-from nas.networks.merge import Concatenated, scale_output
-from nas.networks.patterned import Patterned
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.patterned import Patterned
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import Concatenated, scale_output
 
 PATTERNS = [((1, 1), 3), ((2, 1), 4), ((1, 3), 1)]
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nas.networks.largekernel.convolution import convolve, convolve_quickly
 from nas.networks.largekernel.geometry import Size, crop, reach
-from nas.networks.log import Log
+from nas.networks.parts.log import Log
 
 __all__ = ["Depthwise", "Mergeable", "Size", "crop", "cut", "deploy", "plain", "reach"]
 

@@ -7,7 +7,7 @@ from copy import deepcopy
 import torch
 from torch import nn
 
-from nas.networks.sparse import settle, sparsify
+from nas.networks.parts.sparse import settle, sparsify
 
 
 def network() -> nn.Sequential:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from nas.networks.layers import conv
+from nas.networks.parts.layers import conv
 
 BACK = 3  # earlier inputs that "pa" mixes in
 

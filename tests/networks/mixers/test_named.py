@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 
 from nas import NasError
-from nas.networks.depthwise import Depthwise
-from nas.networks.dilated import BRANCHES, DilatedMixer
-from nas.networks.inception import InceptionMixer
-from nas.networks.mixers import make_mixer
-from nas.networks.partial import Partial
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.dilated import BRANCHES, DilatedMixer
+from nas.networks.mixers.inception import InceptionMixer
+from nas.networks.mixers.named import make_mixer
+from nas.networks.mixers.partial import Partial
+from nas.networks.mixers.stripe import StripeMixer
 from nas.networks.plan import Stage
-from nas.networks.stripe import StripeMixer
 
 
 def test_inception_groups_in_their_published_order() -> None:

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size, plain
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Size, plain
+from nas.networks.parts.log import Log
 
 
 class TunableConvolution(nn.Module):

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size, reach
-from nas.networks.log import Log
-from nas.networks.merge import Concatenated
+from nas.networks.mixers.depthwise import Depthwise, Size, reach
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import Concatenated
 
 Pattern = tuple[int, int]
 Convolution = nn.Conv2d | Depthwise

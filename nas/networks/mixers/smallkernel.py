@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Depthwise, Size, deploy, plain
-from nas.networks.log import Log
-from nas.networks.merge import centred, fold_backward, normalised
+from nas.networks.mixers.depthwise import Depthwise, Size, deploy, plain
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import centred, fold_backward, normalised
 
 
 class SmallKernelMixer(nn.Module):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size, plain
 from nas.networks.largekernel.convolution import convolve, convolve_quickly
 from nas.networks.largekernel.passes import expand
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Size, plain
+from nas.networks.parts.log import Log
 
 
 def cells(kernel: int, core: int) -> list[int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from nas.networks.depthwise import Size, deploy
-from nas.networks.log import Log
+from nas.networks.mixers.depthwise import Size, deploy
+from nas.networks.parts.log import Log
 
 
 class Partial(nn.Module):

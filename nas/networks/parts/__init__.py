@@ -1,0 +1,1 @@
+"""What networks of several families are built with, and the algebra that merges it away."""
