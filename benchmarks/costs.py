@@ -1,12 +1,12 @@
 """How true a breakdown by layer is, and how well a measured peak of memory repeats.
 
-    python benchmarks/costs.py [--repeats 5] [--out FILE]
+    python benchmarks/costs.py [--repeats 5] [--runtime NAME] [--out FILE]
 
 By layer: chains of one heavy depthwise convolution among 1x1 convolutions and activations of two
 microseconds each. The heavy layer's time is known from outside, as the difference of the whole
 chain and the chain without it, timed interleaved in three processes. Beside it stand what `nas
 profile --by-layer` says, and what the profiler's times say when they are only scaled to the
-measured latency.
+measured latency. With `--runtime torch` or `openvino` that part is done there, and kept by itself.
 
 Memory: networks of the space, each measured several times over; the deviation of one measurement
 (five fresh processes) and how often a later one lies within the interval of an earlier one.
@@ -28,9 +28,10 @@ from torch import nn
 from nas.catalog import load_space
 from nas.core.job import Workload
 from nas.core.task import TaskSpec
+from nas.deploy import forms
 from nas.deploy.export import export
 from nas.hardware.counting import count
-from nas.hardware.device import named
+from nas.hardware.device import Device, named
 from nas.hardware.footprint import peak_memory
 from nas.hardware.layers import profiled, timed
 from nas.hardware.lease import Lease, default_folder
@@ -53,19 +54,20 @@ def chain(kernel: int | None, short: int) -> nn.Module:
     ).eval()
 
 
-def breakdown(kernel: int, short: int, folder: Path) -> dict[str, Any]:
+def breakdown(kernel: int, short: int, folder: Path, device: Device) -> dict[str, Any]:
     """Microseconds of the heavy layer: from outside, broken down, and only scaled."""
-    device, shape = named("cpu"), (3, SIDE, SIDE)
+    shape = (3, SIDE, SIDE)
     lease = Lease(default_folder(), device.seat)
-    module, files = chain(kernel, short), [folder / "with.onnx", folder / "without.onnx"]
-    exported = export(module, shape, files[0])
-    export(chain(None, short), shape, files[1])
+    module = chain(kernel, short)
+    written = forms.write(module, shape, folder / "with", device)
+    other = forms.write(chain(None, short), shape, folder / "without", device)
+    files = [written.path, other.path]
     whole, without = (
         m.value * 1e3 for m in measure(files, device, lease, processes=3, basis="benchmark")
     )
-    profile = profiled(files[0], device, lease, Workload())
+    profile = profiled(written.path, device, lease, Workload())
     assert not isinstance(profile, str), profile
-    found = timed(count(module, shape), files[0], exported.modules, profile, whole / 1e3)
+    found = timed(count(module, shape), written.path, written.modules, profile, whole / 1e3)
     longest = max(k.microseconds for k in profile.kernels)
     return {
         "kernel": kernel, "short_layers": 2 * short, "whole_us": whole,
@@ -101,12 +103,15 @@ def main() -> None:
     """Prints both tables and keeps them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--runtime", default="onnxruntime")
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    usual = given.runtime == "onnxruntime"
+    device = named("cpu").under(given.runtime)
     with tempfile.TemporaryDirectory() as folder:
-        layers = [breakdown(k, n, Path(folder)) for k, n in HEAVY]
-        peaks = [memory(n, given.repeats, Path(folder)) for n in range(6)]
+        layers = [breakdown(k, n, Path(folder), device) for k, n in HEAVY]
+        peaks = [memory(n, given.repeats, Path(folder)) for n in range(6)] if usual else []
     print("heavy layer, us        from outside   by layer   scaled only")
     for row in layers:
         name = f"{row['kernel']}x{row['kernel']} among {row['short_layers']}"
@@ -123,7 +128,7 @@ def main() -> None:
     inside, of = sum(r["inside"] for r in peaks), sum(r["of"] for r in peaks)
     print(f"later peaks within the 90 % interval of an earlier one: {inside} of {of}")
     document = {"layers": layers, "median_error": errors, "memory": peaks, "inside": [inside, of]}
-    print(keep("costs", document, given.out))
+    print(keep("costs" if usual else f"costs-{given.runtime}", document, given.out))
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ class Deployed:
     Args:
         build: digest of the graph and, where the runtime decides it on loading, of the precision.
         bytes: the file's size. about: what kind of file it is, for people.
-        modules: which module each operator of an ONNX file came from (`Exported.modules`).
+        modules: which module each operator of the file came from.
     """
 
     path: Path
@@ -110,5 +110,6 @@ def _onnx(exported: Exported, path: Path, engine: Runtime) -> Deployed:
 def _program(module: nn.Module, shape: tuple[int, ...], path: Path, engine: Runtime) -> Deployed:
     from nas.hardware.runtimes.torch import write as write_program
 
-    build, size = write_program(module, shape, path, engine)
-    return Deployed(path, build, size, f"torch program, {engine.precision}, {engine.layout}")
+    found = write_program(module, shape, path, engine)
+    about = f"torch program, {engine.precision}, {engine.layout}"
+    return Deployed(path, found.build, found.bytes, about, found.modules)

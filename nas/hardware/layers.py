@@ -9,6 +9,10 @@ The runtime fuses and renames operators, so a kernel of its profile is traced ba
 of the file that it does the work of, and those to the modules that they were exported from. A
 kernel that does the work of several modules is counted with the one that multiplies most; the
 others are named beside it.
+
+What cannot be split: a kernel that onnxruntime or OpenVINO made of several modules; OpenVINO's
+kernels of less than a microsecond, which its clock does not see, from its own time (`(runtime)`);
+anything of torch compiled, or as a CUDA graph. Eager, torch runs a program operator by operator.
 """
 
 from __future__ import annotations
@@ -28,6 +32,8 @@ from nas.hardware.probe import probe
 
 TOLERANCE = 0.001  # the rows add up to the whole within this share of it
 ITSELF, RUNTIME = "(itself)", "(runtime)"  # what the root computes; time of no operator of the file
+# What OpenVINO calls the operators that others are fused into.
+_MAIN = {"Convolution": {"Conv"}, "FullyConnected": {"Gemm", "MatMul"}}
 _FROM_BLOCKED = "ReorderOutput"  # onnxruntime's change from its own layout to the file's
 # What onnxruntime puts behind the name of an operator, or of the value that one writes.
 _ADDED = re.compile(r"(_nchwc|_pre_q|_token_\d+)+$")
@@ -36,9 +42,13 @@ _KEYS = ("params", "macs", "activations")
 
 @dataclass(frozen=True)
 class Kernel(Node):
-    """A node of the runtime's own graph, with what it takes."""
+    """A node of the runtime's own graph, with what it takes.
+
+    `parts` are the file's operators that the runtime says it does the work of, where it says so.
+    """
 
     microseconds: float = 0.0
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,13 +56,16 @@ class Profile:
     """The kernels of a file in a runtime, with times by its own profiler.
 
     `call_us` is a whole call under the profiler, which slows it down; `other_us` is time of no
-    kernel in the list; the times rest on `calls` calls.
+    kernel in the list; the times rest on `calls` calls. Its clock counts in `resolution_us`:
+    shorter kernels cannot be told apart. `stamp_us` is what it adds to each kernel, where known.
     """
 
     kernels: tuple[Kernel, ...]
     calls: int
     call_us: float
     other_us: float
+    resolution_us: float = 0.0
+    stamp_us: float | None = None
 
     @property
     def microseconds(self) -> float:
@@ -62,6 +75,8 @@ class Profile:
     def overhead(self, latency_us: float) -> float:
         """Microseconds that the profiler adds to each kernel, by what the sum is too long.
 
+        Where it is known (`stamp_us`) that is taken instead.
+
         No more than nine tenths of the shortest kernel, and nothing where the sum is not too long.
 
         >>> kernels = tuple(Kernel(microseconds=us) for us in (3.0, 4.0, 80.0))
@@ -70,6 +85,8 @@ class Profile:
         """
         times = [k.microseconds for k in self.kernels if k.microseconds]
         share = (self.microseconds - latency_us) / max(1, len(times))
+        if self.stamp_us is not None:
+            share = self.stamp_us
         return max(0.0, min(share, 0.9 * min(times, default=0.0)))
 
 
@@ -89,8 +106,15 @@ def profiled(path: Path, device: Device, lease: Lease, workload: Workload) -> Pr
     if isinstance(session, str):
         return session
     found = session.results[0]
-    kernels = tuple(Kernel(n, op, i, o, us) for n, op, i, o, us in found["kernels"])
-    return Profile(kernels, found["calls"], found["call_us"], found["other_us"])
+    parts = found.get("parts") or [()] * len(found["kernels"])
+    kernels = tuple(
+        Kernel(name, op, reads, writes, us, tuple(own))
+        for (name, op, reads, writes, us), own in zip(found["kernels"], parts, strict=True)
+    )
+    return Profile(
+        kernels, found["calls"], found["call_us"], found["other_us"],
+        found.get("resolution_us", 0.0), found.get("stamp_us"),
+    )  # fmt: skip
 
 
 def counted(counts: Counts) -> dict[str, Any]:
@@ -119,7 +143,8 @@ def timed(
     """
     rows = _own(counts)
     overhead = profile.overhead(1e3 * latency_ms)
-    file = nodes(path)
+    # a program of torch's is run operator by operator: its kernels are the file's own operators
+    file = list(profile.kernels) if path.suffix == ".pt2" else nodes(path)
     _add_times(rows, profile, origins(file, profile.kernels), homes(file, modules), overhead)
     total = sum(row.microseconds for row in rows.values())
     shown = {
@@ -143,6 +168,7 @@ def timed(
             "overhead_us": overhead,
             "scale": latency_ms / (total / 1e3),
             "calls": profile.calls,
+            "resolution_us": profile.resolution_us,
             "tolerance": TOLERANCE,
         },
     }
@@ -260,7 +286,7 @@ def _known(file: Sequence[Node], kernels: Sequence[Kernel]) -> dict[str, int]:
         if kernel.op == _FROM_BLOCKED:
             target = wrote.get(kernel.inputs[0], place)
         label = _ADDED.sub("", kernel.name)
-        known = (kernel.name, label, *kernel.outputs, maker.get(label))
+        known = (*kernel.parts, kernel.name, label, *kernel.outputs, maker.get(label))
         for name in (*known, *map(maker.get, kernel.outputs)):
             if name in named and name is not None:
                 owner.setdefault(name, target)
@@ -284,7 +310,12 @@ def _before_patterns(
             continue
         after = {owner.get(reader) for name in node.outputs for reader in readers.get(name, [])}
         (place,) = after if len(after) == 1 else (None,)
-        if place is not None and kernels[place].op.removeprefix("Fused") not in held[place]:
+        if place is None:
+            continue
+        kernel = kernels[place]
+        main = _MAIN.get(kernel.op, {kernel.op.removeprefix("Fused")})
+        # one whose runtime says what it does the work of can lack its main operator alone
+        if not held[place] & main and (not kernel.parts or node.op in main):
             owner[node.name] = place
             held[place].add(node.op)
 

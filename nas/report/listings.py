@@ -306,6 +306,11 @@ def _layers(layers: Mapping[str, Row], how: Row | None) -> RenderableType:
         f"{how['ratio']:.2f} times the measured latency: {how['overhead_us']:.1f} microseconds "
         f"taken off each kernel, the rest scaled by {how['scale']:.2f}."
     )
+    if how.get("resolution_us"):
+        note += (
+            f" Its clock counts in steps of {how['resolution_us']:g} microsecond: shorter kernels "
+            "cannot be told apart."
+        )
     return Group(table, Text(note, style="dim"))
 
 

@@ -1,10 +1,9 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from torch import nn
 
 from nas.core.job import Workload
+from nas.deploy import forms
 from nas.deploy.export import export
 from nas.hardware.agent.onnxgraph import Node, nodes
 from nas.hardware.counting import count
@@ -181,9 +180,48 @@ def test_the_profilers_own_time_is_taken_off_each_kernel_before_scaling(net):
     assert slow["overhead_us"] == 0 and slow["scale"] > 1
 
 
-def test_a_runtime_without_a_profiler_says_so(net, cpu, lease):
-    why = profiled(net[1], replace(cpu, runtime="torch"), lease, Workload())
-    assert isinstance(why, str)
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_the_other_runtimes_break_down_alike(tmp_path, cpu, lease, runtime):
+    module, device = Net().eval(), cpu.under(runtime)
+    written = forms.write(module, (3, 16, 16), tmp_path / "net", device)
+    profile = profiled(written.path, device, lease, Workload())
+    assert isinstance(profile, Profile), profile
+    counts = count(module, (3, 16, 16))
+    rows = timed(counts, written.path, written.modules, profile, 0.5)["layers"]
+    whole = rows.pop("")
+    assert {"stem.0", "mixer", "head", ITSELF} <= set(rows)
+    for key in ("params", "macs", "activations"):
+        assert sum(row[key] for row in rows.values()) == whole[key]
+    assert sum(r["latency_ms"] for r in rows.values()) == pytest.approx(0.5, rel=TOLERANCE)
+    assert all(rows[name]["latency_ms"] > 0 for name in ("stem.0", "mixer", "head"))
+    if runtime == "openvino":  # it fuses, and its clock counts whole microseconds
+        assert "norm" in rows["mixer"]["fused"] and profile.resolution_us == 1
+    else:  # operator by operator: nothing is fused, and hardly any time is nobody's
+        assert {"stem.1", "norm"} <= set(rows) and not any(r["fused"] for r in rows.values())
+        assert rows[RUNTIME]["share"] < 0.05 and 0 < profile.stamp_us < 20
+
+
+def test_what_cannot_be_split_says_so(tmp_path, cpu, lease):
+    device = cpu.under("torch:compiled")
+    written = forms.write(Net().eval(), (3, 16, 16), tmp_path / "net", device)
+    why = profiled(written.path, device, lease, Workload())
+    assert isinstance(why, str) and why.startswith("torch compiles operators of several layers")
+
+
+def test_a_stamp_that_is_known_is_taken_off_however_long_the_sum():
+    kernels = tuple(Kernel(microseconds=us) for us in (3.0, 4.0, 80.0))
+    assert Profile(kernels, 1, 90.0, 0.0, stamp_us=0.5).overhead(40.0) == 0.5
+    assert Profile(kernels, 1, 90.0, 0.0).overhead(40.0) == pytest.approx(2.7)
+
+
+def test_a_kernel_goes_where_its_runtime_says():
+    kernels = [
+        Kernel("c0", "Convolution", ["x"], ["c0"], 1.0, ("n0", "n1")),
+        Kernel("anew", "Subgraph", ["c0"], ["anew"], 1.0),
+        Kernel("c1", "Convolution", ["anew"], ["y"], 1.0, ("n2", "n3")),
+    ]
+    assert origins(FILE, kernels)[:1] == [["n0", "n1"]]
+    assert origins(FILE, kernels)[1] == origins(FILE, kernels)[2]
 
 
 @pytest.mark.slow
@@ -195,11 +233,12 @@ def test_a_heavy_layer_among_short_ones_has_the_time_that_it_has_alone(tmp_path,
             nn.Conv2d(3, 32, 1), *large, nn.Hardtanh(), nn.AvgPool2d(16), *short, nn.Flatten()
         ).eval()
 
-    module, path = chain(True), tmp_path / "all.onnx"
-    exported = export(module, (3, 16, 16), path)
-    export(chain(False), (3, 16, 16), tmp_path / "without.onnx")
-    both = measure([path, tmp_path / "without.onnx"], cpu, lease, processes=3, basis="test")
+    module = chain(True)
+    written = forms.write(module, (3, 16, 16), tmp_path / "all", cpu)
+    other = forms.write(chain(False), (3, 16, 16), tmp_path / "without", cpu)
+    both = measure([written.path, other.path], cpu, lease, processes=3, basis="test")
     whole, without = (m.value for m in both)
-    profile = profiled(path, cpu, lease, Workload())
-    rows = timed(count(module, (3, 16, 16)), path, exported.modules, profile, whole)["layers"]
+    profile = profiled(written.path, cpu, lease, Workload())
+    counts = count(module, (3, 16, 16))
+    rows = timed(counts, written.path, written.modules, profile, whole)["layers"]
     assert rows["1"]["latency_ms"] == pytest.approx(whole - without, rel=0.3)

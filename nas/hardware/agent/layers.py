@@ -13,6 +13,8 @@ def measure(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     say("loading", file=0)
     try:
         found = profile(job["files"][0], job, watch)
+    except ValueError as error:  # it says why in words
+        say("failed", file=0, error=str(error)[:500])
     except Exception as error:
         say("failed", file=0, error=f"{type(error).__name__}: {error}"[:500])
     else:

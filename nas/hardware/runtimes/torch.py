@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,15 +48,27 @@ class _Formed(nn.Module):
         return answer.float()
 
 
-def write(
-    module: nn.Module, input_shape: tuple[int, ...], path: Path, runtime: Runtime
-) -> tuple[str, int]:
-    """Writes a deployed module as a program for any batch; returns its build and its bytes.
+@dataclass(frozen=True)
+class Program:
+    """A program as it was written.
 
-    The build names operators, attributes, shapes, types and layouts, not weights.
+    Args:
+        build: names operators, attributes, shapes, types and layouts, not weights.
+        bytes: the file's size.
+        modules: operator -> the dotted path of the module it came from; the file does not say it.
+    """
+
+    build: str
+    bytes: int
+    modules: Mapping[str, str]
+
+
+def write(module: nn.Module, input_shape: tuple[int, ...], path: Path, runtime: Runtime) -> Program:
+    """Writes a deployed module as a program for any batch; returns what was written.
+
     Raises: NasError where the module cannot be traced in that form or the disk does not take it.
     """
-    exported = trace(module, input_shape, runtime)
+    exported, modules = trace(module, input_shape, runtime)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights in another layout, if they are not on the CPU
@@ -69,13 +82,13 @@ def write(
         raise NasError(
             f"cannot write {path}: {error.strerror or error}", "make room, or name another folder"
         ) from error
-    return build_digest(exported), len(buffer.getvalue())
+    return Program(build_digest(exported), len(buffer.getvalue()), modules)
 
 
 def trace(
     module: nn.Module, input_shape: tuple[int, ...], runtime: Runtime
-) -> torch.export.ExportedProgram:
-    """The program of a module in the precision and layout of a runtime."""
+) -> tuple[torch.export.ExportedProgram, dict[str, str]]:
+    """The program of a module for a runtime, and the module that each of its operators is of."""
     last = runtime.layout == "channels_last"
     if last and len(input_shape) != 3:
         raise NasError(
@@ -97,10 +110,18 @@ def trace(
                 f"the network cannot be a torch program in {runtime.precision}: {said}",
                 "its forward must be plain tensor operations that do not look at values",
             ) from error
+    modules = {n.name: _home(n) for n in exported.graph.nodes if n.op == "call_function"}
     exported.example_inputs = None  # a pickle, and as large as the input
     for node in exported.graph.nodes:  # where it was traced: lines and folders of this machine
         node.meta = {key: value for key, value in node.meta.items() if key == "val"}
-    return exported
+    return exported, modules
+
+
+def _home(node: torch.fx.Node) -> str:
+    """The path, inside `_Formed.module`, of the module that computed an operator; "" its root."""
+    stack = list((node.meta.get("nn_module_stack") or {}).values())
+    path = stack[-1][0] if stack else ""
+    return path.partition("module")[2].removeprefix(".") if path.startswith("module") else ""
 
 
 def build_digest(exported: torch.export.ExportedProgram) -> str:

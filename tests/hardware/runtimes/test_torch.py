@@ -54,7 +54,7 @@ def test_the_weights_lie_in_the_layout_and_type_asked_for(tmp_path):
 
 def test_the_build_names_the_graph_and_not_the_weights(tmp_path):
     def built(module, text="torch"):
-        return write(module, (3, 8, 8), tmp_path / "n.pt2", parse(text, "cpu"))[0]
+        return write(module, (3, 8, 8), tmp_path / "n.pt2", parse(text, "cpu")).build
 
     one = built(network())
     assert one == built(network(seed=1))

@@ -36,7 +36,10 @@ def profile(path: str, job: dict[str, Any], watch: Any) -> dict[str, Any]:
     """The kernels that a file became: `kernels`, each `[name, op, inputs, outputs, microseconds]`.
 
     Also `calls` (how many the times rest on), `call_us` (a whole call under the profiler) and
-    `other_us` (time of no kernel in the list). Raises: ValueError where the runtime tells none.
+    `other_us` (time of no kernel in the list); where the runtime says so, `parts` (of each kernel,
+    the file's operators that it does the work of), `resolution_us` (what its clock counts in) and
+    `stamp_us` (what is known to be added to each kernel).
+    Raises: ValueError, in whole words, where the runtime tells none.
     """
     module = _module(job)
     if not hasattr(module, "profile"):
