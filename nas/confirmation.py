@@ -14,7 +14,7 @@ from operator import is_
 import numpy as np
 
 from nas.core.front import Row, known_rows, seed_deviation, signed, standings
-from nas.core.job import Measure, Train
+from nas.core.job import Measure, Source, Train, Workload
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 
@@ -73,10 +73,15 @@ class Confirmation:
         return [Point(t, p, rival) for ((t, _), p), rival in zip(near, rivals, strict=True)]
 
     def _retime(self, near: Sequence[Trial]) -> Measure | None:
-        """All near-front files that were not yet measured as trained, in one batch."""
-        timed = ("latency_ms",) if self.spec.device in self.spec.devices else ()
-        for objective in (*timed, *self.spec.probes):
-            name = measurement_name(objective, self.spec.device, "b1", "trained")
+        """All near-front files that were not yet measured as trained, in one batch.
+
+        Under every workload that a constraint of the study names, on its own device.
+        """
+        own = self.spec.device
+        asked = [("latency_ms", work) for device, work in self.spec.timings if device == own]
+        asked += [(objective, Workload()) for objective in self.spec.probes]
+        for objective, work in asked:
+            name = measurement_name(objective, own, work.name, "trained")
             waiting = [t for t in near if name not in t.measurements and t.trained]
             if waiting:
                 return Measure(
@@ -84,9 +89,11 @@ class Confirmation:
                     form="trained",
                     files=tuple(t.trained[0].file for t in waiting),
                     builds=tuple(t.build or "" for t in waiting),
-                    device=self.spec.device,
+                    device=own,
+                    workload=work,
                     processes=PROCESSES,
                     objective=objective,
+                    sources=tuple(map(_source, waiting)) if work.resolution else (),
                 )
         return None
 
@@ -127,6 +134,12 @@ class Confirmation:
             place = int(ahead.min(axis=1).argmax())
             found.append(rows[place][0] if ahead[place].min() > -4.0 else None)
         return found
+
+
+def _source(trial: Trial) -> Source:
+    """A trained trial's network, with the weights that its own first training left."""
+    last = max((r for r in trial.rungs if not r.repeat), key=lambda r: r.rung, default=None)
+    return Source(trial.architecture, last.checkpoint if last else None)
 
 
 def train_job(spec: StudySpec, trial: Trial, repeat: int) -> Train:

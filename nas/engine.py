@@ -13,8 +13,20 @@ from typing import Any
 from nas.confirmation import Confirmation, Slot, train_job
 from nas.core import ledger
 from nas.core.contenders import Contenders
-from nas.core.front import STATES, measure, standing_of, timing_of, violation
-from nas.core.job import Build, Decision, Done, Job, Measure, Outcome, Train, Wait
+from nas.core.front import STATES, measure, standing_of
+from nas.core.job import (
+    Build,
+    Decision,
+    Done,
+    Job,
+    Measure,
+    Outcome,
+    Source,
+    Train,
+    Wait,
+    Workload,
+)
+from nas.core.limits import timing_of, violation
 from nas.core.line import Line
 from nas.core.objective import Constraint
 from nas.core.packed import Shelf
@@ -67,6 +79,7 @@ class Search:
         self._contenders = Contenders()
         self._beaten: list[int] = []
         self._confirmation = Confirmation(spec)
+        self._timings = spec.timings
         for event in history:
             self._take(event)
         if not self.history.events:
@@ -212,14 +225,14 @@ class Search:
         if self._building or not self._unmeasured:
             return None
         free = [self.trials[n] for n in sorted(self._unmeasured)]
-        for device in self.spec.devices:
-            ready = [t for t in free if timing_of(t, device, ("untrained",)) is None]
+        for device, work in self._timings:
+            ready = [t for t in free if not _known(t, device, work)]
             if ready:
-                return self._measuring(_untrained(ready, device))
+                return self._measuring(_untrained(ready, device, work))
         for objective in self.spec.probes:
             ready = [t for t in free if not self._probed(t, objective)]
             if ready:
-                return self._measuring(_untrained(ready, self.spec.device, objective))
+                return self._measuring(_untrained(ready, self.spec.device, Workload(), objective))
         return None
 
     def _measuring(self, job: Measure) -> Measure:
@@ -237,7 +250,7 @@ class Search:
 
     def _timed(self, trial: Trial) -> bool:
         """Whether everything that is measured of an untrained form is known."""
-        timed = all(timing_of(trial, d, ("untrained",)) for d in self.spec.devices)
+        timed = all(_known(trial, device, work) for device, work in self._timings)
         return timed and all(self._probed(trial, name) for name in self.spec.probes)
 
     def _propose(self) -> None:
@@ -487,7 +500,14 @@ def _last_score(trial: Trial) -> float | None:
     return scores[-1] if scores else None
 
 
-def _untrained(trials: Sequence[Trial], device: str, objective: str = "latency_ms") -> Measure:
+def _known(trial: Trial, device: str, work: Workload) -> bool:
+    """Whether a trial's untrained form was timed there, under that workload."""
+    return timing_of(trial, device, ("untrained",), workload=work.name) is not None
+
+
+def _untrained(
+    trials: Sequence[Trial], device: str, work: Workload, objective: str = "latency_ms"
+) -> Measure:
     """Measures the untrained forms of trials in one batch."""
     return Measure(
         trials=tuple(t.number for t in trials),
@@ -495,7 +515,9 @@ def _untrained(trials: Sequence[Trial], device: str, objective: str = "latency_m
         files=tuple(t.file or "" for t in trials),
         builds=tuple(t.build or "" for t in trials),
         device=device,
+        workload=work,
         objective=objective,
+        sources=tuple(Source(t.architecture) for t in trials) if work.resolution else (),
     )
 
 

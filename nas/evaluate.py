@@ -24,7 +24,7 @@ from torch import nn
 from nas.catalog import import_object, load_objective, load_space
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
-from nas.core.job import Build, Finish, Job, Measure, Outcome, Train, job_from_json
+from nas.core.job import Build, Finish, Job, Measure, Outcome, Source, Train, job_from_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, STATIC
 from nas.core.space import SearchSpace
@@ -41,7 +41,7 @@ from nas.hardware.lease import Lease
 from nas.hardware.memory import peak_activation_bytes
 from nas.hardware.prediction.predict import predict
 from nas.hardware.ssh import Unreachable, remote
-from nas.hardware.timing import measure
+from nas.hardware.streams import timings
 from nas.store.artifacts import Artifacts
 from nas.training.checkpoint import load_weights, restore, save_weights
 from nas.training.finish import finish, quicker
@@ -204,33 +204,91 @@ def time_files(place: Place, job: Measure) -> Outcome:
     is measured of each file by itself.
     """
     device = place.device(job.device)
-    files = [place.artifacts.path(f) for f in job.files]
-    if attached(device):
-        basis = "trained file" if job.form == "trained" else "untrained form"
-        lease = Lease(place.locks, device.seat)
-        found = []
-        for file in files if job.objective in PROBES else ():
-            place.beat()  # each takes up to half a minute
-            probe = PROBES[job.objective]
-            found.append(probe(file, device, lease, job.workload, basis=basis))
-        found = found or measure(
-            files, device, lease, job.workload, processes=job.processes, basis=basis
-        )
-    elif job.objective in PROBES:
+    named_files = zip(job.trials, job.files, strict=True)
+    files = {trial: place.artifacts.path(file) for trial, file in named_files}
+    found: dict[int, Measurement | str] = {}
+    for trial, source in zip(job.trials, job.sources, strict=False):
+        place.beat()  # building one may take a while
+        try:
+            files[trial] = _of_side(place, trial, source, device, job.workload.resolution or 0)
+        except NasError as error:
+            found[trial] = str(error)
+    files = {trial: file for trial, file in files.items() if trial not in found}
+    if not attached(device) and job.objective in PROBES:
         why = f"{device.name} is not attached here, and {job.objective} is not predicted"
-        found = [why for _ in files]
-    else:
-        found = [predict(file, device, job.workload) for file in files]
+        found |= dict.fromkeys(files, why)
+    elif not attached(device):
+        found |= {trial: predict(file, device, job.workload) for trial, file in files.items()}
+    elif files:
+        numbers = _measurements(place, job, device, list(files.values()))
+        found |= dict(zip(files, numbers, strict=True))
     values = {
-        str(trial): {"error": result} if isinstance(result, str) else result.to_json()
-        for trial, result in zip(job.trials, found, strict=True)
+        str(trial): {"error": m} if isinstance(m := found[trial], str) else m.to_json()
+        for trial in job.trials
     }
     return Outcome({"measurements": values})
+
+
+def _measurements(
+    place: Place, job: Measure, device: Device, files: Sequence[Path]
+) -> list[Measurement | str]:
+    """What a job asks of files on a device that is attached, or why there is none."""
+    basis = "trained file" if job.form == "trained" else "untrained form"
+    lease = Lease(place.locks, device.seat)
+    if job.objective not in PROBES:
+        return timings(files, device, lease, job.workload, job.processes, basis=basis)
+    found = []
+    for file in files:
+        place.beat()  # each takes up to half a minute
+        found.append(PROBES[job.objective](file, device, lease, job.workload, basis=basis))
+    return found
+
+
+def _of_side(place: Place, trial: int, source: Source, device: Device, side: int) -> Path:
+    """The file of a network for square inputs of another side, made for timing."""
+    module = module_of(place, source.architecture, place.spec.seed)
+    if source.weights is not None:
+        restore(place.artifacts.path(source.weights), module)
+    return resize(place, source.architecture, module.eval(), device, side, f"trial {trial}").path
+
+
+def resize(
+    place: Place,
+    architecture: Architecture,
+    module: nn.Module,
+    device: Device,
+    side: int,
+    name: str,
+) -> forms.Deployed:
+    """A candidate's file for square inputs of another side; its weights unchanged.
+
+    `name` is what errors call it. Raises: NasError where the network takes no such inputs.
+    """
+    pipeline, shape = place.pipeline(architecture), (place.spec.task.input[0], side, side)
+    if pipeline.writes:
+        raise NasError(
+            f"{name} is quantized with images of {place.spec.task.input[-1]} pixels a side, "
+            f"and there are none of {side}",
+            "time it at its own resolution",
+        )
+    try:
+        deployed, _ = pipeline.deploy(module, shape)
+        with torch.no_grad():
+            deployed(torch.zeros(1, *shape))
+        stem = place.scratch(f"r{side}-{architecture.key}")
+        return forms.write(deployed, shape, stem, device)
+    except RuntimeError as error:
+        said = " ".join(str(error).split())[:150]
+        raise NasError(
+            f"{name} takes no inputs of {side}x{side}: {said}", "leave :r out"
+        ) from error
 
 
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
     """Trains a candidate rung by rung, then scores its deployed, exported form."""
     module, reports = _prepared(place, job.architecture, job.seed)
+    pipeline = place.pipeline(job.architecture)
+    recipe = Recipe.from_json(pipeline.recipe(place.recipe.to_json()))
     stopped = False
 
     def at_rung(reached: RungReport) -> bool:
@@ -246,8 +304,8 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
 
     train(
         module,
-        place.task,
-        place.recipe,
+        load_task(place.spec.task.source, recipe),
+        recipe,
         place.spec.fidelity,
         job.seed,
         folder=place.artifacts.scratch(),
@@ -256,7 +314,7 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         to_rung=job.to_rung,
         on_rung=at_rung,
         step=_step(place),
-        additions=place.pipeline(job.architecture).during(module),
+        additions=pipeline.during(module),
     )
     return Outcome() if stopped else _shipped(place, job, module, reports)
 

@@ -11,7 +11,18 @@ from typing import Any
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.front import Front, front_of
-from nas.core.job import Build, Decision, Done, Finish, Job, Measure, Outcome, Train, Wait
+from nas.core.job import (
+    Build,
+    Decision,
+    Done,
+    Finish,
+    Job,
+    Measure,
+    Outcome,
+    Train,
+    Wait,
+    Workload,
+)
 from nas.core.measurement import Measurement
 from nas.core.packed import InOrder
 from nas.core.study import StudySpec
@@ -221,9 +232,12 @@ class Session:
         return None if found is None else found.values
 
     def _reuse_timings(self, job: Measure) -> bool:
-        """Answers the whole batch or none of it: what is compared is measured together."""
+        """Answers the whole batch or none of it: what is compared is measured together.
+
+        Builds name graphs at the task's own side: they say nothing of a file made for another.
+        """
         bench = self._benches.get(job.device)
-        if bench is None:
+        if bench is None or job.workload.resolution is not None:
             return False
         protocol = _protocol(job, bench)
         found = [
@@ -254,7 +268,9 @@ class Session:
         )  # fmt: skip
 
     def _timings(self, job: Measure, outcome: Outcome) -> list[Timing]:
-        bench, timings = self._benches.get(job.device), []
+        bench, timings = self._benches.get(job.device), list[Timing]()
+        if job.workload.resolution is not None:
+            return timings
         for trial, build in zip(job.trials, job.builds, strict=True):
             value = outcome.values.get("measurements", {}).get(str(trial), {"error": ""})
             if bench is not None and value.get("source") == "measured":
@@ -307,6 +323,7 @@ def _name(job: Job) -> str:
             return f"training {job.trial}" + (f", repeat {job.repeat}" if job.repeat else "")
         case Measure():
             verb = "timing" if job.objective == "latency_ms" else f"measuring {job.objective} of"
-            return f"{verb} {', '.join(map(str, job.trials))}"
+            under = "" if job.workload == Workload() else f" under {job.workload.name}"
+            return f"{verb} {', '.join(map(str, job.trials))}{under}"
         case Finish():
             return f"finishing {job.trial}"

@@ -369,6 +369,7 @@ def test_confirmation_times_the_trained_files_and_repeats_undecided_points() -> 
                 "files": tuple(j["files"]),
                 "builds": tuple(j["builds"]),
                 "workload": job_from_json(j).workload,
+                "sources": (),
             }
         )
         for j in finals
@@ -432,6 +433,71 @@ class TestTwoDevices:
         perform = ToyPerform(spec)
         drive(new_search(spec), perform)
         assert {j["device"] for j in perform.done if j["kind"] == "measure"} == {"board"}
+
+
+class TestWorkloads:
+    """A constraint names workloads: each is timed before training, and again as a trained file."""
+
+    LIMIT = Constraint.parse("latency_ms.p99:b1-4<=3.5")
+    SPEC = toy_spec(**MEASURED, trials=16, constraints=(LIMIT,))
+
+    class Loaded(ToyPerform):
+        """Takes as many times as long as there are examples in a call."""
+
+        def measure(self, job: Any, report: Any) -> dict[str, Any]:
+            found = super().measure(job, report)
+            for value in found["measurements"].values():
+                batch = job["workload"]["batch"]
+                value.update({k: batch * value[k] for k in ("value", "low", "high")})
+                value["record"] = {"p99_ms": 1.5 * value["value"], "batch": batch}
+            return found
+
+    def searched(self) -> tuple[Search, ToyPerform]:
+        search, perform = new_search(self.SPEC), self.Loaded(self.SPEC)
+        drive(search, perform)
+        return search, perform
+
+    def test_what_breaks_it_under_any_of_them_is_not_trained(self) -> None:
+        search, perform = self.searched()
+        trained = {j["trial"] for j in perform.done if j["kind"] == "train"}
+        worst = {n: 4 * 1.5 * t.costs["macs"] / 1e5 for n, t in search.trials.items()}
+        broken = {n for n, t in search.trials.items() if t.state == "infeasible"}
+        assert broken == {n for n, value in worst.items() if value > 3.5} and broken != set(worst)
+        assert trained and not trained & broken
+        for number in trained:
+            names = set(search.trials[number].measurements)
+            assert {f"latency_ms@cpu:{w}/untrained" for w in ("b1", "b2", "b4")} <= names
+            assert search.trials[number].violations[str(self.LIMIT)] <= 0
+
+    def test_a_limit_that_is_broken_already_is_timed_no_further(self) -> None:
+        search, _ = self.searched()
+        for trial in search.trials.values():
+            first = 1.5 * trial.costs["macs"] / 1e5
+            names = {n for n in trial.measurements if n.endswith("untrained")}
+            if first > 3.5 and not trial.reused:
+                assert names == {"latency_ms@cpu:b1/untrained"}
+
+    def test_the_front_has_them_of_the_trained_files_and_says_what_each_point_keeps(self) -> None:
+        search, _ = self.searched()
+        front = front_of(self.SPEC, list(search.trials.values()))
+        assert front.members
+        for member in front.members:
+            trial = search.trials[member.trial]
+            worst = trial.measurements["latency_ms@cpu:b4/trained"]
+            assert member.limits == {str(self.LIMIT): worst.record["p99_ms"]}
+            assert member.to_json()["limits"] == member.limits
+
+    def test_another_side_is_timed_of_files_made_for_it(self) -> None:
+        spec = toy_spec(trials=3, promotion="none",
+                        constraints=(Constraint.parse("latency_ms:r64<=900"),))  # fmt: skip
+        perform = ToyPerform(spec)
+        drive(new_search(spec), perform)
+        jobs = [job_from_json(j) for j in perform.done if j["kind"] == "measure"]
+        assert {j.workload.name for j in jobs} == {"b1r64"}  # nothing asks for the usual one
+        for job in jobs:
+            weights = {source.weights for source in job.sources}
+            assert len(job.sources) == len(job.trials)
+            assert weights == ({None} if job.form == "untrained" else {"1" * 64 + ".safetensors"})
 
 
 def test_numbers_of_another_device_change_nothing_in_a_search() -> None:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 from conftest import toy_spec
 
 from nas import evaluate
 from nas.core.architecture import Architecture
 from nas.core.fidelity import Fidelity
-from nas.core.job import Build, Measure, Train, Workload, job_to_json
+from nas.core.job import Build, Measure, Source, Train, Workload, job_to_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.deploy.parity import THRESHOLDS
@@ -34,6 +35,13 @@ def build(choices, task):
                          nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, task.outputs))
 
 space = SearchSpace("thin", [Choice("width", [4, 8])], build)
+"""
+POOLS = """
+def pool(width):  # the wider network knows the size of its last map
+    from torch import nn
+    return [nn.AdaptiveAvgPool2d(1)] if width == 4 else [nn.Flatten(2),
+        nn.Unflatten(2, (8, 8)), nn.AdaptiveAvgPool2d(1)]
+
 """
 SPEC = toy_spec(objectives=(BUILTIN["accuracy"], BUILTIN["latency_ms"]))
 
@@ -84,6 +92,36 @@ def test_what_is_measured_besides_time_is_of_each_file_by_itself(
     assert len(beats) == 2
     away = replace(job, device="a100")
     assert "not predicted" in evaluate.time_files(place, away).values["measurements"]["4"]["error"]
+
+
+@pytest.mark.slow
+def test_another_side_is_timed_of_a_file_made_for_it_and_one_that_cannot_be_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    fixed = THIN.replace("nn.AdaptiveAvgPool2d(1)", "*pool(width)").replace(
+        "def build", POOLS + "def build"
+    )
+    (tmp_path / "search_spaces" / "thin.py").write_text(fixed)
+    timed: list[list[int]] = []
+
+    def timings(files: Any, *given: Any, basis: str) -> list[Any]:
+        shapes = [onnx.load(str(f)).graph.input[0].type.tensor_type.shape for f in files]
+        timed.extend([d.dim_value for d in shape.dim[1:]] for shape in shapes)
+        taken = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 5, "measured", basis)
+        return [taken for _ in files]
+
+    monkeypatch.setattr(evaluate, "timings", timings)
+    spec = replace(SPEC, space="thin", task=describe("digits"), recipe=Recipe().to_json())
+    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    sources = tuple(Source(Architecture("thin", {"width": width})) for width in (4, 8))
+    files = ("1" * 64 + ".onnx", "2" * 64 + ".onnx")
+    job = Measure((4, 7), "untrained", files, ("a", "b"), "cpu", Workload(1, 48), sources=sources)
+    found = evaluate.time_files(place, job).values["measurements"]
+    assert timed == [[3, 48, 48]]
+    assert found["4"]["value"] == 2.0
+    assert found["7"]["error"].startswith("trial 7 takes no inputs of 48x48")
 
 
 def test_a_host_that_is_gone_halts_the_search_and_fails_no_candidate(

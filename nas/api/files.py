@@ -81,25 +81,9 @@ def resized(
 
     Raises: NasError where the weights are gone, or the network takes no such inputs.
     """
-    from nas.deploy import forms
-    from nas.evaluate import Place
+    from nas.evaluate import Place, resize
 
     place = Place(spec, artifacts, default_folder())
-    module, pipeline = restored(place, trial), place.pipeline(trial.architecture)
-    shape = (spec.task.input[0], side, side)
-    if pipeline.writes:
-        raise NasError(
-            f"trial {trial.number} is quantized with images of {spec.task.input[-1]} pixels a "
-            f"side, and there are none of {side}",
-            "time it at its own resolution",
-        )
-    try:
-        deployed, _ = pipeline.deploy(module, shape)
-        written = forms.write(deployed, shape, place.scratch(f"r{side}-{trial.number}"), device)
-    except RuntimeError as error:
-        said = " ".join(str(error).split())[:150]
-        raise NasError(
-            f"trial {trial.number} takes no inputs of {side}x{side}: {said}",
-            "leave :r out",
-        ) from error
+    named, module = f"trial {trial.number}", restored(place, trial)
+    written = resize(place, trial.architecture, module, device, side, named)
     return artifacts.path(artifacts.put(written.path)), written.build

@@ -12,8 +12,9 @@ from nas.api.places import artifacts_of, hidden, storage_url
 from nas.api.study import compared
 from nas.catalog import load_space
 from nas.core.errors import NasError
-from nas.core.front import Front, front_of, timing_of
+from nas.core.front import Front, front_of
 from nas.core.job import Workload
+from nas.core.limits import timing_of
 from nas.core.retarget import compare, searched
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, devices_of

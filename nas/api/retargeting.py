@@ -352,19 +352,10 @@ class Timer:
 
     def _timings(self, paths: Sequence[Path], processes: int) -> Sequence[Measurement | str]:
         """The latency of each file: all in turn, or with callers at once each by itself."""
-        from nas.hardware.streams import concurrent
-        from nas.hardware.timing import measure
+        from nas.hardware.streams import timings
 
         r = self.record
-        bare = replace(r.work, resolution=None)  # a file of another side has it for its own
-        if r.work.streams > 1:
-            found = [concurrent(p, r.device, r.lease, bare, basis=r.basis) for p in paths]
-        else:
-            found = measure(paths, r.device, r.lease, bare, processes, basis=r.basis)
-        return [
-            m if isinstance(m, str) else replace(m, record={**m.record, "workload": r.work.name})
-            for m in found
-        ]
+        return timings(paths, r.device, r.lease, r.work, processes, basis=r.basis)
 
 
 def _under_what(record: Record) -> str:

@@ -97,7 +97,8 @@ def search(
         runtime: `NAME[:OPTION+OPTION]`, what runs the files there; the device's own by default.
         data: `digits`, `folder:PATH`, `hf:NAME`. task: `PKG.MOD:FN` of one's own instead.
         objectives: names, or `FILE:NAME`; the task's score and `latency_ms` by default.
-        constraints: `latency_ms<=5` and the like.
+        constraints: `latency_ms<=5` and the like; of other workloads too, each timed before a
+            trial is trained: `latency_ms.p99:b1-8<=12`.
         sources: studies of the same space whose fronts are tried first, after the presets.
         proxies: compute zero-cost proxies of every network built (`nas show STUDY --proxies`).
         trials: recorded trials over the study's life. hours: wall-clock limit of this call.
@@ -173,6 +174,7 @@ def plan(
     _networks_weights(network, weights)
     limits = tuple(_constraint(c, chosen, known, found_device, hands) for c in constraints)
     _one_file(found_device, limits, hands)
+    _workloads(limits, described, found_device, hands)
     presets = ("untouched", *presets) if network else tuple(presets)
     wanted = [*(o.name for o in chosen), *(c.name for c in limits)]
     _named(found_space.at(described, target(found_device, wanted, weights is not None)), presets)
@@ -443,23 +445,40 @@ def _constraint(
     if constraint.device not in (None, device.name):
         other = _installed(_device(constraint.device or "", hands))
         constraint = replace(constraint, device=other.name)
-        if constraint.name not in TIMED:
-            raise NasError(
-                f"constraint {text!r}: {constraint.name} is the same on every device",
-                f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
-            )
-    if not constraint.usual:
-        raise NasError(
-            f"constraint {text!r} is on a workload that the search does not measure",
-            "a search measures batch 1 at the task's own resolution; after it: "
-            f"nas retarget STUDY --device D --workload {constraint.workload}, then nas pick",
-        )
-    if constraint.quantile and constraint.name not in TIMED:
-        raise NasError(
-            f"constraint {text!r}: {constraint.name} has no quantiles",
-            f"write {constraint.name}{constraint.sense}{constraint.limit:g}",
-        )
+    if constraint.name not in TIMED:
+        bare = f"write {constraint.name}{constraint.sense}{constraint.limit:g}"
+        if constraint.device not in (None, device.name):
+            problem = f"constraint {text!r}: {constraint.name} is the same on every device"
+            raise NasError(problem, bare)
+        if not constraint.usual:
+            problem = f"constraint {text!r}: {constraint.name} is of one example in a call"
+            raise NasError(problem, bare)
+        if constraint.quantile:
+            raise NasError(f"constraint {text!r}: {constraint.name} has no quantiles", bare)
     return constraint
+
+
+def _workloads(
+    limits: Sequence[Constraint], task: TaskSpec, own: Device, hands: Crew | None
+) -> None:
+    """Raises NasError where a limit is on a workload that cannot be had of its device or task."""
+    for limit in limits:
+        device = own if limit.device in (None, own.name) else _device(str(limit.device), hands)
+        if (limit.streams or 1) > 1 and not attached(device):
+            raise NasError(
+                f"{limit}: {device.name} is not attached, and callers at once are not predicted",
+                "leave :s out, or name a device that is here: nas devices",
+            )
+        if limit.quantile and not attached(device):
+            raise NasError(
+                f"{limit}: {device.name} is not attached, and quantiles are not predicted",
+                f"write '{replace(limit, quantile=None)}'",
+            )
+        if limit.resolution and len(task.input) != 3:
+            raise NasError(
+                f"{limit}: what comes in is {'x'.join(map(str, task.input))}, which has no side",
+                "leave :r out",
+            )
 
 
 def _files(space: str, devices: Set[str], objectives: Sequence[str]) -> dict[str, str]:

@@ -60,7 +60,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     "constraints",
     multiple=True,
     metavar="TEXT",
-    help="A hard limit such as 'latency_ms<=5'; repeat it.",
+    help="A hard limit: 'latency_ms<=5', 'latency_ms.p99:b1-8<=12'; repeat it.",
 )
 @click.option(
     "--preset",

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from nas.core.contenders import CROWD, Contenders
+from nas.core.limits import limited, rate, timing_of, violation
 from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
 from nas.core.membership import membership, verdict
-from nas.core.objective import PROBED, TIMED, Constraint, Objective
+from nas.core.objective import PROBED, TIMED, Constraint, Objective, known_objectives
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
-from nas.core.trial import State, Trial, measurement_name, placed
+from nas.core.trial import State, Trial, placed
 
 STATES: tuple[State, ...] = ("complete", "stopped", "infeasible", "failed", "running")
 Z90 = 1.6448536269514722
@@ -26,13 +27,18 @@ NEAR = 0.05  # a point off the front that belongs less likely is not worth a men
 
 @dataclass(frozen=True)
 class Member:
-    """A point of the front: a trial, its numbers, and the probability that it belongs."""
+    """A point of the front: a trial, its numbers, and the probability that it belongs.
+
+    `limits` has what of it is held against each constraint of the study, where that is known; it is
+    worked out from trials, and not kept in a database.
+    """
 
     trial: int
     key: str
     choices: Mapping[str, Any]
     membership: float
     measurements: Mapping[str, Measurement]
+    limits: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """A row of the document that scripts rely on; `verdict` is the membership in a word."""
@@ -43,6 +49,7 @@ class Member:
             "membership": self.membership,
             "verdict": verdict(self.membership),
             "measurements": {n: v.to_json() for n, v in self.measurements.items()},
+            "limits": dict(self.limits),
         }
 
 
@@ -153,21 +160,6 @@ def measure(
     return None
 
 
-def timing_of(
-    trial: Trial,
-    device: str,
-    forms: Sequence[str] = ("trained", "untrained"),
-    objective: str = "latency_ms",
-    workload: str = "b1",
-) -> Measurement | None:
-    """The latency of a trial on a device, of the first of these forms that was timed; or None.
-
-    Likewise what else is measured there, by the name of the `objective`.
-    """
-    names = (measurement_name(objective, device, workload, form) for form in forms)
-    return next((trial.measurements[n] for n in names if n in trial.measurements), None)
-
-
 def front_of(
     spec: StudySpec,
     trials: Sequence[Trial],
@@ -188,7 +180,7 @@ def front_of(
     points, shares = standings(spec, rows, among=known)
     reference = reference_point(points)
     found = [
-        Member(t.number, t.key, dict(t.architecture.choices), float(share), m)
+        Member(t.number, t.key, dict(t.architecture.choices), float(share), m, held(t, spec))
         for (t, m), share in zip(rows, shares, strict=True)
     ]
     kept = non_dominated(points)
@@ -338,33 +330,39 @@ def _keeps(trial: Trial, spec: StudySpec) -> bool:
     return all(e is None or e <= 0 for e in excesses)
 
 
-def violation(
-    trial: Trial, limit: Constraint, spec: StudySpec, forms: Sequence[str] = ("untrained",)
-) -> float | None:
-    """Relative excess over a constraint on a cost or a latency, above 0 where it is broken.
+def held(trial: Trial, spec: StudySpec) -> dict[str, float]:
+    """What of a trial is held against each constraint: the worst of its workloads' numbers.
 
-    None where the value is not known. A prediction breaks a limit only with its whole interval.
+    Where one is not known the limit is left out, unless another has broken it already.
     """
-    if limit.name in spec.probes:
-        probed = timing_of(trial, spec.device, forms, limit.name)
-        return None if probed is None else limit.violation(probed.value)
-    if limit.name not in TIMED:
-        value = trial.costs.get(limit.name)
-        return None if value is None else limit.violation(value)
-    found = timing_of(trial, limit.device or spec.device, forms)
-    if found is None:
-        return None
-    value = found.record.get(f"{limit.quantile}_ms", found.value)
-    if found.source == "predicted":
-        value = found.low
-    return limit.violation(value if limit.name == "latency_ms" else 1000.0 / value)
+    found = {}
+    for limit in spec.constraints:
+        numbers = _held(trial, limit, spec)
+        known = [n for n in numbers if n is not None]
+        if known:
+            worst = max(known) if limit.sense == "<=" else min(known)
+            if len(known) == len(numbers) or limit.violation(worst) > 0:
+                found[str(limit)] = worst
+    return found
+
+
+def _held(trial: Trial, limit: Constraint, spec: StudySpec) -> list[float | None]:
+    """The number that a limit is held against, one for each workload; None where not known."""
+    if limit.name in TIMED:
+        device = limit.device or spec.device
+        timings = [timing_of(trial, device, workload=work.name) for work in limit.workloads]
+        return [None if timing is None else limited(limit, timing) for timing in timings]
+    known = known_objectives(spec.task).get(limit.name) or next(
+        (o for o in spec.objectives if o.name == limit.name), None
+    )
+    found = None if known is None else measure(trial, known, spec)
+    return [None if found is None else found.value]
 
 
 def _bases(row: Row) -> set[str]:
     """How the row's measurements came about; without any, nothing waits to be measured."""
-    found = {n.partition("@")[0]: m.basis for n, m in row[1].items()}
-    measured = {b for n, b in found.items() if n in (*TIMED, *PROBED) and b != "counted"}
-    return measured or {"trained file"}
+    timed = {m.basis for n, m in row[1].items() if n.partition("@")[0] in (*TIMED, *PROBED)}
+    return timed - {"counted"} or {"trained file"}
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:
@@ -399,12 +397,12 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
 
 def _throughput(latency: Measurement) -> Measurement:
     """Examples a second, from a latency: of all of a call, and of all callers."""
-    record = latency.record
-    each = 1000.0 * record.get("batch", 1) * record.get("streams", 1)
-    rate = each / latency.value
+    value = rate(latency, latency.value)
     return Measurement(
-        "throughput_ips", rate, "images/s", each / latency.high, each / latency.low,
-        rate * latency.se / latency.value, latency.n, latency.source, latency.basis, latency.record,
+        "throughput_ips", value, "images/s",
+        rate(latency, latency.high), rate(latency, latency.low),
+        value * latency.se / latency.value, latency.n, latency.source, latency.basis,
+        latency.record,
     )  # fmt: skip
 
 

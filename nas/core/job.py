@@ -77,11 +77,23 @@ class Build:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What a network's file is made of again: its choices, and the artifact of its weights.
+
+    Without `weights` it is the untrained one.
+    """
+
+    architecture: Architecture
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
 class Measure:
     """Time a batch of exported files on a device, interleaved; or probe each by itself.
 
-    `objective` is what is measured. Outcome values: `measurements`, trial number (as text) -> the
-    JSON of a `Measurement` of it, or `{"error": reason}`.
+    `objective` is what is measured. Where the workload has a side of its own, the files timed are
+    made for it from `sources`, one of each trial. Outcome values: `measurements`, trial number (as
+    text) -> the JSON of a `Measurement` of it, or `{"error": reason}`.
     """
 
     trials: tuple[int, ...]
@@ -92,6 +104,7 @@ class Measure:
     workload: Workload = field(default_factory=Workload)
     processes: int = 1
     objective: str = "latency_ms"
+    sources: tuple[Source, ...] = ()
     kind: Literal["measure"] = "measure"
 
 
@@ -180,7 +193,8 @@ def job_to_json(job: Job) -> dict[str, Any]:
     """A job as plain data."""
     if isinstance(job, Measure):
         lists = {k: list(getattr(job, k)) for k in ("trials", "files", "builds")}
-        return {**vars(job), **lists, "workload": asdict(job.workload)}
+        sources = [{**vars(s), "architecture": s.architecture.to_json()} for s in job.sources]
+        return {**vars(job), **lists, "workload": asdict(job.workload), "sources": sources}
     return {**vars(job), "architecture": job.architecture.to_json()}
 
 
@@ -202,4 +216,8 @@ def job_from_json(data: Mapping[str, Any]) -> Job:
             )
         case _:
             lists = {k: tuple(fields[k]) for k in ("trials", "files", "builds")}
+            lists["sources"] = tuple(
+                Source(Architecture.from_json(s["architecture"]), s["weights"])
+                for s in fields.get("sources", ())
+            )
             return Measure(**{**fields, **lists, "workload": Workload(**fields["workload"])})

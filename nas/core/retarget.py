@@ -18,9 +18,9 @@ from nas.core.front import (
     known_rows,
     seed_deviation,
     standings,
-    timing_of,
     unique,
 )
+from nas.core.limits import timing_of
 from nas.core.measurement import Measurement
 from nas.core.pareto import Array, non_dominated, normalise
 from nas.core.study import StudySpec

@@ -10,6 +10,7 @@ from typing import Any
 from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
+from nas.core.job import Workload
 from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.task import TaskSpec
 
@@ -103,6 +104,19 @@ class StudySpec:
         own = any(o.name in TIMED for o in self.objectives)
         named = [self.device] if own or self.probes else []
         return tuple(dict.fromkeys(named + [c.device or self.device for c in timed]))
+
+    @property
+    def timings(self) -> tuple[tuple[str, Workload], ...]:
+        """Where and under which workloads candidates are timed, the study's own device first.
+
+        One example at a time is timed for the objectives, the rest for constraints.
+        """
+        timed = [c for c in self.constraints if c.name in TIMED]
+        own = any(o.name in TIMED for o in self.objectives)
+        asked = [(self.device, Workload())] if own or self.probes else []
+        asked += [(c.device or self.device, work) for c in timed for work in c.workloads]
+        places = self.devices
+        return tuple(sorted(dict.fromkeys(asked), key=lambda a: places.index(a[0])))
 
     def runtime_on(self, device: str) -> str | None:
         """The runtime that the study names for a device; other devices keep their own."""

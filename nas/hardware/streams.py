@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
+from nas.hardware import timing
 from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.probe import conditions, probe, t90
@@ -65,6 +68,31 @@ def concurrent(
         "latency_ms", value, "ms", max(0.0, value - half), value + half, se, len(everything),
         "measured", basis, record,
     )  # fmt: skip
+
+
+def timings(
+    files: Sequence[Path],
+    device: Device,
+    lease: Lease,
+    workload: Workload,
+    processes: int = 1,
+    *,
+    basis: str,
+) -> list[Measurement | str]:
+    """`latency_ms` of files under a workload, in order, or why one has none.
+
+    All in turn; with several callers each file by itself. A file for another side has it for its
+    own already: the workload's is what the records are named after.
+    """
+    bare = replace(workload, resolution=None)
+    if workload.streams > 1:
+        found = [concurrent(f, device, lease, bare, basis=basis) for f in files]
+    else:
+        found = timing.measure(files, device, lease, bare, processes, basis=basis)
+    return [
+        m if isinstance(m, str) else replace(m, record={**m.record, "workload": workload.name})
+        for m in found
+    ]
 
 
 def _rate(result: dict[str, object]) -> float:

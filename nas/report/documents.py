@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.core.front import Front, counts, front_of, measure, seed_deviation
+from nas.core.front import Front, counts, front_of, held, measure, seed_deviation
 from nas.core.measurement import Measurement
 from nas.core.retarget import Retarget
 from nas.core.study import StudySpec
@@ -48,7 +48,8 @@ def study_document(spec: StudySpec, trials: Sequence[Trial]) -> Document:
     """A whole study: what was asked, how many trials ended how, and each trial in one row.
 
     `rows` hold `trial`, `key`, `origin`, `state`, `choices`, `measurements` (the best known number
-    of each objective, where there is one), `violations`, `epochs`, `reused`, `error`.
+    of each objective, where there is one), `limits` (what is held against each constraint, where
+    that is known), `violations`, `epochs`, `reused`, `error`.
     """
     deviation = seed_deviation(trials)
     return {
@@ -151,6 +152,7 @@ def _row(trial: Trial, spec: StudySpec, deviation: float | None) -> Document:
         "state": trial.state,
         "choices": dict(trial.architecture.choices),
         "measurements": {n: brief(m) for n, m in _known(trial, spec, deviation).items()},
+        "limits": held(trial, spec),
         "violations": dict(trial.violations),
         "epochs": max((r.epochs for r in trial.rungs), default=0),
         "reused": trial.reused,

@@ -11,6 +11,7 @@ import numpy as np
 
 from nas.core.errors import NasError, unknown
 from nas.core.front import Z90, Front, Member, signed
+from nas.core.limits import limited
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.core.pareto import normalise
@@ -275,7 +276,7 @@ def _value(
             f"only timings keep quantiles; write '{replace(constraint, quantile=None)}'",
         )
     scale = bound(measurement, constraint.sense, confidence) / measurement.value
-    return float(kept) * scale
+    return limited(constraint, measurement) * scale
 
 
 def _keeps(member: Member, constraints: Sequence[Constraint], confidence: float | None) -> bool:

@@ -86,12 +86,19 @@ def _about(
         same = member.trial == front.untouched.trial
         own = gains(member.measurements, front.untouched.measurements)
         texts.insert(0, "the untouched network" if same else f"against trial 0: {told(own)}")
+    if member.limits:
+        texts.insert(0, f"of limits: {', '.join(_kept(member.limits))}")
     lines = []
     for text in filter(None, texts):
         line = Text(" " * indent + text, style="dim", no_wrap=True, overflow="ellipsis")
         line.truncate(width, overflow="ellipsis")
         lines.append(line)
     return lines
+
+
+def _kept(limits: Mapping[str, float]) -> list[str]:
+    """Each limit with the number that is held against it: `9.1 in latency_ms:b1-8<=12`."""
+    return [f"{plain(value)} in {text}" for text, value in limits.items()]
 
 
 def counted(trials: Mapping[str, int]) -> str:
@@ -182,15 +189,16 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     if trial.get("gain"):
         rows.append(("against trial 0", told(trial["gain"])))
     rows += [(n, plain(v)) for n, v in trial["costs"].items() if n not in trial["measurements"]]
-    rows += [(n, f"broken by {percent(v)}") for n, v in trial["violations"].items() if v > 0]
+    held = trial.get("limits", {})
+    kept = [n for n in held if trial["violations"].get(n, 0.0) <= 0]
+    rows += [(n, f"kept with {plain(held[n])}") for n in kept]
+    rows += [(n, _broken(v, held.get(n))) for n, v in trial["violations"].items() if v > 0]
     for rung in trial["rungs"]:
         mark = ", reused" if rung["reused"] else ""
         name = _epochs(rung["epochs"])
         name += f", repeat {rung['repeat']}" if rung["repeat"] else ""
         rows.append((name, f"{plain(rung['score'])} on {rung['n']} images{mark}"))
-    for name, data in trial.get("timings", {}).items():
-        if ":b1/" not in name:  # another workload: nas retarget --workload
-            rows.append((name.rpartition("/")[0], interval(Measurement.from_json(data))))
+    rows += [(n, f"{interval(m)}  {origin(m)}") for n, m in _workloads(trial).items()]
     if trial.get("finished"):
         rows.append(("finished", _finished(trial["finished"])))
     if trial["uncounted_ops"]:
@@ -203,6 +211,21 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     rows += [(r["transform"], changes(r)) for r in trial.get("transforms", ())]
     return Group(Text(f"trial {trial['trial']} of {trial['study']}", style="bold"),
                  pair_table(rows))  # fmt: skip
+
+
+def _broken(excess: float, held: float | None) -> str:
+    """How a limit is broken, and by which number where it is known."""
+    return f"broken by {percent(excess)}" + ("" if held is None else f", with {plain(held)}")
+
+
+def _workloads(trial: Mapping[str, Any]) -> dict[str, Measurement]:
+    """Latencies under other workloads than the usual one, of the trained file if there is one."""
+    found: dict[str, Measurement] = {}
+    for name, data in trial.get("timings", {}).items():
+        where, _, form = name.rpartition("/")
+        if not where.endswith(":b1") and (form == "trained" or where not in found):
+            found[where] = Measurement.from_json(data)
+    return found
 
 
 def _finished(done: Mapping[str, Any]) -> str:

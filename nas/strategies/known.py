@@ -59,5 +59,4 @@ class Known:
 
 def exact(constraint: Constraint, known: Sequence[str] | Mapping[str, int]) -> bool:
     """Whether a constraint is on a number that is known, and on no other form of it."""
-    plain = constraint.quantile is None and constraint.batch is None
-    return plain and constraint.resolution is None and constraint.name in known
+    return constraint.quantile is None and constraint.usual and constraint.name in known

@@ -50,3 +50,29 @@ def test_memory_is_measured_here_and_counted_for_a_device_that_is_not() -> None:
     away = planned("accuracy", "peak_memory_mb", device="a100")
     assert (away.probes, away.objectives[1].needs) == ((), "module")
     assert planned("accuracy", "latency_ms").probes == ()
+
+
+def test_a_limit_on_a_workload_is_part_of_the_study() -> None:
+    spec = planned("accuracy", constraints=("latency_ms.p99:b1-2<=12", "throughput_ips:s2>=50"))
+    assert [str(c) for c in spec.constraints] == [
+        "latency_ms.p99:b1-2<=12", "throughput_ips:s2>=50"
+    ]  # fmt: skip
+    assert [work.name for _, work in spec.timings] == ["b1", "b2", "b1s2"]
+    assert StudySpec.from_json(spec.to_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("limit", "device", "problem", "hint"),
+    [
+        ("size_mb:b8<=4", "cpu", "size_mb is of one example in a call", "write size_mb<=4"),
+        ("latency_ms:s4<=4", "a100", "callers at once are not predicted", "leave :s out"),
+        ("latency_ms@a100:b1:s4<=4", "cpu", "a100 is not attached", "leave :s out"),
+        ("latency_ms.p99:b8<=4", "a100", "quantiles are not predicted", "write 'latency_ms:b8<=4'"),
+    ],
+)
+def test_a_limit_that_no_measurement_could_answer_is_refused(
+    limit: str, device: str, problem: str, hint: str
+) -> None:
+    with pytest.raises(NasError) as refused:
+        planned("accuracy", "latency_ms", device=device, constraints=(limit,))
+    assert problem in refused.value.problem and hint in refused.value.hint

@@ -229,6 +229,6 @@ def test_json_is_the_promised_document() -> None:
     assert set(document["trials"]) == {"complete", "stopped", "infeasible", "failed", "running"}
     (member,) = document["front"]
     assert set(member) == {
-        "trial", "key", "choices", "membership", "verdict", "measurements",
+        "trial", "key", "choices", "membership", "verdict", "measurements", "limits",
     }  # fmt: skip
     assert {"value", "low", "high", "unit", "source"} <= set(member["measurements"]["accuracy"])

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
-from nas.core.job import Build, Job, Measure, Outcome, Train, Workload, job_from_json, job_to_json
+from nas.core.job import (
+    Build,
+    Job,
+    Measure,
+    Outcome,
+    Source,
+    Train,
+    Workload,
+    job_from_json,
+    job_to_json,
+)
 
 POINT = Architecture("toy", {"kernel": 3, "rate": 0.5, "gate": True, "norm": "batch"})
 JOBS: list[Job] = [
@@ -19,6 +29,15 @@ JOBS: list[Job] = [
     Train(3, POINT, "b" * 32, "a.onnx", seed=7, repeat=1, from_rung=-1, to_rung=2),
     Train(3, POINT, "b" * 32, "a.onnx", 7, repeat=0, from_rung=0, to_rung=2, checkpoint="c"),
     Measure((1, 4), "trained", ("a.onnx", "b.onnx"), ("x", "y"), "cpu", Workload(8, 224), 3),
+    Measure(
+        (1,),
+        "trained",
+        ("a.onnx",),
+        ("x",),
+        "cpu",
+        Workload(1, 64),
+        sources=(Source(Architecture("toy", {"n": 1}), "w.safetensors"),),
+    ),
 ]
 
 

@@ -72,3 +72,22 @@ def test_results_are_shared_only_where_the_training_agrees() -> None:
     assert replace(spec, recipe={"lr": 0.2}).recipe_digest != spec.recipe_digest
     assert replace(spec, fidelity=Fidelity(epochs=9, data=0.5)).recipe_digest != spec.recipe_digest
     assert replace(spec, fidelity=Fidelity(epochs=10)).recipe_digest != spec.recipe_digest
+
+
+@pytest.mark.parametrize(
+    ("objectives", "constraints", "timed"),
+    [
+        (["latency_ms"], ["latency_ms:b1-4<=9"], ["cpu b1", "cpu b2", "cpu b4"]),
+        (["latency_ms"], ["latency_ms:b8<=9", "latency_ms.p99:b8<=12"], ["cpu b1", "cpu b8"]),
+        (["macs"], ["throughput_ips:b4:s2>=9"], ["cpu b4s2"]),
+        (["latency_ms"], ["latency_ms@board:r64<=9", "latency_ms:b2<=5"],
+         ["cpu b1", "cpu b2", "board b1r64"]),
+        (["macs"], [], []),
+    ],
+)  # fmt: skip
+def test_what_is_timed_of_a_candidate(
+    objectives: list[str], constraints: list[str], timed: list[str]
+) -> None:
+    limits = tuple(Constraint.parse(c) for c in constraints)
+    spec = toy_spec(objectives=tuple(BUILTIN[n] for n in objectives), constraints=limits)
+    assert [f"{device} {work.name}" for device, work in spec.timings] == timed

@@ -255,6 +255,18 @@ def test_a_limit_holds_for_each_of_its_workloads(limit: str, taken: int) -> None
     assert pick(LOADED, limits(limit)).member.trial == taken
 
 
+def test_a_quantile_of_a_throughput_is_a_rate() -> None:
+    plain = front([{"accuracy": (90.0, 1.0), "throughput_ips": (2000.0, 1.0)}])
+    (member,) = plain.members
+    numbers = dict(member.measurements)
+    rate = numbers["throughput_ips"]
+    numbers["throughput_ips"] = replace(rate, record={"batch": 8, "p99_ms": 8.0})
+    slower = replace(plain, members=(replace(member, measurements=numbers),))
+    assert pick(slower, limits("throughput_ips.p99>=1000")).member.trial == member.trial
+    with pytest.raises(NasError, match=r"below throughput_ips\.p99>=1500"):
+        pick(slower, limits("throughput_ips.p99>=1500"))
+
+
 def test_an_impossible_workload_says_by_how_much_its_worst_batch_fails() -> None:
     with pytest.raises(NasError, match=r"trial 0, is 1 ms \(50 %\) above latency_ms:b1-4<=2"):
         pick(LOADED, limits("latency_ms:b1-4<=2"))

@@ -1,0 +1,68 @@
+"""What a limit is held against, worked out by hand."""
+
+from __future__ import annotations
+
+import pytest
+from conftest import toy_spec
+
+from nas.core.architecture import Architecture
+from nas.core.front import held
+from nas.core.limits import limited, violation
+from nas.core.measurement import Measurement
+from nas.core.objective import Constraint
+from nas.core.trial import Trial
+
+SPEC = toy_spec()
+
+
+def timing(value: float, batch: int = 1, source: str = "measured", **record: float) -> Measurement:
+    return Measurement("latency_ms", value, "ms", 0.5 * value, 2 * value, 0.1, 9, source,
+                       "untrained form", {"batch": batch, **record})  # fmt: skip
+
+
+def timed(**found: Measurement) -> Trial:
+    """A trial with timings by workload."""
+    names = {f"latency_ms@cpu:{work}/untrained": m for work, m in found.items()}
+    return Trial(0, Architecture("toy", {}), costs={"macs": 7.0}, measurements=names)
+
+
+def excess(text: str, trial: Trial) -> float | None:
+    return violation(trial, Constraint.parse(text), SPEC)
+
+
+def test_a_range_of_batches_is_kept_where_all_are_and_broken_where_any_is() -> None:
+    slow, quick = timing(6.0), timing(4.0)
+    assert excess("latency_ms:b1-2<=5", timed(b1=quick)) is None  # b2 may still break it
+    assert excess("latency_ms:b1-2<=5", timed(b2=slow)) == pytest.approx(0.2)
+    assert excess("latency_ms:b1-2<=5", timed(b1=quick, b2=quick)) == pytest.approx(-0.2)
+    assert excess("latency_ms:b1-2<=5", timed(b1=quick, b2=slow)) == pytest.approx(0.2)
+    assert excess("latency_ms:b1-2<=5", timed()) is None
+
+
+def test_a_quantile_is_of_the_workload_that_is_limited() -> None:
+    trial = timed(b1=timing(1.0, p99_ms=9.0), b8=timing(4.0, 8, p99_ms=6.0))
+    assert excess("latency_ms.p99:b8<=5", trial) == pytest.approx(0.2)
+    assert excess("latency_ms:b8<=5", trial) == pytest.approx(-0.2)
+
+
+def test_throughput_counts_the_examples_of_a_call_and_its_callers() -> None:
+    timings = {"b8": timing(4.0, 8, p99_ms=8.0), "b1s2": timing(4.0, streams=2)}
+    trial = timed(**timings)
+    assert limited(Constraint.parse("throughput_ips:b8>=1"), timings["b8"]) == 2000.0
+    assert limited(Constraint.parse("throughput_ips.p99:b8>=1"), timings["b8"]) == 1000.0
+    assert limited(Constraint.parse("throughput_ips:s2>=1"), timings["b1s2"]) == 500.0
+    assert excess("throughput_ips:b8>=2500", trial) == pytest.approx(0.2)
+
+
+def test_a_prediction_under_a_workload_breaks_a_limit_with_its_whole_interval() -> None:
+    trial = timed(b8=timing(8.0, 8, "predicted"))
+    assert excess("latency_ms:b8<=5", trial) == pytest.approx(-0.2)
+    assert excess("latency_ms:b8<=2", trial) == pytest.approx(1.0)
+
+
+def test_what_is_held_is_the_worst_of_the_workloads_and_absent_where_one_is_unknown() -> None:
+    limits = ("latency_ms:b1-2<=5", "throughput_ips:b1-2>=100", "latency_ms:b1-4<=5", "macs<=9")
+    spec = toy_spec(constraints=tuple(map(Constraint.parse, limits)))
+    found = held(timed(b1=timing(3.0), b2=timing(4.0, 2)), spec)
+    assert found == {limits[0]: 4.0, limits[1]: pytest.approx(1000 / 3), limits[3]: 7.0}
+    assert held(timed(b1=timing(6.0)), spec)[limits[0]] == 6.0  # broken, whatever b2 takes
