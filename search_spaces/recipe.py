@@ -1,4 +1,4 @@
-"""The recipe: what published trainings add to the loss, chosen beside any network.
+"""The recipe: how published networks were trained, chosen beside any network.
 
 Nothing of it is in the deployed network; what it is worth is seen in the accuracy alone. Points of
 different recipes are comparable only as recipes: a network is not better because its loss was.
@@ -6,52 +6,102 @@ different recipes are comparable only as recipes: a network is not better becaus
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from nas import Axis, Choice
 from nas.core.architecture import Choices
 from nas.core.task import Task, TaskSpec
 
+PLAIN, FIXED = "plain", "fixed"
+AVERAGED = "averaged weights: nas train --recipe has them"
+
 
 def transform(choices: Choices, task: Task | TaskSpec) -> Any:
-    """Adds what the choices say to the training."""
-    from nas.training.ingredients import bias_loss, binary_loss, orthogonality, prepare_bias_loss
+    """Changes the recipe to what the choices say, and adds to the loss."""
+    from nas.training.ingredients import prepare_bias_loss, regularise
+    from nas.training.published import published
+    from nas.training.recipe import Recipe
     from nas.transforms.report import Report
     from nas.transforms.stages import Transform
 
-    name, strength = choices["loss"], float(choices["orthogonal"])
+    whole, loss = str(choices["published"]), choices.get("loss", PLAIN)
+    adaptive, strength = choices["batch"] != FIXED, float(choices["orthogonal"])
+    if (whole, loss, adaptive, strength) == (PLAIN, PLAIN, False, 0.0):
+        return Transform("recipe")
+    found = None if whole == PLAIN else published(whole)
+
+    def recipe(said: Mapping[str, Any]) -> Mapping[str, Any]:
+        own = Recipe.from_json(said)
+        chosen = own if found is None else found.brief(own)
+        return (growing(chosen, found is None) if adaptive else chosen).to_json()
 
     def prepare(module: Any, given: Any) -> Any:
-        if name == "bias":
+        if loss == "bias":
             prepare_bias_loss(module)
-        said = [f"loss: {name}"] * (name != "plain")
+        if adaptive:
+            from nas.training.growth import remember
+
+            remember(module)
+        said = [f"loss: {loss}"] * (loss != PLAIN)
         said += [f"kernels: kept orthogonal, strength {strength:g}"] * (strength > 0)
-        return module, Report("recipe", tuple(said), ())
+        said += ["batch: grows where the gradient's noise asks for it"] * adaptive
+        absent: list[str] = []
+        if found is not None:
+            said.append(f"all of it: {found.paper}")
+            drops = found.recipe.drop_path, found.recipe.dropout
+            absent = [*found.absent, *([AVERAGED] * bool(found.average))]
+            absent += regularise(module, *drops)
+        return module, Report("recipe", tuple(said), tuple((whole, why) for why in absent))
 
     def during(module: Any, given: Any) -> Any:
-        from nas.transforms.stages import Addition, Criterion
+        return added(module, task, found, str(loss), strength)
 
-        parts = {"bias": lambda: bias_loss(module), "binary": binary_loss}
-        added = [parts[str(name)]()] if name != "plain" else []
-        added += [orthogonality(module, strength)] if strength else []
+    return Transform("recipe", prepare, during, recipe=recipe)
 
-        def criterion(before: Criterion) -> Criterion:
-            for part in added:
-                before = part.criterion(before) if part.criterion else before
-            return before
 
-        return Addition(criterion=criterion)
+def growing(recipe: Any, plain: bool) -> Any:
+    """A recipe with batches that grow, with its authors' optimizer where it is the study's own."""
+    from nas.training.growth import BOUND, FLOOR, RATE, WARMUP
 
-    if name == "plain" and not strength:
-        return Transform("recipe")
-    return Transform("recipe", prepare, during)
+    grown = replace(recipe, growth=BOUND, floor=FLOOR, warmup=WARMUP)
+    return replace(grown, optimizer="adagrad", rate=RATE, decay=0.0) if plain else grown
+
+
+def added(module: Any, task: Task | TaskSpec, found: Any, loss: str, strength: float) -> Any:
+    """What the choices add to the loss; batches are mixed last, so that all see the mixture."""
+    from nas.training.ingredients import bias_loss, binary_loss, orthogonality
+    from nas.training.mixing import mixing
+    from nas.training.recipe import Recipe
+    from nas.training.tasks import is_function
+    from nas.transforms.stages import Addition, Criterion
+
+    parts = {"bias": lambda: bias_loss(module), "binary": binary_loss}
+    chosen = [parts[loss]()] if loss != PLAIN else []
+    chosen += [orthogonality(module, strength)] if strength else []
+    if found is not None:
+        images = isinstance(task, Task) or not is_function(task.source)
+        chosen.append(mixing(found.strong(Recipe(), images=images)))
+
+    def criterion(before: Criterion) -> Criterion:
+        for part in chosen:
+            before = part.criterion(before) if part.criterion else before
+        return before
+
+    return Addition(criterion=criterion)
 
 
 axis = Axis(
     "recipe",
     [
-        Choice("loss", ["plain", "bias", "binary"]),
+        Choice(
+            "published",
+            [PLAIN, "bag-of-tricks", "rsb-a1", "rsb-a2", "rsb-a3", "convnext", "resnet-rs"],
+        ),
+        Choice("loss", [PLAIN, "bias", "binary"], when={"published": [PLAIN]}),
         Choice("orthogonal", [0.0, 0.01, 0.1]),
+        Choice("batch", [FIXED, "adaptive"]),
     ],
     transform,
 )

@@ -20,7 +20,8 @@ from nas.core.trial import Event, Trial
 from nas.session import Session
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
-from nas.training.recipe import Recipe, strong
+from nas.training.published import published
+from nas.training.recipe import Recipe, Strong, strong
 from nas.training.tasks import is_function, prepare
 
 EPOCHS = 30
@@ -100,6 +101,7 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
     trials: Sequence[int],
     *,
     epochs: int | None = None,
+    recipe: str | None = None,
     teacher: str | None = None,
     teacher_weights: str | Path | None = None,
     precision: str = "auto",
@@ -118,7 +120,9 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
 
     Args:
         study: its name. trials: the numbers of its trained trials, each once.
-        epochs: passes over all training images; 30 by default.
+        epochs: passes over all training images; 30 by default, or what `recipe` says.
+        recipe: a whole published recipe by its name (`nas.training.published`), instead of this
+            program's own; what it says that there is none of here comes back as `absent`.
         teacher: what they learn from, `STUDY:TRIAL` of this database or a function `PKG.MOD:FN` of
             the task that returns a module. teacher_weights: that module's, a .safetensors file.
         precision: `float32`, `bfloat16`, or `auto`: the quicker on this machine.
@@ -135,9 +139,7 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
         spec, known = store.spec(study), store.trials(study)
         artifacts = artifacts_of(url, spec)
         prepare(spec.task.source)
-        own = is_function(spec.task.source)
-        recipe = strong(spec.task.source, Recipe.from_json(spec.recipe), epochs or EPOCHS, own)
-        asked = {**recipe.to_json(), "precision": precision}
+        asked = {**_recipe(spec, recipe, epochs).to_json(), "precision": precision}
         learnt = _teacher(teacher, teacher_weights, store, spec, artifacts)
         jobs = [
             _job(spec, chosen(study, known, n), asked, learnt, artifacts)
@@ -154,7 +156,16 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
         "study": study,
         "trained": [_row(session.done[n], known[n], spec) for n in sorted(session.done)],
         "failed": {str(n): why for n, why in session.failed.items()},
+        **({"recipe": recipe, "absent": list(published(recipe).absent)} if recipe else {}),
     }
+
+
+def _recipe(spec: StudySpec, name: str | None, epochs: int | None) -> Strong:
+    """The recipe of this name, this program's own without one. Raises: NasError for no such."""
+    own, brief = is_function(spec.task.source), Recipe.from_json(spec.recipe)
+    if name is not None:
+        return published(name).strong(brief, epochs, images=not own)
+    return strong(spec.task.source, brief, epochs or EPOCHS, own)
 
 
 def _job(

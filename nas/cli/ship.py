@@ -20,7 +20,12 @@ FORMATS = ("onnx", "pt2", "openvino", "tensorrt")
     "--epochs",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Passes over all training images.  [default: 30]",
+    help="Passes over all training images.  [default: 30, or the recipe's]",
+)
+@click.option(
+    "--recipe",
+    metavar="NAME",
+    help="A published recipe: bag-of-tricks, rsb-a1, rsb-a2, rsb-a3, convnext, resnet-rs.",
 )
 @click.option(
     "--teacher",
@@ -66,6 +71,8 @@ def train(
     with Steps(screen.console(stderr=True), screen.quiet) as watch:
         found = api.train(study, trials, storage=storage, watch=watch, **options)
     screen.answer(found, lambda width: train_table(found))
+    for said in found.get("absent", ()):
+        screen.remark(f"not in this recipe {found['recipe']}: {said}")
     first = str(found["trained"][0]["trial"])
     screen.next(["export", study, first, "--output", "out/"])
 

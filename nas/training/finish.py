@@ -22,6 +22,7 @@ from nas.core.task import Task
 from nas.training import checkpoint
 from nas.training.averaging import Averaged
 from nas.training.distill import distilling
+from nas.training.ingredients import regularise
 from nas.training.mixing import mixing
 from nas.training.recipe import Strong
 from nas.training.scoring import Step
@@ -68,6 +69,7 @@ def finish(
     Raises: NasError where training diverges, or `kept` is of another training.
     """
     seen = checkpoint.about(kept) if kept.exists() else {}
+    regularise(module, recipe.plain.drop_path, recipe.plain.dropout)
     both = Averaged(module, recipe.average)
     parts = [*additions]
     if teacher is not None:

@@ -1,6 +1,7 @@
-"""What published recipes add to the loss: weights of examples, orthogonal kernels, other targets.
+"""What published recipes add: weights of examples, orthogonal kernels, other targets, drops.
 
-Each is an `Addition` (`nas.transforms.stages`); the axis `recipe` chooses among them.
+What is added to the loss is an `Addition` (`nas.transforms.stages`); the axis `recipe` chooses
+among them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import NasError
 from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.parts.residual import DropPath
 from nas.transforms.stages import Addition, Criterion
 
 ALPHA = BETA = 0.3  # published
@@ -134,3 +136,25 @@ def apart(weight: Tensor, stride: int) -> Tensor:
     excess = max(0, outputs - stride**2 * inputs)
     squared = (meet - target).square().sum() - excess
     return squared.clamp(min=1e-12).sqrt()
+
+
+# --- how often branches and numbers are dropped ---------------------------------------------------
+
+
+def regularise(module: nn.Module, drop_path: float, dropout: float) -> list[str]:
+    """Sets how often a network drops; 0 leaves what it was built with. Returns what it cannot.
+
+    Args:
+        drop_path: chance that the last block's branch is dropped; earlier ones in proportion
+            (Huang et al., arXiv 1603.09382).
+        dropout: of its last `Dropout`.
+    """
+    paths = [m for m in module.modules() if isinstance(m, DropPath)]
+    drops = [m for m in module.modules() if isinstance(m, nn.Dropout)]
+    if drop_path:
+        for i, path in enumerate(paths):
+            path.rate = drop_path * i / max(1, len(paths) - 1)
+    if dropout and drops:
+        drops[-1].p = dropout
+    said = ["stochastic depth: the network has no branch to drop"] * bool(drop_path and not paths)
+    return said + ["dropout: the network has no such layer"] * bool(dropout and not drops)

@@ -35,8 +35,9 @@ class Once(nn.Module):
 def mixing(recipe: Strong) -> Addition:
     """Mixes the recipe's share of batches; random numbers come from torch's own generator.
 
-    A mixed batch's loss is the loss of both targets, each in its share. Batches whose targets are
-    no tensor, or whose inputs are no images where only CutMix is asked for, stay as they are.
+    A mixed batch's loss is the loss of both targets, each in its share; where classes are asked for
+    one by one, both are there (ResNet strikes back, arXiv 2110.00476). Batches whose targets are no
+    tensor, or whose inputs are no images where only CutMix is asked for, stay as they are.
     """
 
     def mixed(loss: Criterion) -> Criterion:
@@ -52,6 +53,8 @@ def mixing(recipe: Strong) -> Addition:
                 inputs = share * inputs + (1 - share) * inputs[order]
             else:
                 inputs, share = pasted(inputs, order, share)
+            if recipe.plain.loss == "binary":
+                return loss(module, inputs, torch.stack([target, target[order]], 1))
             module = Once(module)
             first = loss(module, inputs, target)
             return share * first + (1 - share) * loss(module, inputs, target[order])

@@ -9,14 +9,16 @@ from typing import Any
 
 from nas.core.errors import NasError, unknown
 
-OPTIMIZERS = ("adamw", "adabelief")
+OPTIMIZERS = ("adamw", "adabelief", "adagrad", "lamb", "nesterov", "sgd")
+LOSSES = ("cross-entropy", "binary")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """AdamW with a linear warm-up and a cosine decay to zero over the full fidelity's steps.
+    """An optimizer with a linear warm-up and a cosine decay over the full fidelity's steps.
 
-    The defaults are for brief trainings (1 to 30 epochs) of small networks on 32-pixel images.
+    The defaults are for brief trainings (1 to 30 epochs) of small networks on 32-pixel images;
+    `nas.training.published` has those of papers.
 
     Args:
         batch: examples a step; a smaller last batch is left out.
@@ -31,7 +33,21 @@ class Recipe:
         zoom: largest change of scale each way, as a share.
         precision: `float32`, `bfloat16` (of activations and products alone), or `fastest`: bfloat16
             where this device was measured to be faster in it.
-        optimizer: `adamw` or `adabelief` (`nas.training.adabelief`).
+        optimizer: `adamw`, `adabelief` (`nas.training.adabelief`), `lamb` (`nas.training.lamb`),
+            `adagrad`, or momentum of 0.9, with Nesterov's look ahead (`nesterov`) or not (`sgd`).
+        floor: share of the highest rate that the cosine decays to.
+        loss: `cross-entropy`, or `binary`: each class asked for by itself (arXiv 2110.00476).
+        crop: smallest share of an image's area that a random window, of sides from 3:4 to 4:3,
+            shows enlarged (Szegedy et al. 2015); 1 leaves images whole.
+        erase: chance that noise covers a random rectangle (`nas.training.distort`).
+        distort: RandAugment's magnitude, 0 to 10; 0 leaves it out (`nas.training.distort`).
+        distort_spread: deviation of that magnitude. distort_chance: that a chosen one is applied.
+        repeats: how often each image of a batch is in it, differently augmented (Hoffer et al.
+            2020); an epoch sees as many inputs, of fewer images.
+        drop_path: chance that the last block's branch is dropped; earlier ones less, in proportion.
+            0 leaves what the network was built with.
+        dropout: before the last layer, where the network has one there; 0 likewise.
+        growth: bound of the norm test by which batches grow (`nas.training.growth`); 0 keeps them.
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
     64
@@ -49,16 +65,32 @@ class Recipe:
     zoom: float = 0.0
     precision: str = "float32"
     optimizer: str = "adamw"
+    floor: float = 0.0
+    loss: str = "cross-entropy"
+    crop: float = 1.0
+    erase: float = 0.0
+    distort: float = 0.0
+    distort_spread: float = 0.5
+    distort_chance: float = 0.5
+    repeats: int = 1
+    drop_path: float = 0.0
+    dropout: float = 0.0
+    growth: float = 0.0
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
             raise unknown("optimizer", self.optimizer, OPTIMIZERS)
+        if self.loss not in LOSSES:
+            raise unknown("loss", self.loss, LOSSES)
         wrong = [
             f"{name}={getattr(self, name)!r}"
             for name, low, high in (
                 ("batch", 1, 2**20), ("rate", 0.0, 10.0), ("decay", 0.0, 1.0), ("warmup", 0.0, 1.0),
                 ("smoothing", 0.0, 0.9), ("clip", 1e-6, 1e9), ("shift", 0.0, 1.0),
-                ("rotate", 0.0, 180.0), ("zoom", 0.0, 0.9), ("flip", 0, 1),
+                ("rotate", 0.0, 180.0), ("zoom", 0.0, 0.9), ("flip", 0, 1), ("floor", 0.0, 1.0),
+                ("crop", 0.01, 1.0), ("erase", 0.0, 1.0), ("distort", 0.0, 10.0),
+                ("distort_spread", 0.0, 10.0), ("distort_chance", 0.0, 1.0), ("repeats", 1, 64),
+                ("drop_path", 0.0, 0.9), ("dropout", 0.0, 0.9), ("growth", 0.0, 100.0),
             )
             if not _within(getattr(self, name), low, high)
         ]  # fmt: skip
@@ -79,17 +111,17 @@ class Recipe:
         if share < self.warmup:
             return self.rate * share / self.warmup
         rest = (share - self.warmup) / max(1e-9, 1.0 - self.warmup)
-        return self.rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+        left = 0.5 * (1.0 + math.cos(math.pi * min(1.0, rest)))
+        return self.rate * (self.floor + (1.0 - self.floor) * left)
 
     def to_json(self) -> dict[str, Any]:
         """The plain data that crosses processes and is stored.
 
-        Float32 goes without saying: what was stored before there was a choice keeps its digest.
+        A default that came later goes without saying: what was stored before there was a choice
+        keeps its digest.
         """
-        said = asdict(self)
-        if self.precision == "float32":
-            del said["precision"]
-        return said
+        later = {f.name: f.default for f in fields(self) if f.name not in _FIRST}
+        return {k: v for k, v in asdict(self).items() if k not in later or v != later[k]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Recipe:
@@ -99,6 +131,12 @@ class Recipe:
             if name not in known:
                 raise unknown("part of a recipe", name, known)
         return cls(**data)
+
+
+_FIRST = (
+    "batch", "rate", "decay", "warmup", "smoothing", "clip", "flip", "shift", "rotate", "zoom",
+    "optimizer",
+)  # fmt: skip
 
 
 def _within(value: Any, low: float, high: float) -> bool:

@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training import checkpoint, precision
 from nas.training.adabelief import AdaBelief
+from nas.training.growth import Growth, remember
+from nas.training.lamb import Lamb
 from nas.training.recipe import Recipe
 from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
@@ -88,6 +90,8 @@ def train(  # noqa: PLR0913
     training = _Training(
         module, task, recipe, fidelity, seed, _optimizer(module, recipe), step, tuple(additions)
     )
+    if recipe.growth:
+        remember(module)
     if start is not None:
         training.resume(start, done)
     elif done:
@@ -131,6 +135,11 @@ class _Training:
         for addition in self.additions:
             loss = addition.criterion(loss) if addition.criterion else loss
         return loss
+
+    @cached_property
+    def growth(self) -> Growth | None:
+        """What batches grow by, where the recipe lets them."""
+        return Growth(self.module, self.recipe.growth) if self.recipe.growth else None
 
     @property
     def identity(self) -> str:
@@ -210,34 +219,59 @@ class _Training:
         batches = iter(self.task.batches("train", seed))
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         health = torch.zeros((), device=parameters[0].device)
-        for number in range(count):
+        for number, taken in self._steps(count):
             # The middle of the step, so that neither the first nor the last is without effect.
-            share = (epoch + (number + 0.5) / count) / self.fidelity.epochs
+            share = (epoch + (number + 0.5 * taken) / count) / self.fidelity.epochs
             rate = self.recipe.rate_at(share)
+            self.optimizer.zero_grad(set_to_none=True)
+            for _ in range(taken if self.growth else 0):
+                with self.step():
+                    health += self._gather(next(batches), parameters)
             with self.step():
-                health += self._learn(next(batches), rate, parameters)
-                over = (epoch + (number + 1) / count) / self.fidelity.epochs
+                if self.growth:
+                    self.growth.settle(parameters, self.recipe.batch)
+                else:
+                    health += self._descend(*next(batches))
+                health += self._move(rate, parameters)
+                over = (epoch + (number + taken) / count) / self.fidelity.epochs
                 for addition in self.additions:
                     if addition.after is not None:
                         addition.after(over)
-            if number % _CHECK_EVERY == 0 or number == count - 1:
+            if number % _CHECK_EVERY == 0 or number + taken == count:
                 _check(health, epoch, rate)
 
-    def _learn(
-        self, batch: tuple[Tensor, Any], rate: float, parameters: list[nn.Parameter]
-    ) -> Tensor:
-        """One step; returns what is infinite or not a number where the step was."""
-        device = parameters[0].device
-        inputs, target = batch
+    def _steps(self, count: int) -> Iterator[tuple[int, int]]:
+        """The steps of an epoch of `count` batches: how many are over, how many this one takes."""
+        done = 0
+        while done < count:
+            taken = min(self.growth.batches if self.growth else 1, count - done)
+            yield done, taken
+            done += taken
+
+    def _gather(self, batch: tuple[Tensor, Any], parameters: list[nn.Parameter]) -> Tensor:
+        """The gradients of a batch's parts, kept for a step of several batches; their losses."""
+        assert self.growth is not None
+        losses = torch.zeros((), device=parameters[0].device)
+        for inputs, target in self.growth.parts(*batch):
+            losses += self._descend(inputs, target)
+            self.growth.gather(parameters, len(inputs))
+        return losses
+
+    def _descend(self, inputs: Tensor, target: Any) -> Tensor:
+        """Adds the gradients of a batch to the parameters'; returns its loss."""
+        device = next(self.module.parameters()).device
         target = target.to(device) if isinstance(target, Tensor) else target
         loss = self.criterion(self.module, inputs.to(device), target)
-        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def _move(self, rate: float, parameters: list[nn.Parameter]) -> Tensor:
+        """One step of the optimizer; returns the gradient's norm."""
         norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("times", 1.0)  # which an addition may have put there
         self.optimizer.step()
-        return loss.detach() + norm
+        return norm
 
 
 def _tracks(norm: _BatchNorm) -> bool:
@@ -263,13 +297,19 @@ def _optimizer(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
         {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    optimizer: torch.optim.Optimizer
-    if recipe.optimizer == "adabelief":
-        optimizer = AdaBelief(groups, lr=recipe.rate)
-    else:
-        optimizer = torch.optim.AdamW(groups, lr=recipe.rate, fused=True)
+    optimizer = _OPTIMIZERS[recipe.optimizer](groups, lr=recipe.rate)
     multiply_gradients(optimizer, module)
     return optimizer
+
+
+_OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
+    "adamw": partial(torch.optim.AdamW, fused=True),
+    "adabelief": AdaBelief,
+    "adagrad": torch.optim.Adagrad,
+    "lamb": Lamb,
+    "nesterov": partial(torch.optim.SGD, momentum=0.9, nesterov=True),
+    "sgd": partial(torch.optim.SGD, momentum=0.9),
+}
 
 
 def epoch_seed(seed: int, epoch: int) -> int:

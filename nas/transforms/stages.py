@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +67,7 @@ class Transform:
 
     Args:
         name: the axis's.
+        recipe: before training: given the recipe as plain data, returns the one to train with.
         prepare: before training: changes the module or returns another, and says what it did.
         during: for the training: what is added to it.
         finish: after training: merges and removes for good, in place or in another module.
@@ -81,6 +82,7 @@ class Transform:
     finish: Callable[[nn.Module, Given], tuple[nn.Module, Report]] | None = None
     write: Callable[[Path, Path, Given], Report] | None = None
     judge: Callable[[nn.Module, Task, Batches], Report] | None = None
+    recipe: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
 def ordered(transforms: Sequence[Transform]) -> list[Transform]:
@@ -107,6 +109,12 @@ class Pipeline:
     def writes(self) -> bool:
         """Whether the exported file is changed, so that its graph is not the module's."""
         return any(t.write for t in self.transforms)
+
+    def recipe(self, said: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The recipe to train with, as plain data, where `said` is the study's."""
+        for transform in ordered(self.transforms):
+            said = transform.recipe(said) if transform.recipe else said
+        return said
 
     def prepare(self, module: nn.Module) -> tuple[nn.Module, list[Report]]:
         """The module in its training form."""

@@ -373,3 +373,15 @@ def test_what_nas_train_left_is_beside_the_search(tour):
         artifacts = Artifacts(tour / "studies" / "artifacts")
         assert artifacts.holds(done.weights) and artifacts.holds(done.file)
         assert trials[number].trained[0].file != done.file
+
+
+def test_a_published_recipe_by_its_name(tour, capsys):
+    typed = ["train", "tour", "1", "--recipe", "rsb-a3", "--epochs", "1", "--runner", "inline"]
+    assert run([*typed, "--json"]) == 0
+    out, said = capsys.readouterr()
+    found = json.loads(out)
+    assert found["recipe"] == "rsb-a3" and found["absent"]
+    assert all(f"not in this recipe rsb-a3: {line}" in said for line in found["absent"])
+    assert found["trained"][0]["epochs"] == 1
+    with pytest.raises(NasError, match="no published recipe named 'rsb'"):
+        api.train("tour", [1], recipe="rsb")
