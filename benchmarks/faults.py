@@ -134,12 +134,12 @@ def faulty_search(folder: Path, killed: int = KILLED) -> dict[str, Any]:
         *(word for name in PRESETS for word in ("--preset", name)),
     ]  # fmt: skip
     command[0] = str(Path(sys.executable).with_name("nas"))
-    locks = folder / f"nas-locks-{os.getuid()}"
+    locks = folder / "locks"
     start = time.monotonic()
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
         search = subprocess.Popen(
             command, stdout=out, stderr=err, cwd=HERE / "faults_space",
-            env={**os.environ, "TMPDIR": str(folder)},
+            env={**os.environ, "TMPDIR": str(folder), "NAS_LOCKS": str(locks)},
         )  # fmt: skip
         seen = _kill_one(search, killed)
     took = time.monotonic() - start

@@ -39,8 +39,8 @@ def loopback() -> Iterator[str]:
     if places.LACKING:
         raise SystemExit(f"{places.LACKING}: install openssh-server, or name a --device")
     # one machine has one lease: whoever else measures or trains here stands aside for both ways
-    shared = default_folder().parent
-    with tempfile.TemporaryDirectory() as folder, places.running(Path(folder), shared) as server:
+    locks = default_folder()
+    with tempfile.TemporaryDirectory() as folder, places.running(Path(folder), locks) as server:
         os.environ["PATH"] = f"{server.bin}:{os.environ['PATH']}"
         yield server.device
 

@@ -38,7 +38,7 @@ class Loopback:
 
     @property
     def locks(self):
-        return self.tmp / f"nas-locks-{os.getuid()}"
+        return self.tmp / "nas-locks"
 
 
 def bare_python(folder, *packages):
@@ -67,7 +67,7 @@ def _program(path, text):
 def stand_in(folder):
     """An ssh that runs its last argument here."""
     made = _made(folder)
-    place = f"XDG_CACHE_HOME={made.cache} TMPDIR={made.tmp}"
+    place = f"XDG_CACHE_HOME={made.cache} TMPDIR={made.tmp} NAS_LOCKS={made.locks}"
     _program(made.bin / "ssh", f'for last; do :; done\nexec env {place} sh -c "$last"')
     return made
 
@@ -96,8 +96,8 @@ def _answers(port, process, log, seconds=20.0):
 
 
 @contextmanager
-def running(folder, tmp=None):
-    """An sshd and what reaches it, until the block ends; `tmp` is where its side keeps locks."""
+def running(folder, locks=None):
+    """An sshd and what reaches it, until the block ends; `locks` is where its side keeps them."""
     made = _made(folder)
     if os.getuid() == 0:
         os.makedirs("/run/sshd", mode=0o755, exist_ok=True)  # where root's sshd locks itself in
@@ -108,7 +108,8 @@ def running(folder, tmp=None):
         f"ListenAddress 127.0.0.3\nHostKey {folder}/host\nPidFile none\n"
         f"AuthorizedKeysFile {folder}/authorized\nStrictModes no\nUsePAM no\n"
         "PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin yes\n"
-        f"SetEnv XDG_CACHE_HOME={folder}/cache TMPDIR={tmp or folder / 'tmp'}\n"
+        f"SetEnv XDG_CACHE_HOME={folder}/cache TMPDIR={folder}/tmp "
+        f"NAS_LOCKS={locks or made.locks}\n"
     )
     (folder / "known").write_text("".join(f"[127.0.0.{n}]:{port} {host_key}" for n in (1, 2, 3)))
     (folder / "ssh_config").write_text(

@@ -17,7 +17,7 @@ from nas.api.places import hidden, storage_url
 from nas.core.errors import NasError
 from nas.hardware.agent.energy import POWERCAP
 from nas.hardware.agent.energy import counter as energy_counter
-from nas.hardware.agent.lease import Unusable, default_folder, private
+from nas.hardware.agent.lease import Lease, Unusable, default_folder
 from nas.hardware.agent.nvml import first_gpu
 from nas.hardware.runtimes import compiler
 from nas.store.store import Store
@@ -103,7 +103,8 @@ def _places(url: str) -> Iterator[Part]:
                f"weights and files of trials ({free / 1e9:.2f} GB free at {folder})",
                "make room, or search from another folder", needed=True)  # fmt: skip
     yield Part("device locks", _locks(), "timing that nothing disturbs",
-               "set TMPDIR to a folder of your own", needed=True)  # fmt: skip
+               "set NAS_LOCKS to a folder that all who use this device may write to",
+               needed=True)  # fmt: skip
 
 
 def _version(name: str) -> str | None:
@@ -161,6 +162,7 @@ def _folder(url: str) -> Path:
 
 def _locks() -> str | None:
     try:
-        return str(private(default_folder()))
+        Lease(default_folder(), "cpu").check()
     except Unusable:
         return None
+    return str(default_folder())

@@ -1,6 +1,6 @@
 """What a host's earlier sessions say about its noise: how far the anchors move between processes.
 
-One small file of JSON lines beside the locks, for each host, device, runtime and protocol. It holds
+One small file of JSON lines for each user, host, device, runtime and protocol. It holds
 the anchors' estimates of the last sessions, nothing about candidates; losing it costs nothing but
 the wider, assumed interval until it is learnt again.
 """

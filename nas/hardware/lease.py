@@ -20,6 +20,14 @@ class Lease(lease.Lease):
             raise NasError(error.problem, error.hint) from None
 
 
+def shared(folder: Path) -> Path:
+    """A folder that everyone may add to. Raises: NasError where it cannot be had."""
+    try:
+        return lease.shared(folder)
+    except lease.Unusable as error:
+        raise NasError(error.problem, error.hint) from None
+
+
 def private(folder: Path) -> Path:
     """A folder of this user's alone. Raises: NasError where it cannot be had."""
     try:

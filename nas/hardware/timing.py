@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from nas.hardware.agent.host import throttling
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import AnchorHistory
-from nas.hardware.lease import Lease
+from nas.hardware.lease import Lease, private, shared
 from nas.hardware.protocol import Protocol
 from nas.hardware.session import Asked, Session, sessions
 
@@ -204,10 +205,11 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
 
 
 def _history(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
-    """The anchors of sessions like this one; they run in the batch of the candidates."""
+    """The anchors of this user's sessions like this one; they run in the candidates' batch."""
     conditions = [host_id(device), device.name, runtime_version(device), rules.version,
                   workload.name]  # fmt: skip
-    return AnchorHistory(lease.folder, digest(conditions)[:12])
+    own = private(shared(lease.folder) / f"anchors-{os.getuid()}")
+    return AnchorHistory(own, digest(conditions)[:12])
 
 
 def _remember(history: AnchorHistory, run: Run, rules: Protocol) -> None:

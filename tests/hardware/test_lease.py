@@ -1,9 +1,12 @@
+import fcntl
 import multiprocessing as mp
 import os
 import signal
 import stat
+import tempfile
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -103,26 +106,93 @@ def test_locks_are_given_back_when_the_step_fails(folder):
         pass
 
 
-def test_the_folder_is_the_users_alone(folder):
-    with Lease(folder, "ssh://host/cpu").training():
-        pass
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    assert {p.name for p in folder.iterdir()} == {
-        "ssh___host_cpu.turnstile",
-        "ssh___host_cpu.room",
-    }
-    assert str(os.getuid()) in default_folder().name
+def test_everyone_may_open_the_locks_whatever_the_umask(folder):
+    before = os.umask(0o077)
+    try:
+        with Lease(folder, "ssh://host/cpu").training():
+            pass
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    locks = {p.name: stat.S_IMODE(p.stat().st_mode) for p in folder.iterdir()}
+    assert locks == {"ssh___host_cpu.turnstile": 0o666, "ssh___host_cpu.room": 0o666}
 
 
-def test_a_link_or_someone_elses_folder_is_refused(folder, tmp_path, monkeypatch):
-    real = tmp_path / "real"
-    real.mkdir()
-    folder.symlink_to(real)
+def test_all_users_agree_on_a_place_that_is_not_their_own(monkeypatch, tmp_path):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.delenv("NAS_LOCKS", raising=False)
+    assert tmp_path not in default_folder().parents and str(os.getuid()) not in str(
+        default_folder()
+    )
+    monkeypatch.setenv("NAS_LOCKS", str(tmp_path / "ours"))
+    assert default_folder() == tmp_path / "ours"
+
+
+def hold_as_nobody(folder, held, done):
+    """A measurement by another user."""
+    os.setgid(65534)
+    os.setuid(65534)
+    os.umask(0o077)
+    with Lease(folder, "cpu").measuring():
+        held.set()
+        done.wait(30)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root, to become another user")
+@pytest.mark.parametrize("first", ["root", "nobody"])
+def test_users_wait_for_each_other(first):
+    with tempfile.TemporaryDirectory(dir="/tmp") as name:
+        os.chmod(name, 0o777)
+        folder = Path(name) / "locks"
+        if first == "root":
+            Lease(folder, "cpu").check()
+        held, done = SPAWN.Event(), SPAWN.Event()
+        other = SPAWN.Process(target=hold_as_nobody, args=(folder, held, done), daemon=True)
+        other.start()
+        assert held.wait(30), "another user could not take the device"
+        assert folder.stat().st_uid == (0 if first == "root" else 65534)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(os.open(folder / "cpu.room", os.O_RDONLY), fcntl.LOCK_SH | fcntl.LOCK_NB)
+        done.set()
+        with Lease(folder, "cpu").training():
+            pass
+        other.join(10)
+
+
+def test_a_lock_that_was_tidied_away_while_it_was_waited_for_is_taken_anew(folder):
+    lease, entered = Lease(folder, "cpu"), threading.Event()
+
+    def enter():
+        with Lease(folder, "cpu").measuring():
+            entered.set()
+
+    with lease.measuring():
+        waiting = threading.Thread(target=enter, daemon=True)
+        waiting.start()
+        assert not entered.wait(0.1)
+        for path in folder.iterdir():
+            path.unlink()
+    assert entered.wait(10)
+    waiting.join(10)
+    assert (folder / "cpu.turnstile").exists()
+
+
+def test_a_link_or_a_folder_that_cannot_be_written_to_is_refused(folder, tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    folder.symlink_to(tmp_path / "real")
     with pytest.raises(NasError, match="is a link"), Lease(folder, "cpu").training():
         pass
-    monkeypatch.setattr(os, "getuid", lambda: 12345)
-    with pytest.raises(NasError, match="someone else"), Lease(real, "cpu").training():
-        pass
+    monkeypatch.setattr("nas.hardware.agent.lease.PATIENCE_S", 0.0)
+
+    def refuse(path, *_):
+        raise PermissionError(13, "Permission denied")
+
+    (tmp_path / "theirs").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        with pytest.raises(NasError, match="cannot open the lock") as error:
+            Lease(tmp_path / "theirs", "cpu").check()
+    assert "NAS_LOCKS" in error.value.hint
 
 
 def test_a_planted_lock_link_is_refused(folder, tmp_path):

@@ -127,7 +127,7 @@ def test_a_killed_agent_is_one_failure_and_the_lease_is_free(timed, files, lease
     assert agents
     assert isinstance(found, str) and "killed by signal 9" in found
     with lease.measuring():
-        assert not list(lease.folder.glob("anchors-*")), "a dead session left anchors"
+        assert not list(lease.folder.glob("anchors-*/*")), "a dead session left anchors"
 
 
 def _is_child_agent(pid):

@@ -5,6 +5,10 @@ Two advisory locks (`flock`) per device: the *turnstile*, which everyone takes t
 while it waits for the room, so no new step can slip in: it waits for the steps under way and no
 longer. With one lock a steady stream of shared holders would starve it (the readers-writers problem
 of Courtois, Heymans and Parnas, 1971). The system frees the locks of a process that dies.
+
+A device is the host's and not a user's, so all users of a host share the locks: empty files that
+anyone may open, in a folder like `/tmp` itself, to which anyone may add and in which nobody removes
+what is another's.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ import fcntl
 import os
 import re
 import stat
-import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,9 +56,37 @@ def private(folder: Path) -> Path:
     return folder
 
 
+SHARED = Path("/tmp/nas-locks")
+PATIENCE_S = 1.0  # for whoever made a folder or a file, and has not yet opened it to others
+
+
 def default_folder() -> Path:
-    """Where this user's locks lie: every process of one user on one host must agree on it."""
-    return Path(tempfile.gettempdir()) / f"nas-locks-{os.getuid()}"
+    """Where this host's locks lie: every process of every user of it must agree.
+
+    That is not below `TMPDIR`, which is often a user's or a job's own. `NAS_LOCKS` names another
+    folder; it has to be the same for everyone who uses the devices.
+    """
+    return Path(os.environ.get("NAS_LOCKS") or SHARED)
+
+
+def shared(folder: Path) -> Path:
+    """The folder, made for everyone if it is not there, else taken as it is.
+
+    Raises: Unusable where that cannot be had, or a link stands in its place.
+    """
+    try:
+        folder.mkdir(parents=True)
+        folder.chmod(0o1777)
+    except FileExistsError:
+        pass
+    except OSError as error:
+        raise Unusable(f"cannot make the folder {folder}: {error.strerror}", _ANOTHER) from None
+    if not stat.S_ISDIR(folder.lstat().st_mode):
+        raise Unusable(f"{folder} is a link or no folder", f"remove it; or {_ANOTHER}")
+    return folder
+
+
+_ANOTHER = "set NAS_LOCKS to a folder that all who use this device may write to"
 
 
 @dataclass(frozen=True)
@@ -70,16 +102,16 @@ class Lease:
     folder: Path
     device: str
 
+    def check(self) -> None:
+        """Whether the locks can be had, without taking them."""
+        for name in ("turnstile", "room"):
+            os.close(self._open(name))
+
     @contextmanager
     def training(self) -> Iterator[None]:
         """Around one training step: waits while a measurement has or wants the device."""
         with self._lock("turnstile", fcntl.LOCK_EX):
-            room = self._open("room")
-            try:
-                fcntl.flock(room, fcntl.LOCK_SH)
-            except BaseException:
-                os.close(room)
-                raise
+            room = self._hold("room", fcntl.LOCK_SH)
         try:
             yield
         finally:
@@ -93,21 +125,69 @@ class Lease:
 
     @contextmanager
     def _lock(self, name: str, how: int) -> Iterator[None]:
-        handle = self._open(name)
+        handle = self._hold(name, how)
         try:
-            fcntl.flock(handle, how)
             yield
         finally:
             os.close(handle)
 
-    def _open(self, name: str) -> int:
-        """The lock file, opened anew: a lock belongs to the opening, not to the file."""
+    def _hold(self, name: str, how: int) -> int:
+        """The lock, held. One whose file was removed meanwhile (who tidies /tmp?) is taken anew."""
+        while True:
+            handle = self._open(name)
+            try:
+                fcntl.flock(handle, how)
+                if _lies_there(handle, self._path(name)):
+                    os.utime(handle)  # what is used is not old
+                    return handle
+            except BaseException:
+                os.close(handle)
+                raise
+            os.close(handle)
+
+    def _path(self, name: str) -> Path:
         safe = re.sub(r"[^\w.-]", "_", self.device)
-        path = private(self.folder) / f"{safe}.{name}"
-        try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise Unusable(
-                f"cannot open the lock {path}: {error.strerror}",
-                f"remove it, or set TMPDIR to a folder of yours (now {tempfile.gettempdir()})",
-            ) from None
+        return self.folder / f"{safe}.{name}"
+
+    def _open(self, name: str) -> int:
+        """The lock file, opened anew: a lock belongs to the opening, not to the file.
+
+        A file that is there is opened without the wish to make it, which a system may refuse for
+        another user's file in a folder like /tmp (`fs.protected_regular`).
+        """
+        shared(self.folder)
+        path, until = self._path(name), time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                return os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except FileNotFoundError:
+                _make(path)
+            except OSError as error:
+                if not isinstance(error, PermissionError) or time.monotonic() > until:
+                    raise Unusable(
+                        f"cannot open the lock {path}: {error.strerror}",
+                        f"have it removed by its owner; or {_ANOTHER}",
+                    ) from None
+                time.sleep(0.01)
+
+
+def _make(path: Path) -> None:
+    """Makes a lock file that every user may open, whatever this one's umask is."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    except FileExistsError:
+        return  # by somebody else, just now
+    except OSError as error:
+        raise Unusable(f"cannot make the lock {path}: {error.strerror}", _ANOTHER) from None
+    try:
+        os.fchmod(handle, 0o666)
+    finally:
+        os.close(handle)
+
+
+def _lies_there(handle: int, path: Path) -> bool:
+    """Whether an open file is the one that its path leads to."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.lstat(path))
+    except FileNotFoundError:
+        return False
