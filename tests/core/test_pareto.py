@@ -138,3 +138,9 @@ def test_nothing_is_a_front_too() -> None:
     assert non_dominated(empty).tolist() == [] and ranks(empty).tolist() == []
     assert hypervolume(empty, [1.0, 1.0]) == 0.0
     assert hypervolume([[2.0, 2.0]], [1.0, 1.0]) == 0.0
+
+
+def test_what_is_not_known_adds_no_volume() -> None:
+    known = [[0.0, 1.0, 2.0], [2.0, 1.0, 0.0]]
+    beside = [*known, [np.nan, 0.0, 0.0]]
+    assert hypervolume(beside, [3.0] * 3) == hypervolume(known, [3.0] * 3) == 10.0

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from nas.core.pareto import Array, dominates, non_dominated
 from nas.core.promotion import (
     FULL,
+    LATEST,
     RULES,
+    Reached,
     Standing,
     beats,
     bracket,
@@ -131,3 +133,31 @@ def test_trials_are_judged_near_a_ninth_of_the_full_training() -> None:
     assert judged([12, 200], 3) == 0
     assert judged([1, 4, 16, 64], 4) == 1
     assert judged([10], 3) == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), VALUES), max_size=30), VALUES, st.integers(0, 25))
+def test_who_reached_a_rung_first_counts_and_who_beats_them_all_is_known(
+    arrivals: list[tuple[int, tuple[float, ...]]], values: tuple[float, ...], number: int
+) -> None:
+    reached, first = Reached(), dict[int, Standing]()
+    for other, theirs in arrivals:
+        reached.add(other, Standing(theirs))
+        first.setdefault(other, Standing(theirs))
+    earlier = [first[n] for n in sorted(first) if n != number]
+    assert reached.earlier(number) == earlier
+    assert reached.beaten(number, Standing(values)) == all(
+        beats(Standing(values), s) for s in earlier
+    )
+
+
+def test_the_best_is_known_of_all_and_the_rest_of_the_latest() -> None:
+    reached = Reached()
+    reached.add(0, Standing((0.0, 0.0)))
+    for number in range(1, LATEST + 1):
+        reached.add(number, Standing((float(number), 9.0)))
+    assert [s.values[0] for s in reached.earlier(LATEST + 1)] == list(range(1, LATEST + 1))
+    assert not reached.beaten(LATEST + 1, Standing((0.0, 0.0)))
+    assert reached.beaten(LATEST + 1, Standing((0.0, -1.0)))
+    reached.add(0, Standing((5.0, 5.0)))  # forgotten, so that it counts again
+    assert len(reached.earlier(LATEST + 1)) == LATEST
+    assert reached.earlier(LATEST + 1)[0] == Standing((5.0, 5.0))
