@@ -1,5 +1,7 @@
 """What is stated of luck is what made-up studies really have, and taking it out brings truth."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from nas.core.architecture import Architecture
 from nas.core.luck import believed, luck
 from nas.core.trial import Trained, Trial
 
-SE = 2.0  # standard error of a score on so few images, which all networks share a part of
+SE = 2.5  # standard error of a score on so few images, which all networks share a part of
 
 
 def trials(rng: np.random.Generator, common: float, seeds: float, repeats: int) -> list[Trial]:
@@ -38,6 +40,31 @@ def test_luck_is_what_is_not_shared(common: float, seeds: float) -> None:
 def test_before_anything_was_repeated_image_noise_is_all_own() -> None:
     [one] = trials(np.random.default_rng(0), 0.5, 1.0, 1)[:1]
     assert luck([one]) == pytest.approx([1.5 * SE**2])
+
+
+def test_what_is_a_networks_own_is_no_more_than_all_image_noise_and_a_quarter_at_least() -> None:
+    def scored(*apart: float) -> list[Trial]:
+        runs = [(Trained(0, "f", 80.0 + a, SE, 400, 80.0, SE, 400),) for a in apart]
+        return [Trial(n, Architecture("toy", {"n": n}), trained=r) for n, r in enumerate(runs)]
+
+    assert luck(scored(*range(0, 90, 10))) == pytest.approx([1.5 * SE**2] * 9)
+    assert luck(scored(*[1.0] * 9)) == pytest.approx([0.25 * 1.5 * SE**2] * 9)
+    exact = [replace(t, trained=(replace(t.trained[0], score_se=0.0, confirm_se=0.0),))
+             for t in scored(1.0, 2.0)]  # fmt: skip
+    assert luck(exact).tolist() == [0.0, 0.0]
+
+
+def test_where_costs_say_nothing_values_are_drawn_to_their_mean() -> None:
+    values = np.array([88.0, 90.0, 91.0, 92.0, 93.0, 95.0, 97.0, 99.0, 90.5, 94.5])
+    noise = np.linspace(1.0, 4.0, 10)
+    means, left = believed(values, np.ones((10, 1)), noise)
+    degrees, mean, typical = 7, values.mean(), noise.mean()
+    spread = (typical + ((values - mean) ** 2).sum() - degrees * typical) / (1 + degrees)
+    doubt = spread + (spread + typical) / 10
+    kept = doubt / (doubt + noise)
+    assert means == pytest.approx(mean + kept * (values - mean))
+    guess = 2 / degrees * ((1 - kept) * (values - mean)) ** 2
+    assert left == pytest.approx(kept * noise + guess)
 
 
 def test_taking_luck_out_brings_values_nearer_the_truth() -> None:

@@ -204,6 +204,7 @@ def test_what_cannot_be_predicted_is_no_objective_until_it_is_measured_there() -
     there = front_of(spec, trials, "gpu")
     assert [o.name for o in there.objectives] == ["accuracy", "latency_ms"] and there.members
     assert not front_of(spec, trials).members
+    assert front_of(spec, trials, "cpu").objectives == spec.objectives  # of its own device all
     energy = replace(latency(5.0)["latency_ms@cpu:b1/trained"], objective="energy_mj", unit="mJ")
     known = {"energy_mj@gpu:b1/trained": energy}
     measured = [replace(t, measurements={**t.measurements, **known}) for t in trials]
