@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -21,6 +20,7 @@ from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.deploy import forms
 from nas.hardware import layers
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.counting import Counts, count
 from nas.hardware.device import Device, attached
 from nas.hardware.energy import energy, unreadable
@@ -135,8 +135,8 @@ def _profile(
     if device is None:
         rows = layers.counted(count(deployed, shape)) if by_layer else {}
         return found | _size(shipped) | rows
-    with tempfile.TemporaryDirectory() as folder:
-        written = forms.write(deployed, shape, Path(folder) / "network", device)
+    with workplace("profile") as folder:
+        written = forms.write(deployed, shape, folder / "network", device)
         if pipeline.writes:
             written = forms.changed(written, pipeline.write)
         found |= {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date
@@ -13,6 +12,7 @@ from typing import Any
 from nas.catalog import DEVICES
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.device import Device, attached, host_id, named
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.prediction.calibrate import (
@@ -143,8 +143,8 @@ def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration
     calibration = Calibration(
         (device.profile,), _form(device), source, _peaks(device), host=_own(device)
     )
-    with tempfile.TemporaryDirectory(prefix="nas-calibrate-") as folder:
-        files = sample(space, 2 * count, Path(folder), seed)
+    with workplace("calibrate") as folder:
+        files = sample(space, 2 * count, folder, seed)
         lowered = [lower(path, calibration.form, native=device.address is None) for path in files]
         calibration = time_and_fit(calibration, device, lease, lowered)
         chosen = choose_networks([n.kernels for n in lowered], device, calibration, count)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,6 +18,7 @@ from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.device import attached
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.runtimes import KINDS
@@ -68,10 +68,8 @@ def export(
         raise unknown("format", form.format, FORMATS)
     place, trials, done = _opened(study, storage)
     found = _complete(study, trials, trial)
-    with tempfile.TemporaryDirectory(prefix="nas-export-") as folder:
-        shipment = Shipment(
-            place, found, None if form.searched else done.get(trial), form, Path(folder)
-        )
+    with workplace("export") as folder:
+        shipment = Shipment(place, found, None if form.searched else done.get(trial), form, folder)
         parity = shipment.parity
         if shipment.own:
             recorded(storage_url(storage), study, found, parity, shipment.written.about)

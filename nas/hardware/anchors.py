@@ -8,7 +8,6 @@ made from a fixed seed, so they are the same on every host.
 from __future__ import annotations
 
 import functools
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.runtimes import Runtime
 
 SIDE = 32
@@ -98,8 +98,8 @@ def _program(name: str, runtime: Runtime) -> bytes:
         conv.weight.data = torch.from_numpy(layer.weight.copy())
         parts += [conv, nn.ReLU()]
     module = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1)).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"{name}.pt2"
+    with workplace("anchors") as folder:
+        path = folder / f"{name}.pt2"
         write(module, (3, SIDE, SIDE), path, runtime)
         return path.read_bytes()
 

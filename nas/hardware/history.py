@@ -7,13 +7,17 @@ the wider, assumed interval until it is learnt again.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from nas.hardware.agent.workplace import OLD_S
 
 KEPT = 40
 
@@ -40,11 +44,19 @@ class AnchorHistory:
 
     def add(self, anchors: Mapping[str, float]) -> None:
         """Adds a session. Two processes that add at once may lose one row, never tear the file."""
+        self._tidy()
         rows = [*self.rows(), {name: round(value, 3) for name, value in anchors.items()}]
         handle, name = tempfile.mkstemp(dir=self.folder, prefix="anchors-", suffix=".new")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.writelines(json.dumps(row) + "\n" for row in rows[-KEPT:])
         os.replace(name, self.path)
+
+    def _tidy(self) -> None:
+        """Removes what a process that was killed had begun to write."""
+        for left in self.folder.glob("anchors-*.new"):
+            with contextlib.suppress(FileNotFoundError):  # it came to its end just now
+                if time.time() - left.stat().st_mtime > OLD_S:
+                    left.unlink()
 
     def squares(self) -> tuple[float, int]:
         """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""

@@ -6,14 +6,13 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from nas.hardware import bundle, runtimes
 from nas.hardware.agent.fingerprint import fingerprint
+from nas.hardware.agent.workplace import workplace
 
 _ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -52,8 +51,8 @@ class Local:
 
     def run(self, job: Mapping[str, Any], seconds: float) -> Ended:
         """Runs the agent in a fresh process, without any of this one's files or locks."""
-        with tempfile.TemporaryDirectory(prefix="nas-agent-") as folder:
-            command = [sys.executable, "-I", str(bundle.write(Path(folder)))]
+        with workplace("agent") as folder:
+            command = [sys.executable, "-I", str(bundle.write(folder))]
             environment = {**os.environ, **dict.fromkeys(_ONE, "1")}
             return ended(command, json.dumps(job), seconds, environment)
 

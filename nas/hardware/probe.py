@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from scipy.special import stdtrit
 
 from nas.core.job import Workload
 from nas.hardware import agent
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, host_id
 from nas.hardware.lease import Lease
@@ -26,8 +26,8 @@ def probe(
     """
     if not path.is_file():
         return f"no such file: {path}"
-    with tempfile.TemporaryDirectory(prefix="nas-anchors-") as folder:
-        anchors = write_anchors(Path(folder), device.engine)[:1]
+    with workplace("anchors") as folder:
+        anchors = write_anchors(folder, device.engine)[:1]
         asked = Asked((path,), anchors, device, lease, workload, Protocol(), 0, job)
         session = spawn(asked, [0], 0)
     if 0 in session.results and not session.death:

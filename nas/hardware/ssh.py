@@ -52,7 +52,7 @@ _LONGEST_SOCKET = 100  # a Unix socket's path, of which ssh needs some for itsel
 # on its standard input; its folder goes when it ends.
 _BOOT = (
     'import sys; sys.version_info >= (3, 9) or sys.exit("Python " + sys.version.split()[0]); '
-    'import os, tempfile; folder = tempfile.TemporaryDirectory(prefix="nas-agent-"); '
+    'import os, tempfile; folder = tempfile.TemporaryDirectory(prefix="nas-tmp-agent-"); '
     'path = os.path.join(folder.name, "agent.pyz"); file = open(path, "wb"); '
     "file.write(sys.stdin.buffer.read(int(sys.argv[1]))); file.close(); sys.path[0] = path; "
     "from nas_agent.remote import main; main(path)"

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from nas.core.measurement import Measurement
 from nas.hardware import runtimes
 from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import throttling
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import AnchorHistory
@@ -69,9 +69,9 @@ def measure(
         if not path.is_file():
             reasons[index] = f"no such file: {path}"
     runs: list[Run] = []
-    with tempfile.TemporaryDirectory(prefix="nas-anchors-") as folder:
+    with workplace("anchors") as folder:
         asked = Asked(
-            tuple(files), write_anchors(Path(folder), device.engine), device, lease, workload,
+            tuple(files), write_anchors(folder, device.engine), device, lease, workload,
             protocol, seed,
         )  # fmt: skip
         for process in range(processes):

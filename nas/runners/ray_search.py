@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +25,7 @@ from ray.tune.search import Searcher
 
 from nas.core.errors import NasError, unknown
 from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
+from nas.hardware.agent.workplace import workplace
 from nas.runners.processes import SILENCE_S
 from nas.runners.ray import Cluster
 from nas.runners.ray_lease import Leases
@@ -95,7 +95,7 @@ class Ray:
     def run(self, session: Session) -> Done:
         """Runs to the end; an interrupt is acted on between two decisions, a second one at once."""
         driver = Driver(session, self._leases)
-        with _told_of_interrupts(driver), tempfile.TemporaryDirectory(prefix="nas-tune-") as folder:
+        with _told_of_interrupts(driver), workplace("tune") as folder:
             tuner = self._tuner(driver, session.spec.name, folder)
             with _environment(_QUIET | {"TUNE_MAX_PENDING_TRIALS_PG": str(self.workers)}):
                 try:
@@ -108,12 +108,12 @@ class Ray:
             raise KeyboardInterrupt  # Tune was told to end by a signal of its own
         return driver.done
 
-    def _tuner(self, driver: Driver, study: str, folder: str) -> tune.Tuner:
+    def _tuner(self, driver: Driver, study: str, folder: Path) -> tune.Tuner:
         for name in ("ray.tune", "ray.train"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         work = tune.with_parameters(Work, setup=self._setup)
         bundle = tune.PlacementGroupFactory([dict(self.terms.resources)])
-        kept = Path("studies") / "tune" if "tensorboard" in self.terms.callbacks else Path(folder)
+        kept = Path("studies") / "tune" if "tensorboard" in self.terms.callbacks else folder
         return tune.Tuner(
             tune.with_resources(work, bundle),
             tune_config=tune.TuneConfig(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -20,6 +19,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from nas.hardware.agent.workplace import lasting
 from nas.hardware.device import named
 from nas.hardware.lease import default_folder
 from nas.runners.benches import bench
@@ -37,7 +37,7 @@ class Hands:
     """
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
-        settle(setup)
+        self._folder = settle(setup)  # Tune goes elsewhere for each job
         own = {"locks": str(default_folder()), "memory_bytes": memory_share(os.cpu_count() or 1)}
         self._setup = {**own, **setup}
         self._silence_s = setup["silence_s"]
@@ -49,7 +49,7 @@ class Hands:
         while self._asked:
             self.next("stop")
         if self._worker is None:
-            self._worker = hire(self._setup)
+            self._worker = hire(self._setup, self._folder)
         self._worker.send(job)
 
     def next(self, decision: str | None = None) -> dict[str, Any]:
@@ -156,7 +156,7 @@ def sources(folder: Path) -> dict[str, str]:
     return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in sorted(found)}
 
 
-def settle(setup: Mapping[str, Any]) -> None:
+def settle(setup: Mapping[str, Any]) -> Path:
     """Goes to the search's `folder` where this node has it as it is, else to a copy of `sources`.
 
     What lies beside them, such as a module that `--task` names, is there only where the folder is
@@ -165,7 +165,7 @@ def settle(setup: Mapping[str, Any]) -> None:
     folder, sources = Path(setup["folder"]), setup["sources"]
     held = folder.is_dir() and all(_says(folder / name, text) for name, text in sources.items())
     if not held:
-        folder = Path(tempfile.mkdtemp(prefix="nas-sources-"))
+        folder = lasting("sources")
         for name, text in sources.items():
             place = folder / Path(name).parent.name / Path(name).name  # no name leads out of it
             place.parent.mkdir(exist_ok=True)
@@ -174,6 +174,7 @@ def settle(setup: Mapping[str, Any]) -> None:
     for path in (str(folder), *setup["paths"]):
         if path not in sys.path and Path(path).exists():
             sys.path.append(path)
+    return folder
 
 
 def _says(path: Path, text: str) -> bool:

@@ -119,7 +119,7 @@ def test_files_are_timed_there_and_sent_once(there, device, here, files, monkeyp
     measure(chosen[::2], device, here, protocol=QUICK, basis="table")
     assert not [part for part in sent if not isinstance(part, bytes)]
     assert {p.name for p in kept.iterdir()} == names
-    assert not list(there.tmp.glob("nas-agent-*"))
+    assert not list(there.tmp.glob("nas-tmp-agent-*"))
 
 
 @pytest.mark.slow
@@ -171,7 +171,7 @@ def test_a_killed_caller_frees_the_host(there, device, files, tmp_path):
     command = [sys.executable, "-c", CALLER, there.device, files["hanging"], tmp_path / "own"]
     caller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert caller.stdout.readline() == "leased\n"
-    assert list(there.tmp.glob("nas-agent-*"))
+    assert list(there.tmp.glob("nas-tmp-agent-*"))
     caller.kill()
     caller.wait()
     caller.stdout.close()

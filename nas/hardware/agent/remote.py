@@ -35,6 +35,7 @@ from typing import Any, BinaryIO
 from .fingerprint import fingerprint
 from .lease import Lease, Unusable, default_folder, private
 from .watch import say
+from .workplace import claim, reclaim
 
 SILENCE_S = 30.0
 KEPT_BYTES = 512 * 2**20
@@ -48,6 +49,9 @@ def main(agent: str) -> None:
     source = sys.stdin.buffer
     request = json.loads(source.readline())
     try:
+        # the folder that the caller's line of Python made, from here on known to be in use
+        claim(Path(agent).parent)
+        reclaim(Path(tempfile.gettempdir()))
         if request["ask"] == "about":
             about(request.get("runtime"))
         else:

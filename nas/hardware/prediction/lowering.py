@@ -8,7 +8,6 @@ it infers, those of its own operators included. No inference runs.
 from __future__ import annotations
 
 import math
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from nas.core.errors import NasError
 from nas.core.job import Workload
+from nas.hardware.agent.workplace import workplace
 
 Level = Literal["folded", "fused", "native"]
 _WIDTHS = {
@@ -84,8 +84,8 @@ def lowered(path: Path, workload: Workload | None = None, level: Level = "native
     runs here. Raises: NasError where the file cannot be read or loaded.
     """
     proto = _fixed(path, workload or Workload())
-    with tempfile.TemporaryDirectory(prefix="nas-lowering-") as folder:
-        target = Path(folder) / "optimised.onnx"
+    with workplace("lowering") as folder:
+        target = folder / "optimised.onnx"
         _session(proto, path, level, target)
         found = onnx.load(target)
     return _shaped(found, path)

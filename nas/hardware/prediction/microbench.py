@@ -6,13 +6,13 @@ blocked layouts included, so what is timed is the routine that will run.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from onnx import NodeProto, TensorProto, helper
 
 from nas.core.job import Workload
+from nas.hardware.agent.workplace import workplace
 from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.prediction.kernels import Lowered
@@ -85,11 +85,11 @@ def time_kernels(
     failed: dict[str, str] = {}
     batch = (workload or Workload()).batch
     for block in _blocks(list(chosen)):
-        with tempfile.TemporaryDirectory(prefix="nas-kernels-") as folder:
+        with workplace("kernels") as folder:
             files: dict[str, Path] = {}
             for signature in block:
                 network, place = chosen[signature]
-                path = Path(folder) / f"{signature}.onnx"
+                path = folder / f"{signature}.onnx"
                 if write(network.graph, network.nodes[place], batch, path):
                     files[signature] = path
                 else:

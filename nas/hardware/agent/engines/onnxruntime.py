@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -15,6 +14,7 @@ import onnxruntime
 from ..inputs import INPUTS, random_input
 from ..onnxgraph import nodes
 from ..watch import Watch
+from ..workplace import workplace
 
 GRAPH = "optimised.onnx"
 SUFFIX = "_kernel_time"
@@ -66,8 +66,7 @@ def profile(path: str, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 
     What disturbs a call makes it longer, so the calls of the least total are the quiet ones.
     """
-    with tempfile.TemporaryDirectory(prefix="nas-profile-") as name:
-        folder = Path(name)
+    with workplace("profiler") as folder:
         with watch.over(0):
             engine = Onnxruntime(path, job, folder)
         calls, start = 0, time.perf_counter()

@@ -208,15 +208,15 @@ def profile(path: str, job: dict[str, Any], watch: Watch) -> dict[str, Any]:
             runs.append(stamps.around(lambda: forward(given)))
     quiet = sorted(runs[len(runs) // 4 :], key=sum)
     quiet = quiet[: max(1, len(quiet) // 2)]
-    spent = np.mean(quiet, axis=0)
+    spent = np.mean(quiet, axis=0).tolist()  # one more than there are operators: the end
     return {
         "kernels": [
-            [n.name, _word(n), [i.name for i in n.all_input_nodes], [n.name], round(float(us), 3)]
-            for n, us in zip(operators, spent, strict=False)
+            [n.name, _word(n), [i.name for i in n.all_input_nodes], [n.name], round(spent[at], 3)]
+            for at, n in enumerate(operators)
         ],
         "calls": len(quiet),
-        "call_us": round(float(spent.sum()), 3),
-        "other_us": round(float(spent[-1]), 3),
+        "call_us": round(sum(spent), 3),
+        "other_us": round(spent[-1], 3),
         "stamp_us": stamps.cost(),
     }
 
@@ -250,7 +250,7 @@ class _Stamps:
         self.note()
         run()
         self.note()
-        pairs = zip(self.seen, self.seen[1:], strict=False)
+        pairs = [(self.seen[i], self.seen[i + 1]) for i in range(len(self.seen) - 1)]
         if not self.events:
             return [(later - earlier) / 1e3 for earlier, later in pairs]
         self.seen[-1].synchronize()
