@@ -7,7 +7,7 @@ import math
 import pytest
 
 from nas import NasError
-from nas.core.scaling import nearest, rounded_group, rounded_width, scaling
+from nas.core.scaling import Scaling, nearest, rounded_group, rounded_width, scaling
 
 
 @pytest.mark.parametrize("factor", [0.25, 2, 8, 100])
@@ -55,6 +55,11 @@ def test_roundings() -> None:
     assert rule.wider(96, group=40) % 40 == 0
     assert (rule.grouped(1), rule.deeper(1), rule.larger(224)) == (1, 1, 248)
     assert scaling("compound", 8).grouped(16) == 16
+
+
+def test_small_images_grow_in_steps_of_a_quarter_and_of_four_pixels_at_least() -> None:
+    rule = Scaling("own", 1, 1, 1, 1.3, step=32)
+    assert [rule.larger(side) for side in (8, 20, 64, 160)] == [12, 25, 80, 224]
 
 
 @pytest.mark.parametrize("factor", [0, -1, math.inf, math.nan])
