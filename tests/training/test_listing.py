@@ -111,6 +111,76 @@ def test_an_archive_that_names_files_outside_is_refused(tmp_path: Path, name: st
         of_path(tmp_path / "a.zip", "folder:a.zip")
 
 
+def _packed(path: Path, *names: str) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return path
+
+
+def test_what_only_describes_an_archive_is_no_image(tmp_path: Path):
+    images = _names("cat", "dog", count=6)
+    extra = [".git/x.png", "cat/.thumbs.png", "__MACOSX/cat/0.png", "notes.txt"]
+    found = of_path(_packed(tmp_path / "a.zip", *images, *extra), "folder:a.zip")
+    assert found.names == tuple(sorted(images))
+    assert found.digest == of_path(tmp_path / "a.zip", "folder:a.zip").digest
+    assert len(found.digest) == 32
+
+
+def test_a_class_folder_of_an_archive_may_not_be_empty(tmp_path: Path):
+    images = _names("cat", "dog")
+    assert of_path(_packed(tmp_path / "a.zip", "cat/", "dog/", *images), "folder:a.zip").names
+    with pytest.raises(NasError, match="no image in the class folder owl of"):
+        of_path(_packed(tmp_path / "a.zip", "cat/", "owl/", *images), "folder:a.zip")
+
+
+def test_empty_folders_that_are_no_classes_do_not_matter():
+    split = _names("train/cat", "train/dog", "test/cat")
+    folders = ["train", "test", "test/cat/old", "docs/figures"]
+    assert _arranged(split, folders).classes == ("cat", "dog")
+    with pytest.raises(NasError, match="no image in the class folder test/dog"):
+        _arranged(split, [*folders, "test/dog"])
+    wrapped = _names("photos/cat", "photos/dog")
+    assert _arranged(wrapped, ["photos", "photos/cat/old"]).classes == ("cat", "dog")
+    with pytest.raises(NasError, match="no image in the class folder photos/owl"):
+        _arranged(wrapped, ["photos/owl"])
+
+
+def test_an_archive_that_is_encrypted_or_holds_a_name_twice_is_refused(tmp_path: Path):
+    path = _packed(tmp_path / "a.zip", *_names("cat", "dog"))
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1  # the flag of the first entry's directory row
+    path.write_bytes(content)
+    with pytest.raises(NasError, match=r"encrypted: 'cat/0\.png'"):
+        of_path(path, "folder:a.zip")
+    with pytest.warns(UserWarning, match="Duplicate"):
+        _packed(path, "cat/0.png", "cat/0.png")
+    with pytest.raises(NasError, match=r"holds 'cat/0\.png' twice"):
+        of_path(path, "folder:a.zip")
+
+
+def test_what_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def refused(*given: object) -> None:
+        raise PermissionError(13, "Permission denied", "a.zip")
+
+    path = _packed(tmp_path / "a.zip", *_names("cat", "dog"))
+    monkeypatch.setattr(listing, "_of_archive", refused)
+    with pytest.raises(NasError, match=r"cannot read a\.zip: Permission denied"):
+        of_path(path, "folder:a.zip")
+
+
+def test_bounds_are_kept_to_the_byte(image_folder, monkeypatch: pytest.MonkeyPatch):
+    folder = image_folder({"cat": 6, "dog": 6})
+    largest = max(p.stat().st_size for p in folder.rglob("*.png"))
+    monkeypatch.setattr(listing, "IMAGE_BYTES", largest)
+    archive = Path(shutil.make_archive(str(folder), "zip", folder))
+    monkeypatch.setattr(listing, "MEMBERS", len(zipfile.ZipFile(archive).infolist()))
+    for path in (folder, archive):
+        found = of_path(path, "folder:a")
+        with found.opened() as read:
+            assert max(len(read(i)) for i in range(len(found.names))) == largest
+
+
 def test_bounds(image_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = image_folder({"cat": 6, "dog": 6})
     archive = Path(shutil.make_archive(str(tmp_path / "a"), "zip", folder))
