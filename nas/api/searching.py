@@ -9,11 +9,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from nas.api import sources as sources_of
 from nas.api.crew import RUNNERS, Crew, crew, runner_of
 from nas.api.earlier import earlier_results, first_points
 from nas.api.places import artifacts_of, storage_url
 from nas.api.study import compared
-from nas.catalog import DEVICES, SPACES, file_digest, find, load_objective, load_space
+from nas.catalog import load_objective, load_space
 from nas.core.errors import NasError, unknown
 from nas.core.fidelity import Fidelity
 from nas.core.front import Front, front_of
@@ -80,6 +81,8 @@ def search(
     seed: int = 0,
     resume: bool = False,
     take_over: bool = False,
+    changed: bool = False,
+    recipe: str | Path | None = None,
     fresh: bool = False,
     dry_run: bool = False,
     storage: str | None = None,
@@ -109,6 +112,8 @@ def search(
             has left is predicted, and said to be; None waits for it.
         artifacts: folder or URL (fsspec) for the study's files, which every worker must reach.
         study: the study's name; made up from space, data and device where not given.
+        changed: go on although files that the study rests on are not what they were. recipe: the
+            file that these options were written in.
         fresh: reuse no earlier result. dry_run: say what would be searched, and stop.
         watch: called after every change; by default a progress bar, where somebody looks at it.
 
@@ -123,7 +128,8 @@ def search(
                 space, device, task or data, objectives, constraints, strategy, promotion, presets,
                 trials, hours, epochs, study, seed, fresh, runtime, network, weights, hands,
             )  # fmt: skip
-            spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts))
+            files = {**spec.files, **sources_of.recipe(recipe)}
+            spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts), files=files)
             if sources:
                 found = _aimed(spec, hands.standing(named(spec.device).under(spec.runtime)))
                 with Store(url, read_only=True) as store:
@@ -133,6 +139,7 @@ def search(
         with Store(url) as store:
             if resume:
                 spec = _resumed(store, study, trials, hours, artifacts)
+                spec = sources_of.unchanged(spec, sources_of.recipe(recipe), changed)
             else:
                 spec = _created(store, spec, named=study is not None)
             epoch = store.claim(spec.name, take_over=take_over)
@@ -180,7 +187,7 @@ def plan(
     _named(found_space.at(described, target(found_device, wanted, weights is not None)), presets)
     probes = _probes({o.name for o in chosen} | {c.name for c in limits}, found_device)
     chosen = tuple(replace(o, needs="measure") if o.name in probes else o for o in chosen)
-    return StudySpec(
+    spec = StudySpec(
         name=study or f"{_plain(found_space.name)}-{_short(data)}-{found_device.label}",
         space=space,
         task=described,
@@ -198,15 +205,10 @@ def plan(
         network=network,
         weights=str(Path(weights).absolute()) if weights else None,
         fresh=fresh,
-        files={
-            **_files(
-                space, {found_device.name, *(c.device for c in limits if c.device)}, objectives
-            ),
-            **({Path(weights).name: file_digest(Path(weights))} if weights else {}),
-        },
         runtime=str(found_device.engine) if runtime else None,
         probes=probes,
     )
+    return replace(spec, files=sources_of.sources(spec))
 
 
 def _named(space: SearchSpace, presets: Sequence[str]) -> None:
@@ -479,14 +481,6 @@ def _workloads(
                 f"{limit}: what comes in is {'x'.join(map(str, task.input))}, which has no side",
                 "leave :r out",
             )
-
-
-def _files(space: str, devices: Set[str], objectives: Sequence[str]) -> dict[str, str]:
-    """sha256 of every file the study rests on."""
-    paths = [find(SPACES, part) for part in space.split("+")]
-    paths += [*(find(DEVICES, named(d).profile) for d in sorted(devices))]
-    paths += [find(SPACES, o.partition(":")[0]) for o in objectives if ":" in o]
-    return {f"{p.parent.name}/{p.name}": file_digest(p) for p in paths}
 
 
 def _short(data: str) -> str:

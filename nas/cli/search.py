@@ -159,6 +159,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 )
 @click.option("--resume", is_flag=True, help="Go on with --study.")
 @click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
+@click.option("--changed", is_flag=True, help="Resume though files of the study have changed.")
 @click.option("--fresh", is_flag=True, help="Reuse no earlier result.")
 @click.option(
     "--proxies/--no-proxies",
@@ -184,7 +185,7 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
     watch = view(screen.console(stderr=True), screen.quiet)
     try:
         with watch:
-            found = api.search(**options, watch=watch)
+            found = api.search(**options, recipe=recipe, watch=watch)
     except KeyboardInterrupt:
         _interrupted(context, watch.last)
     if options["dry_run"]:

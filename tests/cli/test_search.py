@@ -50,7 +50,8 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "objectives": ("accuracy", "macs"), "constraints": ("latency_ms<=5",),
         "presets": ("convnext_a",), "strategy": "random", "promotion": "none", "trials": 9,
         "hours": 0.5, "epochs": 3, "runner": "inline", "workers": 2, "study": "mine", "seed": 7,
-        "resume": False, "take_over": True, "fresh": True, "dry_run": False,
+        "resume": False, "take_over": True, "changed": False, "recipe": None,
+        "fresh": True, "dry_run": False,
         "storage": "sqlite:///x.db", "runtime": "torch:bf16", "network": "mine:net",
         "weights": Path("w.safetensors"), "sources": ("old",), "proxies": False,
         "address": "head:6379", "resources": ("gpu=0.5",), "callbacks": ("wandb",),
@@ -144,7 +145,7 @@ def test_a_recipe_stands_for_options(nas: Nas, asked: Asked, tmp_path: Path) -> 
     assert (given["space"], given["objectives"]) == ("largekernel", ("accuracy", "params"))
     assert (given["constraints"], given["trials"]) == (("latency_ms<=5",), 40)
     assert (given["hours"], given["dry_run"]) == (2.0, True)
-    assert "recipe" not in given
+    assert given["recipe"] == Path("r.toml")
 
 
 def test_what_is_typed_wins_over_the_recipe(nas: Nas, asked: Asked, tmp_path: Path) -> None:
