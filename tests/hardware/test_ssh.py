@@ -169,12 +169,12 @@ measure([Path(sys.argv[2])], named(sys.argv[1]), Lease(Path(sys.argv[3]), "x"),
 @pytest.mark.slow
 def test_a_killed_caller_frees_the_host(there, device, files, tmp_path):
     command = [sys.executable, "-c", CALLER, there.device, files["hanging"], tmp_path / "own"]
-    caller = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert caller.stdout.readline() == "leased\n"
-    assert list(there.tmp.glob("nas-tmp-agent-*"))
-    caller.kill()
-    caller.wait()
-    caller.stdout.close()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as caller:
+        try:
+            assert caller.stdout.readline() == "leased\n"
+            assert list(there.tmp.glob("nas-tmp-agent-*"))
+        finally:
+            caller.kill()
     entered = threading.Event()
 
     def enter():
