@@ -73,6 +73,25 @@ def test_batches() -> None:
     assert Constraint.parse("latency_ms<=1").batches == (1,)
 
 
+@pytest.mark.parametrize(
+    ("text", "workload", "usual"),
+    [
+        ("latency_ms<=1", "b1", True),
+        ("latency_ms.p99@pi<=1", "b1", True),
+        ("latency_ms:b1-4<=1", "b1-4", False),
+        ("latency_ms:r64<=1", "b1r64", False),
+        ("latency_ms:b8:r64:s2<=1", "b8r64s2", False),
+    ],
+)
+def test_a_limits_workloads(text: str, workload: str, usual: bool) -> None:
+    made = Constraint.parse(text)
+    assert (made.workload, made.usual) == (workload, usual)
+    assert [w.batch for w in made.workloads] == list(made.batches)
+    assert {(w.resolution, w.streams) for w in made.workloads} == {
+        (made.resolution, made.streams or 1)
+    }
+
+
 @given(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6))
 def test_a_violation_is_above_zero_exactly_where_the_limit_is_broken(
     limit: float, value: float
