@@ -77,6 +77,7 @@ def _network(side: int) -> Iterator[Decision]:
     )
     yield Choice("depthwise", [False, True], when={"token": ["none"]})
     yield Choice("norms", ["last", "every"])
+    yield Choice("norm", ["layer", "unified"])
     yield Choice("drop_path", [0.0, 0.1])
 
 

@@ -42,6 +42,7 @@ def _meta(side: int) -> Iterator[Decision]:
     small = side <= 64
     yield Choice("meta.patch", [2] if small else [4], when=on)
     yield Choice("meta.drop_path", [0.0, 0.1], when=on)
+    yield Choice("meta.norm", ["layer", "unified"], when=on)
     bases = (16, 32, 48) if small else (48, 64, 96, 128)
     for i in range(4):
         at = f"meta.stages.{i}."

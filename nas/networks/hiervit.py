@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from nas.core.errors import unknown
 from nas.networks.mixers.halo import HaloAttention
 from nas.networks.parts.layers import he_grouped
+from nas.networks.parts.log import Log
+from nas.networks.parts.merge import affine, fold_backward, fold_forward, scale_input
+from nas.networks.parts.norms import make_token_norm
 from nas.networks.parts.residual import DropPath
 
 EPS = 1e-6
@@ -66,7 +69,8 @@ class TransformerNetwork:
         positions: whether a learned table is added where a stage begins.
         token: `first` or `last` stage in which a class token joins, or `none`: the mean is read.
         depthwise: whether the MLP has a 3x3 depthwise convolution.
-        norms: whether `every` stage ends in a layer norm, or the `last` alone.
+        norms: whether `every` stage ends in a norm, or the `last` alone.
+        norm: `layer` or `unified`.
         drop_path: chance that the last block's branches are dropped; earlier ones less.
     """
 
@@ -81,12 +85,15 @@ class TransformerNetwork:
     depthwise: bool = False
     norms: str = "last"
     drop_path: float = 0.0
+    norm: str = "layer"
 
 
 class Attention(nn.Module):
     """Every token looks at every other, or at tokens of a reduced map."""
 
-    def __init__(self, stage: TransformerStage, rows: int) -> None:
+    keeps_norms = True
+
+    def __init__(self, stage: TransformerStage, rows: int, norm: str = "layer") -> None:
         super().__init__()
         width, inner = stage.width, stage.heads * stage.head
         self.stage, self.rows = stage, rows
@@ -97,7 +104,18 @@ class Attention(nn.Module):
             self.reduce = nn.Conv2d(width, width, 1)
         elif stage.attention == "reduced" and stage.reduction > 1:
             self.reduce = nn.Conv2d(width, width, stage.reduction, stage.reduction)
-        self.norm = nn.LayerNorm(width) if self.reduce is not None else nn.Identity()
+        reduces = self.reduce is not None
+        self.norm = make_token_norm(norm, width) if reduces else nn.Identity()
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies the reduced map's norm into the convolution that reduces it."""
+        if self.reduce is not None and fold_backward(f"{path}.norm", self.reduce, self.norm, log):
+            self.norm = nn.Identity()
+
+    def absorb(self, path: str, norm: nn.Module, log: Log) -> bool:
+        """Multiplies the norm before all of it into its layers; False where it cannot."""
+        first = self.kv if self.reduce is None else self.reduce
+        return fold_forward(path, norm, first, log, self.q)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, N, C)`, `N` a square map and perhaps a class token, to the same shape."""
@@ -127,7 +145,7 @@ class Attention(nn.Module):
 class LocalAttention(nn.Module):
     """HaloNet's attention on tokens."""
 
-    def __init__(self, stage: TransformerStage, rows: int) -> None:
+    def __init__(self, stage: TransformerStage, rows: int, norm: str = "layer") -> None:
         super().__init__()
         self.rows = rows
         self.attend = HaloAttention(stage.width, stage.heads, stage.head, stage.block, stage.halo)
@@ -135,6 +153,16 @@ class LocalAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, N, C)`, `N` a square map, to the same shape."""
         return to_tokens(self.attend(to_map(x, self.rows)))
+
+    def absorb(self, path: str, norm: nn.Module, log: Log) -> bool:
+        """Multiplies the norm before it into its layers, unless maps are filled up to blocks."""
+        if self.rows % self.attend.block:
+            log.skip(path, "the attention after it fills up maps with zeros")
+            return False
+        if not fold_forward(path, norm, self.attend.q, log):
+            return False
+        scale_input(self.attend.kv, *affine(norm))  # type: ignore[arg-type]
+        return True
 
 
 class Mlp(nn.Module):
@@ -161,7 +189,9 @@ class Mlp(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each behind a layer norm and beside an identity."""
+    """Attention and MLP, each behind a norm and beside an identity."""
+
+    keeps_norms = True
 
     def __init__(
         self, network: TransformerNetwork, stage: TransformerStage, rows: int, drop: float
@@ -169,9 +199,10 @@ class TransformerBlock(nn.Module):
         super().__init__()
         if stage.attention not in ATTENTIONS:
             raise unknown("attention", stage.attention, ATTENTIONS)
-        self.norm1 = nn.LayerNorm(stage.width, eps=EPS)
-        self.attention = (LocalAttention if stage.attention == "halo" else Attention)(stage, rows)
-        self.norm2 = nn.LayerNorm(stage.width, eps=EPS)
+        self.norm1 = make_token_norm(network.norm, stage.width, EPS)
+        kind = LocalAttention if stage.attention == "halo" else Attention
+        self.attention = kind(stage, rows, network.norm)
+        self.norm2 = make_token_norm(network.norm, stage.width, EPS)
         self.mlp = Mlp(stage, rows, network.depthwise)
         self.drop = DropPath(drop)
 
@@ -181,22 +212,38 @@ class TransformerBlock(nn.Module):
         y: Tensor = x + self.drop(self.mlp(self.norm2(x)))
         return y
 
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies the norms into the layers after them."""
+        if self.attention.absorb(f"{path}.norm1", self.norm1, log):
+            self.norm1 = nn.Identity()
+        if fold_forward(f"{path}.norm2", self.norm2, self.mlp.expand, log):
+            self.norm2 = nn.Identity()
+
 
 class Embedding(nn.Module):
     """Maps to the tokens of a smaller map, normalised."""
 
-    def __init__(self, inputs: int, width: int, stride: int, overlapping: bool) -> None:
+    keeps_norms = True
+
+    def __init__(
+        self, inputs: int, width: int, stride: int, overlapping: bool, norm: str = "layer"
+    ) -> None:
         super().__init__()
         kernel, padding = (2 * stride - 1, stride - 1) if overlapping else (stride, 0)
         if overlapping and stride == 1:
             kernel, padding = 3, 1
         self.conv = nn.Conv2d(inputs, width, kernel, stride, padding)
-        self.norm = nn.LayerNorm(width)
+        self.norm = make_token_norm(norm, width)
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, N, width)`."""
         y: Tensor = self.norm(to_tokens(self.conv(x)))
         return y
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies the norm into the convolution before it."""
+        if fold_backward(f"{path}.norm", self.conv, self.norm, log):
+            self.norm = nn.Identity()
 
 
 class PlainEmbedding(nn.Module):
@@ -218,10 +265,14 @@ class ResidualReduction(nn.Module):
     layer beside itself. `rows` is of the map before.
     """
 
-    def __init__(self, inputs: int, width: int, rows: int, token: bool) -> None:
+    keeps_norms = True
+
+    def __init__(
+        self, inputs: int, width: int, rows: int, token: bool, norm: str = "layer"
+    ) -> None:
         super().__init__()
         self.rows = rows
-        self.norm = nn.LayerNorm(inputs, eps=EPS)
+        self.norm = make_token_norm(norm, inputs, EPS)
         self.conv = nn.Conv2d(inputs, width, 2, 2)
         self.token = nn.Linear(inputs, width) if token else None
         self.more = width - inputs
@@ -235,6 +286,12 @@ class ResidualReduction(nn.Module):
         if self.token is None or last is None:
             return y
         return torch.cat((y, self.token(self.norm(last)) + F.pad(last, (0, self.more))), 1)
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies the norm into the layers after it."""
+        others = [] if self.token is None else [self.token]
+        if fold_forward(f"{path}.norm", self.norm, self.conv, log, *others):
+            self.norm = nn.Identity()
 
 
 class HierarchicalStage(nn.Module):
@@ -251,12 +308,14 @@ class HierarchicalStage(nn.Module):
         self.residual = network.embedding == "residual" and not first
         stride = network.patch if first else 2
         if self.residual:
-            self.embed: nn.Module = ResidualReduction(before, stage.width, 2 * self.rows, carried)
+            self.embed: nn.Module = ResidualReduction(
+                before, stage.width, 2 * self.rows, carried, network.norm
+            )
         elif len(network.stages) == 1:
             self.embed = PlainEmbedding(before, stage.width, stride)
         else:
             overlapping = network.embedding == "overlapping"
-            self.embed = Embedding(before, stage.width, stride, overlapping)
+            self.embed = Embedding(before, stage.width, stride, overlapping, network.norm)
         tokens = self.rows**2 + (self.joins or carried)
         self.token = nn.Parameter(torch.zeros(1, 1, stage.width)) if self.joins else None
         self.table = (
@@ -267,7 +326,7 @@ class HierarchicalStage(nn.Module):
         )
         last = index == len(network.stages) - 1
         ends = last or network.norms == "every"
-        self.norm = nn.LayerNorm(stage.width, eps=EPS) if ends else nn.Identity()
+        self.norm = make_token_norm(network.norm, stage.width, EPS) if ends else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
         """The map, or for `residual` the tokens, of the stage before, to this one's tokens."""
@@ -284,6 +343,8 @@ class HierarchicalStage(nn.Module):
 
 class HierarchicalNet(nn.Module):
     """Stages, and a linear layer on the class token or on the mean."""
+
+    keeps_norms = True
 
     def __init__(self, network: TransformerNetwork) -> None:
         super().__init__()
@@ -311,6 +372,21 @@ class HierarchicalNet(nn.Module):
                 x = to_map(x, 2 * after.rows)
         y: Tensor = self.head(x[:, -1] if self.tokened else x.mean(1))
         return y
+
+    def absorb_norms(self, path: str, log: Log) -> None:
+        """Multiplies a stage's last norm into the next one's embedding, or into the head."""
+        stages = [s for s in self.stages if isinstance(s, HierarchicalStage)]
+        for i, stage in enumerate(stages):
+            name = f"{path}.stages.{i}.norm".lstrip(".")
+            if isinstance(stage.norm, nn.Identity):
+                continue
+            if i + 1 < len(stages) and stages[i + 1].residual:
+                log.skip(name, "an average pool takes it, beside a convolution")
+                continue
+            after = self.head if i + 1 == len(stages) else stages[i + 1].embed.conv
+            assert isinstance(after, nn.Module)
+            if fold_forward(name, stage.norm, after, log):
+                stage.norm = nn.Identity()
 
 
 def to_map(x: Tensor, rows: int) -> Tensor:

@@ -22,8 +22,8 @@ from nas.networks.mixers.tunable import TunableConvolution
 from nas.networks.mixers.tvconv import VariantConvolution
 from nas.networks.parts.layers import named
 from nas.networks.parts.log import Log
-from nas.networks.parts.merge import scale_output
-from nas.networks.parts.norms import ChannelNorm
+from nas.networks.parts.merge import fold_forward, scale_output
+from nas.networks.parts.norms import make_norm, make_token_norm
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath, LayerScale
 
@@ -57,7 +57,10 @@ class MixerStage:
 
 @dataclass(frozen=True)
 class MixerNetwork:
-    """The network around the stages: `patch` is the stem's stride; `side` of the input."""
+    """The network around the stages: `patch` is the stem's stride; `side` of the input.
+
+    `norm` is `layer` or `unified`.
+    """
 
     channels: int
     side: int
@@ -65,6 +68,7 @@ class MixerNetwork:
     stages: tuple[MixerStage, ...]
     patch: int = 4
     drop_path: float = 0.0
+    norm: str = "layer"
 
 
 MIXERS: dict[str, Callable[[MixerStage, Size], nn.Module]] = {
@@ -85,15 +89,15 @@ class MixerBlock(nn.Module):
 
     keeps_norms = True
 
-    def __init__(self, stage: MixerStage, size: Size, drop: float) -> None:
+    def __init__(self, stage: MixerStage, size: Size, drop: float, norm: str = "layer") -> None:
         super().__init__()
         if stage.mixer not in MIXERS:
             raise unknown("mixer", stage.mixer, MIXERS)
         width, hidden = stage.width, stage.width * stage.expansion
-        self.norm1 = ChannelNorm(width)
+        self.norm1 = make_norm(norm, width)
         self.mixer = MIXERS[stage.mixer](stage, size)
         self.scale1: nn.Module = LayerScale(width)
-        self.norm2 = ChannelNorm(width)
+        self.norm2 = make_norm(norm, width)
         self.expand = nn.Conv2d(width, hidden, 1)
         self.activation = nn.GELU()
         self.project = nn.Conv2d(hidden, width, 1)
@@ -108,7 +112,7 @@ class MixerBlock(nn.Module):
         return z
 
     def absorb_norms(self, path: str, log: Log) -> None:
-        """Multiplies the learned factors into the layers before them."""
+        """Multiplies the learned factors into the layers before them, norms into those after."""
         ends = {"scale1": getattr(self.mixer, "leave", None), "scale2": self.project}
         for name, layer in ends.items():
             scale = getattr(self, name)
@@ -116,8 +120,10 @@ class MixerBlock(nn.Module):
                 scale_output(layer, scale.gamma.detach(), None)
                 log.touch(f"{path}.{name}", "layer scale into the layer before it")
                 setattr(self, name, nn.Identity())
-        for name in ("norm1", "norm2"):
-            log.skip(f"{path}.{name}", "ChannelNorm depends on the input")
+        first = getattr(self.mixer, "enter", self.mixer)
+        for name, layer in (("norm1", first), ("norm2", self.expand)):
+            if fold_forward(f"{path}.{name}", getattr(self, name), layer, log):
+                setattr(self, name, nn.Identity())
 
 
 class MixerNet(nn.Module):
@@ -132,17 +138,18 @@ class MixerNet(nn.Module):
             side //= step
             conv, norm = (
                 nn.Conv2d(width, stage.width, step, step),
-                ChannelNorm(stage.width if not i else width),
+                make_norm(network.norm, stage.width if not i else width),
             )
             layers: list[nn.Module] = [norm, conv] if i else [conv, norm]
             for _ in range(stage.depth):
-                layers.append(MixerBlock(stage, (side, side), network.drop_path * done / total))
+                drop = network.drop_path * done / total
+                layers.append(MixerBlock(stage, (side, side), drop, network.norm))
                 done += 1
             stages.append(nn.Sequential(*layers))
             width = stage.width
         self.stages = nn.Sequential(*stages)
         self.head = named(
-            pool=SpatialMean(), norm=nn.LayerNorm(width, eps=1e-6),
+            pool=SpatialMean(), norm=make_token_norm(network.norm, width, 1e-6),
             linear=nn.Linear(width, network.outputs),
         )  # fmt: skip
 

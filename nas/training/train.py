@@ -25,6 +25,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
+from nas.networks.parts.unified import UnifiedNorm
 from nas.training import checkpoint, precision
 from nas.training.adabelief import AdaBelief
 from nas.training.growth import Growth, remember
@@ -179,7 +180,7 @@ class _Training:
         is none.
         """
         self.module.train()  # a frozen network keeps its norms in evaluation: their lag is none
-        norms = [m for m in self.module.modules() if isinstance(m, _BatchNorm) and _tracks(m)]
+        norms = [m for m in self.module.modules() if isinstance(m, Tracking) and _tracks(m)]
         self.module.eval()
         kept = [(m, m.momentum, {k: v.clone() for k, v in m.named_buffers()}) for m in norms]
         for norm in norms:
@@ -274,8 +275,11 @@ class _Training:
         return norm
 
 
-def _tracks(norm: _BatchNorm) -> bool:
-    return norm.running_mean is not None and norm.training
+Tracking = _BatchNorm | UnifiedNorm  # norms that keep statistics
+
+
+def _tracks(norm: Tracking) -> bool:
+    return norm.running_var is not None and norm.training
 
 
 def _check(health: Tensor, epoch: int, rate: float) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.fx
@@ -17,11 +17,18 @@ from torch import Tensor, nn
 
 from nas.networks.mixers.depthwise import Mergeable, Size
 from nas.networks.parts.log import Log
-from nas.networks.parts.merge import BatchNorm, Concatenated, Linear, fold_backward, fold_forward
+from nas.networks.parts.merge import (
+    Affine,
+    Concatenated,
+    Linear,
+    fold_backward,
+    fold_forward,
+)
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath
 from nas.networks.parts.sparse import settle
 from nas.transforms.report import Report
+from nas.transforms.running import watched
 
 
 @runtime_checkable
@@ -70,28 +77,19 @@ def _sizes(module: nn.Module, input_shape: tuple[int, ...]) -> dict[str, Size]:
     """The height and width that each mergeable layer sees, by path; computed without numbers."""
     sizes: dict[str, Size] = {}
 
-    def note(path: str) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            before = sizes.get(path, (1, 1))  # a layer used twice keeps what either use needs
-            height, width = inputs[0].shape[-2:]
-            sizes[path] = max(before[0], height), max(before[1], width)
+    def note(path: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        before = sizes.get(path, (1, 1))  # a layer used twice keeps what either use needs
+        height, width = inputs[0].shape[-2:]
+        sizes[path] = max(before[0], height), max(before[1], width)
 
-        return hook
-
-    handles = [
-        layer.register_forward_pre_hook(note(path))
-        for path, layer in module.named_modules()
-        if _merges(layer)
-    ]
-    if handles:
+    layers = [(path, layer) for path, layer in module.named_modules() if _merges(layer)]
+    if layers:
         tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
         shapes = {name: tensor.to("meta") for name, tensor in tensors.items()}
         dtype = next((t.dtype for t in tensors.values() if t.is_floating_point()), torch.float32)
         example = torch.empty(1, *input_shape, dtype=dtype, device="meta")
-        with torch.no_grad():
+        with watched(module, layers, note), torch.no_grad():
             torch.func.functional_call(module, shapes, (example,))
-    for handle in handles:
-        handle.remove()
     return sizes
 
 
@@ -120,13 +118,13 @@ def _absorb(module: nn.Module, path: str, shared: set[int], log: Log, published:
 
 
 def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Log) -> None:
-    """Folds each batch norm of a chain of layers into the one before it, or the one after."""
+    """Folds each norm of a chain of layers into the one before it, or the one after."""
     layers = list(sequence.named_children())
     for i, (name, norm) in enumerate(layers):
         inside = f"{path}.{name}".lstrip(".")
         if isinstance(norm, nn.LayerNorm) or type(norm).__name__ == "ChannelNorm":
             log.skip(inside, f"{type(norm).__name__} depends on the input")
-        if not isinstance(norm, BatchNorm):
+        if not isinstance(norm, Affine):
             continue
         before = next((m for _, m in reversed(layers[:i]) if not _is_nothing(m)), None)
         after = next((m for _, m in layers[i + 1 :] if not _averages(m)), None)
@@ -167,7 +165,7 @@ def _fold_followers(module: nn.Module, log: Log) -> None:
             continue
         norm, conv = (module.get_submodule(str(n.target)) for n in (node, before))
         once = calls[node.target] == calls[before.target] == len(before.users) == 1
-        pair = isinstance(norm, BatchNorm) and isinstance(conv, Concatenated)
+        pair = isinstance(norm, Affine) and isinstance(conv, Concatenated)
         if pair and once and fold_backward(str(node.target), conv, norm, log):
             module.set_submodule(str(node.target), nn.Identity())
 

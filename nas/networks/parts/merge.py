@@ -14,13 +14,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.networks.parts.log import Log
+from nas.networks.parts.unified import UnifiedNorm
 
 Linear = nn.Conv2d | nn.Linear
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
+Affine = BatchNorm | UnifiedNorm  # norms that are a factor and a constant in eval mode
 
 
-def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
-    """`(scale, shift)` of a batch norm in eval mode, each `(C,)`, float64."""
+def affine(norm: Affine) -> tuple[Tensor, Tensor]:
+    """`(scale, shift)` of a norm in eval mode, each `(C,)`, float64."""
+    if isinstance(norm, UnifiedNorm):
+        root = (norm.running_var.double() + norm.eps).rsqrt()
+        return (norm.weight.double() * root).detach(), norm.bias.detach().double()
     assert norm.running_mean is not None and norm.running_var is not None
     scale = (norm.running_var.double() + norm.eps).rsqrt()
     shift = -norm.running_mean.double() * scale
@@ -32,6 +37,8 @@ def affine(norm: BatchNorm) -> tuple[Tensor, Tensor]:
 
 def obstacle(norm: nn.Module) -> str | None:
     """Why this norm cannot be folded; None when it can."""
+    if isinstance(norm, UnifiedNorm):
+        return None
     if not isinstance(norm, BatchNorm):
         return f"{type(norm).__name__} depends on the input"
     if norm.running_mean is None or norm.running_var is None:
@@ -169,18 +176,32 @@ def fold_backward(path: str, module: nn.Module, norm: nn.Module, log: Log) -> bo
     """Folds a batch norm into the convolution before it; False, and the reason, where it cannot."""
     why = obstacle(norm)
     if why is None and scale_output(module, *affine(norm)):  # type: ignore[arg-type]
-        log.touch(path, "batch norm into the layer before it")
+        log.touch(path, f"{said(norm)} into the layer before it")
         return True
     log.skip(path, why or f"{type(module).__name__} before it has no weight for every channel")
     return False
 
 
-def fold_forward(path: str, norm: nn.Module, module: nn.Module, log: Log) -> bool:
-    """Folds a batch norm into the linear layer after it; False, and the reason, where it cannot."""
+def said(norm: nn.Module) -> str:
+    """What a norm that folds is called."""
+    return "unified norm" if isinstance(norm, UnifiedNorm) else "batch norm"
+
+
+def fold_forward(
+    path: str, norm: nn.Module, module: nn.Module, log: Log, *others: nn.Module
+) -> bool:
+    """Folds a norm into the linear layer after it; False, and the reason, where it cannot.
+
+    `others` take the norm's output as well; each must be linear.
+    """
     why = obstacle(norm)
-    if why is None and scale_input(module, *affine(norm)):  # type: ignore[arg-type]
-        log.touch(path, "batch norm into the linear layer after it")
-        return True
+    if why is None and all(isinstance(m, nn.Linear) for m in others):
+        given = affine(norm)  # type: ignore[arg-type]
+        if scale_input(module, *given):
+            for other in others:
+                scale_input(other, *given)
+            log.touch(path, f"{said(norm)} into the linear layer after it")
+            return True
     log.skip(
         path,
         why or f"{type(module).__name__} after it cannot take it: not linear, padded or grouped",

@@ -1,4 +1,4 @@
-"""Normalisations of `(B, C, H, W)` maps, by name."""
+"""Normalisations of `(B, C, H, W)` maps and `(B, N, C)` tokens, by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.errors import unknown
+from nas.networks.parts.unified import UnifiedNorm
 
 
 class ChannelNorm(nn.Module):
@@ -28,11 +29,25 @@ class ChannelNorm(nn.Module):
 
 
 def make_norm(name: str, channels: int) -> nn.Module:
-    """`layer`, `batch`, or `group` (32 groups or fewer). Raises: NasError for another name."""
+    """`layer`, `batch`, `group` (32 groups or fewer) or `unified` (`nas.networks.parts.unified`).
+
+    Raises: NasError for another name.
+    """
     if name == "layer":
         return ChannelNorm(channels)
     if name == "batch":
         return nn.BatchNorm2d(channels)
     if name == "group":
         return nn.GroupNorm(math.gcd(32, channels), channels)
-    raise unknown("norm", name, ["layer", "batch", "group"])
+    if name == "unified":
+        return UnifiedNorm(channels)
+    raise unknown("norm", name, ["layer", "batch", "group", "unified"])
+
+
+def make_token_norm(name: str, channels: int, eps: float = 1e-5) -> nn.Module:
+    """`layer` or `unified`, of tokens `(B, N, C)`. Raises: NasError for another name."""
+    if name == "layer":
+        return nn.LayerNorm(channels, eps=eps)
+    if name == "unified":
+        return UnifiedNorm(channels, axis=-1)
+    raise unknown("norm", name, ["layer", "unified"])
