@@ -43,6 +43,15 @@ class Axis:
         """Whether a value lies on the axis."""
         return self.low <= value <= self.high
 
+    def beyond(self, number: Measurement) -> tuple[bool, bool]:
+        """Whether a number's interval goes on below and above what is shown.
+
+        >>> wide = Measurement.exact("latency_ms", 2.0, "ms")
+        >>> Axis("latency_ms", "ms", "minimize", 1.0, 100.0, log=True).beyond(wide)
+        (False, False)
+        """
+        return number.low < self.low, number.high > self.high
+
     @property
     def label(self) -> str:
         """Name and unit, and which way is better: `latency (ms), lower is better`."""
@@ -66,8 +75,9 @@ def axis(objective: Objective, members: Sequence[Numbers], others: Sequence[Numb
     """The axis that shows an objective; logarithmic over more than a decade.
 
     The front is shown whole, with its intervals as far as they stay within half its range around
-    it; other trials as far as they are at most one and a half ranges worse, so that a network that
-    learned nothing does not press the front against the border.
+    it, so that one very wide interval leaves room for the others; other trials as far as they are
+    at most one and a half ranges worse, so that a network that learned nothing does not press the
+    front against the border.
     """
     best = [row[objective.name] for row in members]
     low, high = min(m.value for m in best), max(m.value for m in best)

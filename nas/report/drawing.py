@@ -33,15 +33,24 @@ def title(front: Front) -> str:
     return f"{front.study}: {front.space} on {front.device}"
 
 
-def footer(front: Front, made: str, beyond: int = 0) -> str:
+def footer(front: Front, made: str, beyond: int = 0, cut: bool = False) -> str:
     """What the plot rests on: trials, runtimes or bases of the numbers, and `made`: version, date.
 
-    `beyond` is how many dominated trials lie outside the plot.
+    `beyond` is how many dominated trials lie outside the plot; `cut` is whether any interval of the
+    front goes on beyond it, as arrows say.
     """
     parts = [counted(front.trials), *_runtimes(front), *_bases(front), made]
     if beyond:
         parts.insert(1, f"{beyond} far behind, outside the plot")
+    if cut:
+        parts.insert(1, "arrows: the interval goes on")
     return "  ·  ".join(parts)
+
+
+def cut_off(front: Front, panels: Sequence[tuple[Axis, Axis]]) -> bool:
+    """Whether the interval of any point of the front goes on beyond its panel."""
+    axes = {a.name: a for pair in panels for a in pair}
+    return any(any(a.beyond(m.measurements[n])) for m in front.members for n, a in axes.items())
 
 
 def inside(dominated: Dominated, panels: Sequence[tuple[Axis, Axis]]) -> Dominated:

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from nas.core.errors import NasError
 from nas.core.front import Front, Member
-from nas.core.measurement import Measurement
 from nas.core.membership import verdict
 from nas.report.axes import Axis, Numbers, place_labels, staircase
 from nas.report.drawing import (
     LOOKS,
     Dominated,
     Look,
+    cut_off,
     footer,
     inside,
     is_predicted,
@@ -75,7 +75,7 @@ def png(front: Front, dominated: Dominated, made: str) -> bytes:
     places: Any = figure.subplots(1, len(panels), squeeze=False)
     for place, (x, y) in zip(places[0], panels, strict=True):
         _panel(place, front, shown, x, y)
-    note = footer(front, made, len(dominated) - len(shown))
+    note = footer(front, made, len(dominated) - len(shown), cut_off(front, panels))
     figure.suptitle(title(front), fontsize=13, fontweight="bold", x=0.02, y=0.975, ha="left")
     figure.text(0.02, 0.015, note, fontsize=8, color=RULE, ha="left")
     figure.legend(*places[0][0].get_legend_handles_labels(), loc="upper left", ncols=8,
@@ -108,7 +108,7 @@ def _panel(place: Axes, front: Front, dominated: Dominated, x: Axis, y: Axis) ->
     for word, look in LOOKS.items():
         members = [m for m in front.members if verdict(m.membership) == word]
         for member in members:
-            _bars(place, member.measurements[x.name], member.measurements[y.name], look.color)
+            _bars(place, member, x, y, look.color)
         if members:
             _marks(place, members, x, y, word, look)
     place.set_xlabel(x.label, fontsize=11)
@@ -122,11 +122,17 @@ def _panel(place: Axes, front: Front, dominated: Dominated, x: Axis, y: Axis) ->
     place.spines[["top", "right"]].set_visible(False)
 
 
-def _bars(place: Axes, x: Measurement, y: Measurement, color: str) -> None:
-    """The interval of a repeat in both directions."""
+def _bars(place: Axes, member: Member, x: Axis, y: Axis, color: str) -> None:
+    """The interval of a repeat in both directions, with an arrow where it goes on."""
+    across, up = member.measurements[x.name], member.measurements[y.name]
     style: dict[str, Any] = {"color": color, "lw": 1.1, "alpha": 0.55, "zorder": 3}
-    place.plot([x.low, x.high], [y.value, y.value], **style)
-    place.plot([x.value, x.value], [y.low, y.high], **style)
+    place.plot([across.low, across.high], [up.value, up.value], **style)
+    place.plot([across.value, across.value], [up.low, up.high], **style)
+    heads = [(x.low, up.value, "<"), (x.high, up.value, ">"),
+             (across.value, y.low, "v"), (across.value, y.high, "^")]  # fmt: skip
+    for (right, top, marker), beyond in zip(heads, x.beyond(across) + y.beyond(up), strict=True):
+        if beyond:
+            place.plot([right], [top], marker=marker, ms=7, clip_on=False, **style)
 
 
 def _marks(place: Axes, members: Sequence[Member], x: Axis, y: Axis, word: str, look: Look) -> None:

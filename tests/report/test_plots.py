@@ -10,8 +10,8 @@ from PIL import Image
 
 from nas.core.errors import NasError
 from nas.report.documents import dominated, study_document
-from nas.report.drawing import footer
-from nas.report.plots import draw
+from nas.report.drawing import cut_off, footer, panel_axes
+from nas.report.plots import draw, png
 
 MADE = "nas 1.2.3  ·  2026-11-21"
 
@@ -48,6 +48,19 @@ def test_the_footer_names_versions_date_and_what_is_outside() -> None:
     text = footer(found, MADE, beyond=3)
     for part in ("36 complete", "3 far behind", "onnxruntime 1.23.0", "nas 1.2.3  ·  2026-11-21"):
         assert part in text
+
+
+def test_a_very_wide_interval_is_cut_off_with_an_arrow_and_leaves_the_others_their_room() -> None:
+    rows = [{"accuracy": (90.0 + i, 0.5), "latency_ms": (1.0 + i, 0.05)} for i in range(5)]
+    plain = front(rows)
+    wide = front([*rows[:4], {"accuracy": (94.0, 0.5), "latency_ms": (5.0, 400.0)}])
+    [(x, y)] = panel_axes(wide, [])
+    assert (5.0 - 1.0) / (x.high - x.low) > 0.4
+    assert x.beyond(wide.members[4].measurements["latency_ms"]) == (True, True)
+    assert not any(x.beyond(wide.members[0].measurements["latency_ms"]))
+    assert cut_off(wide, [(x, y)]) and not cut_off(plain, panel_axes(plain, []))
+    assert "arrows: the interval goes on" in footer(wide, MADE, cut=True)
+    assert png(wide, [], MADE) != png(plain, [], MADE)
 
 
 def test_another_ending_is_refused() -> None:

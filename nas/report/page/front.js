@@ -136,9 +136,19 @@ function point(spot, tag, x, y, view) {
   },
   svg("line", { class: "bar", x1: inside(x, spot.x.low), x2: inside(x, spot.x.high), y1: py, y2: py }),
   svg("line", { class: "bar", x1: px, x2: px, y1: inside(y, spot.y.low), y2: inside(y, spot.y.high) }),
+  spot.x.low < x.low && arrow(x.from, py, 180),
+  spot.x.high > x.high && arrow(x.to, py, 0),
+  spot.y.low < y.low && arrow(px, y.from, 90),
+  spot.y.high > y.high && arrow(px, y.to, -90),
   svg("circle", { class: "ring", cx: px, cy: py, r: 11 }),
   mark(verdict, px, py),
   tag && svg("text", { class: "tag", x: tag[0], y: tag[1] + 4, "text-anchor": "middle" }, String(trialOf(row))));
+}
+
+/** The end of a bar whose interval goes on beyond the plot. */
+function arrow(px, py, turn) {
+  const place = `translate(${px},${py}) rotate(${turn})`;
+  return svg("path", { class: "bar arrow", d: "M-5,-4L4,0L-5,4Z", transform: place }, svg("title", {}, "the interval goes on"));
 }
 
 /** Arrow keys move along the front, Enter and space select. */
