@@ -33,6 +33,7 @@ from nas.runners.benches import bench
 from nas.runners.inline import Runner
 from nas.session import Session, Snapshot
 from nas.store.artifacts import Artifacts
+from nas.store.database import exists
 from nas.store.store import Store
 from nas.strategies.choose import create, names
 
@@ -134,19 +135,22 @@ def search(
                 found = _aimed(spec, hands.standing(named(spec.device).under(spec.runtime)))
                 with Store(url, read_only=True) as store:
                     spec = replace(spec, starts=first_points(store, spec, found, sources))
-            if dry_run:
-                return front_of(spec, [])
+        if dry_run:
+            return _rehearsed(url, None if resume else spec, study, trials, hours, artifacts)
         with Store(url) as store:
             if resume:
                 spec = _resumed(store, study, trials, hours, artifacts)
-                spec = sources_of.unchanged(spec, sources_of.recipe(recipe), changed)
             else:
-                spec = _created(store, spec, named=study is not None)
+                spec = _free(store, spec, named=study is not None)
+            place = artifacts_of(url, spec)
+            place.prepare()
+            if not resume:
+                store.create(spec)
             epoch = store.claim(spec.name, take_over=take_over)
             try:
                 if spec != store.spec(spec.name):
                     store.revise(spec, epoch)
-                return _searched(store, spec, epoch, artifacts_of(url, spec), hands, watch)
+                return _searched(store, spec, epoch, place, hands, watch)
             finally:
                 store.release(spec.name, epoch)
 
@@ -391,8 +395,11 @@ def _resumed(
     return replace(spec, trials=trials or spec.trials, hours=hours, artifacts=place)
 
 
-def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
-    """Stores a new study; one whose name was made up gets a number where the name is taken."""
+def _free(store: Store, spec: StudySpec, named: bool) -> StudySpec:
+    """The new study under a name that is free: one that was made up gets a number where it is not.
+
+    Raises: NasError where a person gave the name.
+    """
     taken = {row.name for row in store.studies()}
     if named and spec.name in taken:
         raise NasError(
@@ -402,9 +409,25 @@ def _created(store: Store, spec: StudySpec, named: bool) -> StudySpec:
     name, number = spec.name, 2
     while name in taken:
         name, number = f"{spec.name}-{number}", number + 1
-    spec = replace(spec, name=name)
-    store.create(spec)
-    return spec
+    return replace(spec, name=name)
+
+
+def _rehearsed(
+    url: str,
+    spec: StudySpec | None,
+    study: str | None,
+    trials: int | None,
+    hours: float | None,
+    artifacts: str | None,
+) -> Front:
+    """What a search would begin, or without a `spec` go on with; nothing is written."""
+    if spec is not None and not exists(url):
+        return front_of(spec, [])
+    with Store(url, read_only=True) as store:
+        if spec is not None:
+            return front_of(_free(store, spec, named=study is not None), [])
+        spec = _resumed(store, study, trials, hours, artifacts)
+        return front_of(spec, store.trials(spec.name))
 
 
 def _probes(asked: Set[str], device: Device) -> tuple[str, ...]:

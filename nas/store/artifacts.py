@@ -29,6 +29,16 @@ class Artifacts:
         """What `opened` takes, on this host and on any that shares the folder."""
         return str(self.folder)
 
+    def prepare(self) -> None:
+        """Makes the folder where it is not there. Raises: NasError where none can be."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise NasError(
+                f"no files can be kept at {self.folder}: {error.strerror}",
+                "name a folder of yours, or a URL such as s3://bucket/nas: --artifacts PATH|URL",
+            ) from error
+
     def put(self, path: Path) -> str:
         """Moves a finished file in and returns its name; the same content is kept once."""
         name = _digest(path) + path.suffix
@@ -136,7 +146,7 @@ def _reached(url: str) -> tuple[Any, str]:
             f"{url} needs a package that is not installed: {error}",
             "install it on every node, or name a folder that all of them share",
         ) from None
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise NasError(
             f"cannot keep artifacts at {url}: {error}", "name a folder, or a URL such as s3://..."
         ) from None

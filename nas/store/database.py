@@ -167,6 +167,16 @@ class Database:
             migrate(connection)
 
 
+def exists(url: str) -> bool:
+    """Whether something is there behind a URL: a server, or a file that is not empty.
+
+    Raises: NasError for what is no URL of a study database.
+    """
+    parsed = _parse(url)
+    path = Path(parsed.database or "")
+    return parsed.get_backend_name() != "sqlite" or (path.exists() and path.stat().st_size > 0)
+
+
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)

@@ -1,0 +1,61 @@
+"""A dry run checks what a search would, and does and writes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import toy_spec
+
+from nas.api import searching
+from nas.core.errors import NasError
+from nas.store.store import Store
+
+
+@pytest.fixture
+def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database with one study, where a search would be an error."""
+
+    def never(*given: object) -> None:
+        raise AssertionError("a dry run searched")
+
+    monkeypatch.setattr(searching, "_searched", never)
+    monkeypatch.chdir(tmp_path)
+    place = f"sqlite:///{tmp_path}/nas.db"
+    with Store(place) as store:
+        store.create(toy_spec())
+    return place
+
+
+def test_a_study_is_not_gone_on_with(url: str) -> None:
+    name = toy_spec().name
+    front = searching.search(resume=True, study=name, trials=99, dry_run=True, storage=url)
+    assert front.study == name
+    with Store(url, read_only=True) as store:
+        assert store.spec(name) == toy_spec()
+
+
+def test_a_name_that_is_taken_is_told(url: str) -> None:
+    with pytest.raises(NasError, match="there is a study named"):
+        searching.search(space="resnet", study=toy_spec().name, dry_run=True, storage=url)
+
+
+def test_a_database_that_could_not_be_used_is_told(url: str, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no database, and more than a header of one is long" * 9)
+    for wrong in ("notes.txt", "mysql://host/nas", "sqlite:///notes.txt"):
+        with pytest.raises(NasError):
+            searching.search(space="resnet", dry_run=True, storage=wrong)
+
+
+def test_without_a_database_none_is_made(url: str, tmp_path: Path) -> None:
+    front = searching.search(space="resnet", dry_run=True, storage="sqlite:///new/nas.db")
+    assert front.study == "resnet-digits-cpu" and not (tmp_path / "new").exists()
+
+
+def test_no_study_begins_where_its_files_cannot_be_kept(url: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for wrong in ("file/artifacts", "ftp://127.0.0.1:1/artifacts"):
+        with pytest.raises(NasError, match=r"kept at|keep artifacts at"):
+            searching.search(space="resnet", study="next", artifacts=wrong, storage=url)
+    with Store(url, read_only=True) as store:
+        assert [row.name for row in store.studies()] == [toy_spec().name]
