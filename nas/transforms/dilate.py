@@ -23,6 +23,7 @@ from nas.networks.mixers.depthwise import Depthwise, Mergeable, Size
 from nas.networks.mixers.patterned import Convolution, Pattern, Patterned, is_channelwise
 from nas.networks.parts.log import Log
 from nas.transforms.report import Report
+from nas.transforms.running import watched
 from nas.transforms.stages import Given, Transform
 
 SECTIONS, GROUPS = 4, 4
@@ -142,17 +143,12 @@ def _inputs(
     """What each layer sees of the examples, in the order in which they run."""
     seen: dict[str, Tensor] = {}
 
-    def note(path: str) -> object:
-        return lambda _, inputs: seen.setdefault(path, inputs[0].detach())
+    def note(path: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.setdefault(path, inputs[0].detach())
 
-    handles = [layer.register_forward_pre_hook(note(path)) for path, layer in layers.items()]  # type: ignore[arg-type]
-    training = module.training
     parameter = next(module.parameters(), examples)
-    with torch.no_grad():
-        module.eval()(examples.to(parameter))
-    module.train(training)
-    for handle in handles:
-        handle.remove()
+    with watched(module, layers.items(), note), torch.no_grad():
+        module(examples.to(parameter))
     return seen
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas.core.errors import NasError
+from nas.transforms.running import watched
 
 SECTIONS = 4
 Matrix = nn.Linear | nn.Conv2d
@@ -106,7 +106,8 @@ def look(network: nn.Module, shape: tuple[int, ...]) -> Seen:
     held = next(network.parameters(), torch.zeros(()))
     flow = _Flow(network)
     # With gradients on, torch's attention runs the layers it is made of.
-    with _evaluated(network), flow.watching(), torch.enable_grad():
+    parts = list(network.named_modules())
+    with watched(network, parts, flow.enters, flow.leaves), flow, torch.enable_grad():
         output = network(torch.zeros((1, *shape), device=held.device, dtype=held.dtype))
     end = flow.of(output)
     if end is None:
@@ -129,17 +130,6 @@ def look(network: nn.Module, shape: tuple[int, ...]) -> Seen:
         head,
         tuple(flow.uncalled()),
     )
-
-
-@contextmanager
-def _evaluated(network: nn.Module) -> Iterator[None]:
-    training = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training.items():
-            module.training = mode
 
 
 @dataclass(eq=False)
@@ -169,45 +159,28 @@ class _Flow(TorchFunctionMode):
 
     # -- watching
 
-    @contextmanager
-    def watching(self) -> Iterator[None]:
-        hooks = []
-        for module, path in self.paths.items():
-            hooks.append(module.register_forward_pre_hook(self._enters(path)))
-            hooks.append(module.register_forward_hook(self._leaves(path), with_kwargs=True))
-        try:
-            with self:
-                yield
-        finally:
-            for hook in hooks:
-                hook.remove()
+    def enters(self, path: str, module: nn.Module, inputs: Any) -> None:
+        """Notes where the call is that begins, and what the network itself is given."""
+        if not path:
+            for tensor in _tensors(inputs):
+                self._note(tensor, _Node([], "input"))
+        self._inside.append(path)
 
-    def _enters(self, path: str) -> Any:
-        def enters(module: nn.Module, inputs: Any) -> None:
-            if not path:
-                for tensor in _tensors(inputs):
-                    self._note(tensor, _Node([], "input"))
-            self._inside.append(path)
-
-        return enters
-
-    def _leaves(self, path: str) -> Any:
-        def leaves(module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
-            self._inside.pop()
-            taken = next(iter(_tensors((inputs, named))), None)
-            given = next(iter(_tensors(output)), None)
-            if taken is None or given is None:
-                return
-            if _has_weights(module):
-                node = self.of(given)
-                if node is not None:
-                    node.layer = path
-                found = _layer(self.network, module, path, tuple(taken.shape), tuple(given.shape))
-                self.layers.setdefault(path, found)
-            whole = isinstance(output, Tensor)
-            self.blocks.setdefault(path, Block(path, tuple(taken.shape), tuple(given.shape), whole))
-
-        return leaves
+    def leaves(self, path: str, module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
+        """Notes what a call took and made, and whose it was."""
+        self._inside.pop()
+        taken = next(iter(_tensors((inputs, named))), None)
+        given = next(iter(_tensors(output)), None)
+        if taken is None or given is None:
+            return
+        if _has_weights(module):
+            node = self.of(given)
+            if node is not None:
+                node.layer = path
+            found = _layer(self.network, module, path, tuple(taken.shape), tuple(given.shape))
+            self.layers.setdefault(path, found)
+        whole = isinstance(output, Tensor)
+        self.blocks.setdefault(path, Block(path, tuple(taken.shape), tuple(given.shape), whole))
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Runs an operation and notes what it was made of."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from nas.networks.parts.merge import BatchNorm
 from nas.transforms.fold import fold
 from nas.transforms.quantize.learned import LEARNED
 from nas.transforms.quantize.plan import Layer, sections_of
+from nas.transforms.running import watched
 
 Plain = nn.Conv2d | nn.Linear
 ALIKE = 1e-3  # how far apart rounding in float32 leaves what is the same factor
@@ -43,36 +43,16 @@ def calls(module: nn.Module, examples: Tensor) -> list[Call]:
     found: dict[str, Call] = {}
     read: list[Tensor] = []  # kept, so that no two have one identity
 
-    def note(path: str) -> Any:
-        def hook(layer: Plain, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            places = output[0].numel() // len(layer.weight)
-            read.append(inputs[0])
-            found.setdefault(path, Call(path, layer, id(inputs[0]), places))
+    def note(path: str, layer: Any, inputs: tuple[Tensor, ...], _: Any, output: Tensor) -> None:
+        places = output[0].numel() // len(layer.weight)
+        read.append(inputs[0])
+        found.setdefault(path, Call(path, layer, id(inputs[0]), places))
 
-        return hook
-
-    handles = [
-        layer.register_forward_hook(note(path))
-        for path, layer in module.named_modules()
-        if type(layer) in LEARNED or type(layer) in LEARNED.values()
-    ]
-    with evaluating(module), torch.no_grad():
+    kinds = {*LEARNED, *LEARNED.values()}
+    plain = [(path, layer) for path, layer in module.named_modules() if type(layer) in kinds]
+    with watched(module, plain, leaves=note), torch.no_grad():
         module(examples)
-    for handle in handles:
-        handle.remove()
     return list(found.values())
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation; every part's own mode comes back."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def described(found: Sequence[Call]) -> list[Layer]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nas.transforms.quantize.seen import evaluating
+from nas.transforms.running import evaluating
 
 EXAMPLES = 32
 PROBES = 4

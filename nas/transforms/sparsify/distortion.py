@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from nas.transforms.running import evaluating
 from nas.transforms.sparsify.allocate import Array
 
 EXAMPLES = 64  # that outputs are compared on; the paper takes 256 to 1024 and 101 options a layer
 Masks = Mapping[str, Tensor]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """The module in evaluation mode without gradients; every part's own mode comes back."""
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def flat(output: object) -> Tensor:
@@ -46,7 +33,7 @@ def curves(
             module is left as it is.
     """
     names = dict(module.named_parameters())
-    with evaluating(module):
+    with evaluating(module), torch.no_grad():
         plain = flat(module(examples))
         found = []
         for options in layers:

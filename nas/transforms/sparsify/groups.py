@@ -19,7 +19,8 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from nas.transforms.sparsify.distortion import evaluating, flat
+from nas.transforms.running import evaluating
+from nas.transforms.sparsify.distortion import flat
 
 Skips = list[tuple[str, str]]
 Layers = (nn.modules.conv._ConvNd, nn.Linear)
@@ -362,12 +363,12 @@ def randomised(module: nn.Module) -> nn.Module:
 
 
 def _answer(module: nn.Module, example: Tensor) -> Tensor:
-    with evaluating(module):
+    with evaluating(module), torch.no_grad():
         return flat(module(example))
 
 
 def _called(module: nn.Module, tensors: Mapping[str, Tensor], example: Tensor) -> Tensor:
-    with evaluating(module):
+    with evaluating(module), torch.no_grad():
         return flat(torch.func.functional_call(module, dict(tensors), (example,)))
 
 

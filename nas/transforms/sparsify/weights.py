@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nas.transforms.report import Report
+from nas.transforms.running import watched
 from nas.transforms.sparsify import allocate, patterns
-from nas.transforms.sparsify.distortion import EXAMPLES, curves, evaluating
+from nas.transforms.sparsify.distortion import EXAMPLES, curves
 from nas.transforms.sparsify.dynamic import acquisition, moved
 from nas.transforms.sparsify.held import Held
 from nas.transforms.sparsify.plan import M, N, Plan
@@ -144,16 +145,10 @@ def maskable(
 ) -> tuple[list[tuple[str, Maskable]], list[tuple[str, str]]]:
     """The layers that the plan masks, in the order in which they run, and why not the others."""
     order: list[str] = []
-    handles = [
-        layer.register_forward_hook(lambda *_, path=path: order.append(path))
-        for path, layer in module.named_modules()
-        if isinstance(layer, Maskable)
-    ]
+    layers = [(path, m) for path, m in module.named_modules() if isinstance(m, Maskable)]
     tensor = next(iter(module.parameters()), torch.zeros(()))
-    with evaluating(module):
+    with watched(module, layers, leaves=lambda path, *_: order.append(path)), torch.no_grad():
         module(given.examples(1).to(tensor))
-    for handle in handles:
-        handle.remove()
     ran = list(dict.fromkeys(order))
     owners: dict[int, str] = {}
     found, skipped = [], []

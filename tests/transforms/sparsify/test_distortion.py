@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from transforms.sparsify.conftest import examples, residual
 
-from nas.transforms.sparsify.distortion import curves, evaluating
+from nas.transforms.sparsify.distortion import curves
 
 
 def test_curves_are_what_masking_does_and_leave_no_trace() -> None:
@@ -26,11 +25,3 @@ def test_curves_are_what_masking_does_and_leave_no_trace() -> None:
         masked = by_hand(examples(8))
     assert found[0] == 0 < found[1] < found[2]
     torch.testing.assert_close(torch.tensor(found[1]), (masked - plain).square().mean().double())
-
-
-def test_every_part_gets_its_own_mode_back() -> None:
-    module = nn.Sequential(nn.Dropout(), nn.Dropout())
-    module[0].eval()
-    with evaluating(module):
-        assert not module[1].training and not torch.is_grad_enabled()
-    assert [part.training for part in module] == [False, True]
