@@ -24,6 +24,7 @@ from onnx import ModelProto, NodeProto, numpy_helper
 from nas.transforms.quantize import codes
 from nas.transforms.quantize.codes import BITS, Array, Codes
 from nas.transforms.quantize.plan import FORMATS, Layer
+from nas.transforms.quantize.ranges import percentiles
 from nas.transforms.quantize.rewrite import rows_of, turned
 
 _BATCH = 16
@@ -106,19 +107,44 @@ def quantize_layers(
     from onnxruntime.quantization import CalibrationMethod, QuantFormat, QuantType, quantize_static
 
     proto = onnx.load(source)
-    methods = {"minmax": CalibrationMethod.MinMax, "percentile": CalibrationMethod.Percentile}
-    quantize_static(
-        str(source),
-        str(target),
-        _Examples(proto, examples),
-        quant_format=QuantFormat.QDQ,
-        per_channel=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_quantize=[*(layer.node for layer in chosen), *_beside(proto, chosen)],
-        calibrate_method=methods[calibration],
-    )
+    named, ranges = [*(layer.node for layer in chosen), *_beside(proto, chosen)], None
+    if calibration == "percentile":
+        ranges = target.with_name(f"{target.name}.ranges")
+        _keep_percentiles(ranges, proto, named, examples)
+    try:
+        quantize_static(
+            str(source),
+            str(target),
+            _Examples(proto, examples),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_quantize=named,
+            calibrate_method=CalibrationMethod.MinMax,
+            calibration_cache_path=ranges,
+        )
+    finally:
+        if ranges is not None:
+            ranges.unlink(missing_ok=True)
     return onnx.load(target)
+
+
+def _keep_percentiles(place: Path, proto: ModelProto, named: Sequence[str], examples: Any) -> None:
+    """Writes the ranges of what these nodes take and make, as the quantizer reads them."""
+    from onnxruntime.quantization.calibrate import (
+        CalibrationMethod,
+        TensorsData,
+        save_tensors_data,
+    )
+
+    nodes = [node for node in proto.graph.node if node.name in set(named)]
+    stored = {t.name for t in proto.graph.initializer} | {""}
+    tensors = dict.fromkeys(n for node in nodes for n in (*node.input, *node.output))
+    batches = iter(_Examples(proto, examples).get_next, None)
+    found = percentiles(proto, [n for n in tensors if n not in stored], batches, len(examples))
+    ranges = {name: (np.float32(low), np.float32(high)) for name, (low, high) in found.items()}
+    save_tensors_data(TensorsData(CalibrationMethod.MinMax, ranges), place)
 
 
 def _beside(proto: ModelProto, chosen: Sequence[Layer]) -> list[str]:
