@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
@@ -76,16 +77,17 @@ class Worker:
         return f"the worker ended with exit code {code}"
 
 
-def hire(setup: Mapping[str, Any]) -> Worker:
+def hire(setup: Mapping[str, Any], folder: Path | None = None) -> Worker:
     """A fresh worker process with one thread; `setup` is what `nas.runners.worker.main` is given.
 
-    It ends by itself where this process does.
+    It works in `folder`, by default where this process does, and ends by itself when this one does.
     """
     ours, theirs = socket.socketpair()
     with theirs:
         process = subprocess.Popen(
             [sys.executable, "-c", _START, str(theirs.fileno()), json.dumps(sys.path)],
             stdin=subprocess.DEVNULL,
+            cwd=folder,
             pass_fds=[theirs.fileno()],
             env={n: v for n, v in os.environ.items() if n not in WITHHELD} | ONE_THREAD,
         )
