@@ -9,7 +9,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from nas.catalog import DEVICES
+from nas.catalog import DEVICES, load_space
+from nas.core.architecture import Choices
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.agent.workplace import workplace
@@ -50,8 +51,11 @@ def calibrate(
 
     With `csv`, from the measured networks or operators listed there (columns: see
     `nas.hardware.prediction.measured`), which need not have been measured here; three networks are
-    enough to anchor a device. Without, the device must be here: single kernels of sampled networks
-    of the space are timed, then `networks` whole ones. Returns what was fitted and the file
+    enough to anchor a device. Without, the device must be here, or at the host that ssh reaches:
+    single kernels of sampled networks of the space are timed, then `networks` whole ones. Under
+    onnxruntime kernels are its own; under torch they are timed eager, and the networks as the
+    device runs them. That was tried on processors; on a CUDA device, where nothing but the session
+    differs, it is unproven. Returns what was fitted and the file
     written, by default `hardware_profiles/calibrations/DEVICE.json` in the working folder.
     """
     known = named(device)
@@ -80,7 +84,8 @@ def calibrate(
 
 
 def _form(device: Device) -> Form:
-    return "onnxruntime" if device.kind == "cpu" else "torch eager"
+    """What single kernels are timed in: torch's are timed eager, however networks are run."""
+    return "torch eager" if device.runtime in ("torch", "tensorrt") else "onnxruntime"
 
 
 def _peaks(device: Device) -> Peaks:
@@ -130,25 +135,32 @@ def _from_csv(device: Device, path: Path) -> Calibration:
 
 
 def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration:
-    """Times kernels of sampled networks, then whole ones, on this host under the lease."""
-    if device.engine.suffix != ".onnx":
+    """Times kernels of sampled networks, then whole ones, where the device is, under the lease."""
+    if device.runtime not in ("onnxruntime", "torch"):
         raise NasError(
-            f"calibrating times single operators as ONNX files, and {device.name} runs "
-            f"{device.engine}",
+            f"calibrating times single operators under onnxruntime or torch, and {device.name} "
+            f"runs {device.engine}",
             f"list measured networks or operators in a CSV: nas calibrate {device.name} --csv FILE",
         )
-    lease = Lease(default_folder(), device.seat)
+    lease, whole = Lease(default_folder(), device.seat), form_of(device)
     where = f"at {device.address.host}" if device.address else "on this host"
     source = f"{runtime_version(device)} {where}, {date.today().isoformat()}"
     calibration = Calibration(
         (device.profile,), _form(device), source, _peaks(device), host=_own(device)
     )
+    native = device.address is None
     with workplace("calibrate") as folder:
         files = sample(space, 2 * count, folder, seed)
-        lowered = [lower(path, calibration.form, native=device.address is None) for path in files]
-        calibration = time_and_fit(calibration, device, lease, lowered)
+        lowered = [lower(path, calibration.form, native=native) for path in files]
+        alone = device.under("torch") if device.runtime == "torch" else device
+        calibration = time_and_fit(calibration, alone, lease, lowered)
+        if whole != calibration.form:
+            calibration = replace(calibration, networks_form=whole)
+            lowered = [lower(path, whole, native=native) for path in files]
         chosen = choose_networks([n.kernels for n in lowered], device, calibration, count)
-        timed = measure([files[i] for i in chosen], device, lease, basis="untrained form")
+        timed = measure(
+            [_as_run(files[i], device) for i in chosen], device, lease, basis="untrained form"
+        )
     kernels: list[Sequence[Kernel]] = []
     latencies: list[float] = []
     for i, timing in zip(chosen, timed, strict=True):
@@ -156,6 +168,19 @@ def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration
             kernels.append(lowered[i].kernels)
             latencies.append(timing.value)
     return fit_networks(calibration, device, kernels, latencies, UNLIKE)
+
+
+def _as_run(path: Path, device: Device) -> Path:
+    """A sampled network as the file that the device's runtime takes, beside its ONNX file."""
+    if device.engine.suffix == path.suffix:
+        return path
+    from nas.hardware.runtimes.torch import write as write_program
+
+    told = json.loads(path.with_suffix(".json").read_text())
+    module, task = _module(told["space"], told["side"], told["choices"], told["seed"])
+    program = path.with_suffix(device.engine.suffix)
+    write_program(module, task.input, program, device.engine)
+    return program
 
 
 def time_and_fit(
@@ -175,27 +200,37 @@ def sample(space: str, count: int, folder: Path, seed: int = 0) -> list[Path]:
     Files that exist already are kept; each has a JSON beside it with what it is.
     """
     import numpy as np
-    import torch
 
-    from nas.catalog import load_space
     from nas.deploy.export import export
-    from nas.transforms.fold import fold
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     paths = []
     for place in range(count):
         side = SIDES[place % len(SIDES)]
-        task = TaskSpec("calibration", (3, side, side), 10)
-        worked_out = load_space(space).at(task)
-        architecture = worked_out.sample(rng)
+        architecture = load_space(space).at(_task(side)).sample(rng)
         path = folder / f"{place:03d}-{architecture.key[:12]}.onnx"
         paths.append(path)
         if path.exists():
             continue
-        torch.manual_seed(seed + place)
-        deployed, _ = fold(worked_out.build(architecture.choices, task), task.input)
-        described = {"side": side, "choices": dict(architecture.choices)}
-        path.with_suffix(".json").write_text(json.dumps(described))
-        export(deployed, task.input, path)
+        choices = dict(architecture.choices)
+        module, task = _module(space, side, choices, seed + place)
+        told = {"space": space, "side": side, "seed": seed + place, "choices": choices}
+        path.with_suffix(".json").write_text(json.dumps(told))
+        export(module, task.input, path)
     return paths
+
+
+def _task(side: int) -> TaskSpec:
+    return TaskSpec("calibration", (3, side, side), 10)
+
+
+def _module(space: str, side: int, choices: Choices, seed: int) -> tuple[Any, TaskSpec]:
+    """A network of a space as it is deployed, untrained, and its task."""
+    import torch
+
+    from nas.transforms.fold import fold
+
+    task = _task(side)
+    torch.manual_seed(seed)
+    return fold(load_space(space).at(task).build(choices, task), task.input)[0], task

@@ -6,6 +6,7 @@ from onnx_networks import mixed
 from nas.api.calibrating import calibrate
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
+from nas.core.measurement import Measurement
 from nas.hardware.device import host_id, load
 from nas.hardware.prediction import calibration
 from nas.hardware.prediction.predict import predict
@@ -51,6 +52,45 @@ def test_operators_of_a_csv_add_to_what_is_shipped(folder):
 def test_a_device_that_is_not_here_needs_a_csv(folder):
     with pytest.raises(NasError, match="not attached"):
         calibrate("h100")
+
+
+def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, monkeypatch):
+    """Nothing runs on one: what would be asked of it, and what becomes of the answers."""
+    from nas.api import calibrating as module
+
+    asked = []
+
+    def sampled(space, count, where, seed):
+        return [mixed(where / f"{i}.onnx", 16 * (1 + i)) for i in range(count)]
+
+    def kernels_timed(chosen, device, lease):
+        asked.append((str(device.engine), len(chosen)))
+        return {s: 10.0 + i for i, s in enumerate(chosen)}, {}
+
+    def networks_timed(files, device, lease, basis):
+        asked.append((str(device.engine), [path.suffix for path in files]))
+        return [Measurement("latency_ms", 0.2 + 0.1 * i, "ms", 0.1, 0.9, 0.01, 9, "measured", basis)
+                for i, _ in enumerate(files)]  # fmt: skip
+
+    monkeypatch.setattr(module, "attached", lambda device: True)
+    monkeypatch.setattr(module, "runtime_version", lambda device: "torch 2.13.0, on cuda")
+    monkeypatch.setattr(module, "sample", sampled)
+    monkeypatch.setattr(module, "_as_run", lambda path, device: path.with_suffix(".pt2"))
+    monkeypatch.setattr(module, "time_kernels", kernels_timed)
+    monkeypatch.setattr(module, "measure", networks_timed)
+    found = calibrate("a100", networks=3)
+    assert [engine for engine, _ in asked] == ["torch", "torch", "torch:compiled"]
+    assert asked[-1][1] == [".pt2"] * 3
+    assert found["networks"] == 3 and found["kernels"] > 3 and found["form"] == "torch eager"
+    kept = calibration.find(load(find(DEVICES, "a100")))
+    assert kept is not None and kept.networks_form == "torch compiled" and kept.host is None
+
+
+def test_a_runtime_whose_kernels_cannot_be_timed_alone_needs_a_csv(folder):
+    (folder / "hardware_profiles").mkdir()
+    (folder / "hardware_profiles" / "box.toml").write_text('kind = "cpu"\nruntime = "openvino"')
+    with pytest.raises(NasError, match="box runs openvino"):
+        calibrate("box")
 
 
 @pytest.mark.slow

@@ -1,7 +1,10 @@
 """A network's kernels one at a time: each becomes a file of its own, timed like any network.
 
-The file of a kernel holds the very operator that the runtime left after its own optimisation,
-blocked layouts included, so what is timed is the routine that will run.
+For onnxruntime the file of a kernel holds the very operator that the runtime left after its own
+optimisation, blocked layouts included, so what is timed is the routine that will run. For torch it
+is a program of that one operator (`nas.hardware.prediction.programs`), timed eager. The way is the
+same on a processor and on a GPU, but for the session: what was tried is torch and onnxruntime on
+a processor; that the programs run on a CUDA device too is unproven.
 """
 
 from __future__ import annotations
@@ -89,11 +92,11 @@ def time_kernels(
             files: dict[str, Path] = {}
             for signature in block:
                 network, place = chosen[signature]
-                path = folder / f"{signature}.onnx"
-                if write(network.graph, network.nodes[place], batch, path):
+                path = folder / f"{signature}{device.engine.suffix}"
+                if _write(network.graph, network.nodes[place], batch, path, device):
                     files[signature] = path
                 else:
-                    failed[signature] = "it has no input to be run with"
+                    failed[signature] = "it cannot be run alone"
             found = measure(
                 list(files.values()), device, lease, workload, basis="table", protocol=rules
             )
@@ -103,6 +106,17 @@ def time_kernels(
             else:
                 times[signature] = 1e3 * result.value
     return times, failed
+
+
+def _write(
+    graph: Graph, nodes: Sequence[NodeProto], batch: int, path: Path, device: Device
+) -> bool:
+    """One kernel as the file that the device's runtime takes."""
+    if path.suffix == ".onnx":
+        return write(graph, nodes, batch, path)
+    from nas.hardware.prediction import programs
+
+    return programs.write(graph, nodes, batch, path, device.engine)
 
 
 def _blocks(signatures: Sequence[str]) -> Iterator[Sequence[str]]:
