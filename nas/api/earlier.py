@@ -165,4 +165,5 @@ def _payload(
         "values": dict(values),
         "violations": violations,
         "rungs": [[r.epochs, r.score] for r in trial.rungs if not r.repeat],
+        "costs": dict(trial.costs),
     }

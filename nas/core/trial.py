@@ -23,8 +23,8 @@ class Event:
     `payload` is JSON:
 
     - `known`: a result of another `study`, before everything else: its `trial` there, the
-      `architecture`, `state`, `values`, `violations` and `rungs` (epochs, score); the event's own
-      trial is a number below zero;
+      `architecture`, `state`, `values`, `violations`, `rungs` (epochs, score) and `costs` as
+      a build counts them; the event's own trial is a number below zero;
     - `proposed`: `architecture`, `origin`, `notes` (what the strategy must remember);
     - `reported`: `job` (build, measure, train, retarget, finish or gate) and what it brought:
       `build`, `file`, `costs`, `proxies`; `form`, `device`, `workload`, `measurement`, of a

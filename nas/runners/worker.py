@@ -109,6 +109,43 @@ def evaluating(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
     return partial(perform, place)
 
 
+def counting(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
+    """Counts networks: a job is `{"architecture"}`, its outcome `{"costs"}` of the deployed form.
+
+    Only shapes are looked at, where the network can be had without numbers. Costs are empty, and
+    `error` says why, for one that cannot be built.
+    """
+    import torch
+
+    from nas.core.architecture import Architecture
+    from nas.core.study import StudySpec
+    from nas.evaluate import Place, deployed_of, module_of
+    from nas.hardware.counting import count
+    from nas.store.artifacts import opened
+
+    torch.set_num_threads(1)
+    spec = StudySpec.from_json(given["spec"])
+    place = Place(spec, opened(given["artifacts"]), Path(given["locks"]), beat)
+
+    def counted(architecture: Architecture, device: str) -> dict[str, float]:
+        with torch.device(device):
+            module = module_of(place, architecture, spec.seed)
+            counts = count(deployed_of(place, architecture, module), spec.task.input)
+        return {"macs": float(counts.macs), "params": float(counts.params)}
+
+    def work(job: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
+        architecture = Architecture.from_json(job["architecture"])
+        try:
+            try:
+                return {"costs": counted(architecture, "meta")}
+            except (RuntimeError, NotImplementedError):  # something of it needs numbers
+                return {"costs": counted(architecture, "cpu")}
+        except Exception as error:
+            return {"costs": {}, "error": f"{type(error).__name__}: {error}"}
+
+    return work
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     """Ends as a program ends, so that what it shared with others is given back."""
     sys.exit(0)

@@ -54,6 +54,24 @@ class Warp:
         return found
 
 
+class Logarithm(Warp):
+    """The scale of a quantity above zero that is told as its logarithm; it has no knee."""
+
+    def __call__(self, values: Array) -> Array:
+        """Values on this scale."""
+        found: Array = np.log(values)
+        return found
+
+    def inverse(self, warped: Array) -> Array:
+        """Values of places on this scale."""
+        found: Array = np.exp(warped)
+        return found
+
+    def slope(self, values: Array) -> Array:
+        """By how much a small difference counts there."""
+        return 1.0 / values
+
+
 def warp(values: Array) -> Warp:
     """The scale for some values: its knee is their median, its spread their better half's."""
     knee = float(np.median(values))
@@ -103,12 +121,20 @@ class Belief:
         warped: whether bad values are drawn together (`warp`).
         multiplied: whether decisions multiply the quantity, as they do a cost: as long as all of
             its values are above zero their logarithms are learnt, and it is told in its own unit.
+        in_logarithms: whether it is told as a logarithm as long as it is learnt as one.
     """
 
-    def __init__(self, embedding: Embedding, warped: bool, multiplied: bool = False) -> None:
+    def __init__(
+        self,
+        embedding: Embedding,
+        warped: bool,
+        multiplied: bool = False,
+        in_logarithms: bool = False,
+    ) -> None:
         self._embedding = embedding
         self._warped = warped
         self._multiplied = multiplied
+        self._in_logarithms = in_logarithms
         self._logarithmic = False
         self._fitted_at = 0
         self.warp = Warp(np.inf, 1.0)
@@ -154,10 +180,12 @@ class Belief:
         """Mean and standard deviation of the noiseless quantity, warped. `(M,), (M,)`"""
         mean, variance = self._posterior.predict(self._embed(codes, extras))
         mean, deviation = self._centre + self._width * mean, self._width * np.sqrt(variance)
-        if self._logarithmic:
-            mean = np.exp(np.minimum(mean, self._most))
-            return mean, mean * deviation
-        return mean, deviation
+        if not self._logarithmic:
+            return mean, deviation
+        mean = np.minimum(mean, self._most)
+        if self._in_logarithms:
+            return mean, deviation
+        return np.exp(mean), np.exp(mean) * deviation
 
     def _fit(self, evidence: Evidence) -> None:
         """Chooses the relevances, and the scale of the extra numbers."""
@@ -175,6 +203,8 @@ class Belief:
         values = evidence.values
         self._logarithmic = self._multiplied and bool((values > 0).all())
         warped, steep = values, np.ones(len(values))
+        if self._in_logarithms:
+            self.warp = (Logarithm if self._logarithmic else Warp)(np.inf, 1.0)
         if self._warped:
             warped, steep = self.warp(values), self.warp.slope(values)
         elif self._logarithmic:
@@ -188,7 +218,7 @@ class Belief:
     def _after(self, features: Array, values: Array, doubt: Array) -> Posterior:
         posterior = Posterior(self._parameters, features, values, doubt)
         self.noise = self._parameters.noise * self._width**2
-        if self._logarithmic:
+        if self._logarithmic and not self._in_logarithms:
             self.noise *= float(np.exp(2.0 * self._centre))
         return posterior
 

@@ -12,7 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtr
 
+from nas.core.pareto import crowding, non_dominated
+
 Array = npt.NDArray[np.float64]
+
+FRONT = {1: 1, 2: 200, 3: 60}  # front points that improvement is measured against, by objectives
+MANY = 20  # the same where there are more objectives
 
 
 def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
@@ -62,6 +67,23 @@ def expected_improvement(
             product *= _length(mean[part, m, None], deviation[part, m, None], low[:, m], high[:, m])
         found[part] = product.sum(axis=1)
     return found
+
+
+def front_within(
+    points: Array, allowed: npt.NDArray[np.bool_], reference: Array
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Which of the allowed points are not dominated by another; and which of them count."""
+    front = np.flatnonzero(allowed)
+    front = front[non_dominated(points[front])]
+    return front, front[(points[front] < reference).all(axis=1)]
+
+
+def thinned(front: Array) -> Array:
+    """A front of so many points that its boxes can be counted, spread over it."""
+    most = FRONT.get(front.shape[1], MANY)
+    while len(front) > most:
+        front = np.delete(front, int(crowding(front).argmin()), axis=0)
+    return front
 
 
 def _length(mean: Array, deviation: Array, low: Array, high: Array) -> Array:

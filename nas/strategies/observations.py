@@ -61,6 +61,7 @@ class Observations:
         seen: the codes that were proposed, as bytes.
         under_way: resumed trials whose second result is not known yet.
         judged: epochs after which the first of this study's trials was stopped; None before.
+        costs: what was counted of the networks that were built, by the bytes of their codes.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Observations:
         self.seen: set[bytes] = set()
         self.under_way: list[int] = []
         self.judged: float | None = None
+        self.costs: dict[bytes, Mapping[str, float]] = {}
         self._results: list[_Result] = []
         self._latest: dict[int, int] = {}
         self._resumed: set[int] = set()
@@ -185,6 +187,15 @@ class Observations:
         ]
         return _data(rows, 1.0)
 
+    def counted(self, name: str, first: int) -> Data:
+        """What was counted under a name of those that the first so many results are of."""
+        found = [
+            (t, float(costs[name]), 0.0)
+            for t in self._heard(first)
+            if name in (costs := self.costs.get(self.codes[t].tobytes(), {}))
+        ]
+        return _data(found, 1.0)
+
     def points(self, first: int, feasible: bool = True) -> tuple[npt.NDArray[np.int64], Array]:
         """Those of the trials of the first so many results whose objectives are known or guessed.
 
@@ -241,6 +252,7 @@ class Observations:
     def _known(self, event: Event) -> None:
         if not self._coded(event):
             return
+        self._built(event)
         if self.score is not None and event.payload["rungs"]:
             turned = self._objectives[self.score].name == "error"
             self._rungs[event.trial] = {
@@ -251,6 +263,8 @@ class Observations:
 
     def _reported(self, event: Event) -> None:
         payload = event.payload
+        if payload.get("job") == "build":
+            return self._built(event)
         if payload.get("job") != "train" or payload.get("repeat") or "values" not in payload:
             return
         if self.score is None:
@@ -259,6 +273,11 @@ class Observations:
         if self._objectives[self.score].name == "error":
             score = 100.0 - score
         self._rungs.setdefault(event.trial, {})[float(payload["values"]["epochs"])] = score
+
+    def _built(self, event: Event) -> None:
+        """Keeps what was counted of a network; other studies' may lack it."""
+        if event.payload.get("costs"):
+            self.costs[self.codes[event.trial].tobytes()] = event.payload["costs"]
 
     def _told(self, event: Event) -> None:
         """Takes a result in; a copy of another trial's says nothing new, nor does one unasked."""

@@ -10,17 +10,17 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from nas.core.objective import Constraint, Objective
-from nas.core.pareto import crowding, non_dominated
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
 from nas.strategies.belief import Belief, Evidence
 from nas.strategies.candidates import Genes
 from nas.strategies.curve import Curve
-from nas.strategies.improvement import boxes, expected_improvement
+from nas.strategies.improvement import boxes, expected_improvement, front_within, thinned
 from nas.strategies.kernel import Embedding
 from nas.strategies.known import Costs, Known, exact
 from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import first_size, proposal_seed
+from nas.strategies.work import Counts, Work
 
 Array = npt.NDArray[np.float64]
 
@@ -29,10 +29,9 @@ SOME = 0.5  # share that is trained to the end at least: what a rung tells is le
 SPREAD = 24  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
+SHORT = 8  # candidates whose work is counted before one of them is chosen
 BOLD = 3.0  # every third proposal doubts the surrogate so many times more
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
-FRONT = {1: 1, 2: 200, 3: 60}  # front points that improvement is measured against, by objectives
-MANY = 20  # the same where there are more objectives
 
 
 class Surrogate:
@@ -64,6 +63,8 @@ class Surrogate:
         seed: the study's seed.
         costs: what is known of any architecture before training, by objective name, always the
             same for the same architecture.
+        counts: counts the work of a few architectures at a time, where networks are really built
+            and trained; None where a table answers.
     """
 
     resumes = True
@@ -75,6 +76,7 @@ class Surrogate:
         constraints: Sequence[Constraint] = (),
         seed: int = 0,
         costs: Costs | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._space = space
         self._genes = Genes(space)
@@ -82,6 +84,7 @@ class Surrogate:
         self._constraints = tuple(constraints)
         self._seed = seed
         self._known = Known(self._genes, costs)
+        self._counts = counts
         self._forget()
 
     def propose(self, history: History, count: int) -> list[Proposal]:
@@ -108,6 +111,7 @@ class Surrogate:
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
         self._beliefs: dict[int | str, Belief | Curve] = {}
+        self._work = None if self._counts is None else Work(self._genes, self._counts)
 
     def _next(
         self, number: int, asked: Sequence[Array], again: Sequence[int], rng: np.random.Generator
@@ -115,7 +119,8 @@ class Surrogate:
         """The code of a new network, or the number of a stopped trial to go on with."""
         seen = self._past.seen | {code.tobytes() for code in asked}
         tried = number + int((~self._past.mine).sum())
-        filling = tried < FIRST or (tried < SPREAD and number % 2 == 0)
+        spread = SPREAD if self._work is None else FIRST
+        filling = tried < FIRST or (tried < spread and number % 2 == 0)
         view = None if filling else self._view(asked, again)
         stopped = [] if filling else [t for t in self._past.resumable if t not in again]
         if view is None and tried < FIRST:
@@ -126,7 +131,8 @@ class Surrogate:
             return stopped[0] if stopped else self._elsewhere(asked, seen, rng)
         best, score = self._best(view, seen, BOLD if number % 3 == 2 else 1.0, rng)
         if stopped:
-            worth = self._gains(self._past.code(stopped), view, 1.0) / self._past.left(stopped)
+            codes, left = self._past.code(stopped), self._past.left(stopped)
+            worth = self._gains(codes, view, 1.0) / self._toil(codes, left, built=True)
             own = int(self._past.mine.sum())
             few = own - len(self._past.stopped) + len(again) < SOME * own
             if few or best is None or worth.max() >= score > 0:
@@ -136,20 +142,44 @@ class Surrogate:
     def _best(
         self, view: _View, seen: set[bytes], boldness: float, rng: np.random.Generator
     ) -> tuple[Array | None, float]:
-        """The new candidate that is expected to add most, and how much; None without any."""
-        best, score = None, -1.0
+        """The new candidate that is expected to add most for its toil, and that; None without any.
+
+        Where work can be counted, it is counted for the best few, and they are judged again.
+        """
+        few = 1 if self._work is None else SHORT
+        short, found = list[Array](), list[Array]()
         pool = self._pool(view.parents, rng)
         for _ in range(2):
             pool = _unseen(pool, seen)
             if not len(pool):
                 break
-            gains = self._gains(pool, view, boldness)
-            order = np.argsort(-gains, kind="stable")
-            if gains[order[0]] > score:
-                best, score = pool[order[0]], float(gains[order[0]])
+            promise = self._promise(pool, view, boldness)
+            order = np.argsort(-promise, kind="stable")
+            short.append(pool[order[:few]])
+            found.append(promise[order[:few]])
             near = np.repeat(pool[order[:REFINED]], 15, axis=0)
             pool = self._genes.move(near, rng, np.ones(len(near), dtype=np.int64))
-        return best, score
+        if not short:
+            return None, -1.0
+        codes, worth = np.concatenate(short), np.concatenate(found)
+        if self._work is not None:
+            codes = codes[np.argsort(-worth, kind="stable")[:few]]
+            self._work.look(codes)
+            worth = self._promise(codes, view, boldness)
+        return codes[int(worth.argmax())], float(worth.max())
+
+    def _promise(self, codes: Array, view: _View, boldness: float) -> Array:
+        """The gain expected of new networks for their toil. `(N,)`"""
+        return self._gains(codes, view, boldness) / self._toil(codes, np.ones(len(codes)))
+
+    def _toil(self, codes: Array, left: Array, built: bool = False) -> Array:
+        """What it takes to train networks to their end, of which a share is left. `(N,)`
+
+        In units of a usual training; to build and time a network is taken to be as much as that.
+        """
+        if self._work is None:
+            return left
+        return left * self._work.relative(codes) + (0.0 if built else 1.0)
 
     def _elsewhere(
         self, asked: Sequence[Array], seen: set[bytes], rng: np.random.Generator
@@ -179,6 +209,8 @@ class Surrogate:
         if count < 4:
             return None
         codes = past.code(past.trials)
+        if self._work is not None:
+            self._work.learn(past, count)
         resumed = [*past.under_way, *again]
         waiting = np.array([*past.code(past.pending), *asked]).reshape(-1, codes.shape[1])
         known = {n: i for i, n in enumerate(self._known.names(codes[0]))}
@@ -200,12 +232,12 @@ class Surrogate:
         stopped = set(past.stopped) - set(again)
         mine = [t >= 0 and t not in stopped for t in past.trials]
         mine += [True] * len(waiting)
-        front, inside = _front(points, feasible, reference)
+        front, inside = front_within(points, feasible, reference)
         parents = both[inside if len(inside) else front]
         if not len(parents):
             parents = both[np.argsort([past.violation(t) for t in past.trials])[:10]]
-        _, inside = _front(points, feasible & np.array(mine), reference)
-        low, high = boxes(_thinned(points[inside]), reference)
+        _, inside = front_within(points, feasible & np.array(mine), reference)
+        low, high = boxes(thinned(points[inside]), reference)
         return _View(parents, low, high)
 
     def _learn(self, place: int | str, count: int, waiting: Array, resumed: Array) -> bool:
@@ -224,7 +256,9 @@ class Surrogate:
             trained = isinstance(place, int) and self._objectives[place].needs == "trained"
             embedding = Embedding(self._genes, evidence.extras.shape[1])
             cost = isinstance(place, int) and not trained
-            self._beliefs[place] = belief = Belief(embedding, warped=trained, multiplied=cost)
+            self._beliefs[place] = belief = Belief(
+                embedding, warped=trained, multiplied=cost, in_logarithms=self._work is not None
+            )
         belief.learn(evidence, count, after)
         if len(waiting):
             belief.imagine(waiting, self._extras(waiting))
@@ -332,7 +366,9 @@ class Surrogate:
         return chance
 
     def _extras(self, codes: Array) -> Array:
-        """Known costs as features, on a logarithmic scale that the first results set."""
+        """Known costs as features, on a logarithmic scale that the first results set; or work."""
+        if self._work is not None:
+            return self._work(codes)[:, None]
         known = self._known(codes)
         first = np.abs(self._known(self._past.code(self._past.told[:4])))
         small = 0.1 * np.median(first, axis=0)
@@ -353,20 +389,3 @@ def _unseen(codes: Array, seen: set[bytes]) -> Array:
     """Codes that were not proposed yet, each once."""
     unique = np.unique(codes, axis=0)
     return unique[[code.tobytes() not in seen for code in unique]]
-
-
-def _front(
-    points: Array, allowed: npt.NDArray[np.bool_], reference: Array
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Which of the allowed points are not dominated by another; and which of them count."""
-    front = np.flatnonzero(allowed)
-    front = front[non_dominated(points[front])]
-    return front, front[(points[front] < reference).all(axis=1)]
-
-
-def _thinned(front: Array) -> Array:
-    """A front of so many points that its boxes can be counted, spread over it."""
-    most = FRONT.get(front.shape[1], MANY)
-    while len(front) > most:
-        front = np.delete(front, int(crowding(front).argmin()), axis=0)
-    return front
