@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from conftest import toy_spec
 
-from nas.confirmation import UNCONDITIONAL, Confirmation
+from nas.confirmation import PROCESSES, REPEATS, UNCONDITIONAL, Confirmation, Point
 from nas.core.architecture import Architecture
-from nas.core.job import Train
+from nas.core.job import Measure, Source, Train, Workload
+from nas.core.measurement import Measurement
+from nas.core.objective import BUILTIN, Constraint
 from nas.core.study import StudySpec
-from nas.core.trial import Trained, Trial
+from nas.core.trial import Rung, Trained, Trial
 
 
 def trained(accuracy: float, repeat: int = 0, se: float = 0.5) -> Trained:
@@ -20,7 +24,7 @@ def trained(accuracy: float, repeat: int = 0, se: float = 0.5) -> Trained:
 def trial(number: int, accuracy: float, macs: float) -> Trial:
     architecture = Architecture("toy", {"kernel": 3, "depth": 1 + number})
     return Trial(number, architecture, state="complete", costs={"macs": macs},
-                 trained=(trained(accuracy),))  # fmt: skip
+                 build=f"b{number}", file=f"f{number}", trained=(trained(accuracy),))  # fmt: skip
 
 
 def confirmed(spec: StudySpec, trials: list[Trial]) -> list[int]:
@@ -60,3 +64,74 @@ def test_a_decided_front_is_repeated_only_to_know_the_noise() -> None:
 def test_a_search_that_is_closing_trains_nothing_more() -> None:
     trials = [trial(n, 90.0, 5.0 + n) for n in range(3)]
     assert Confirmation(toy_spec(trials=30)).next(trials, (), closing=True) is None
+
+
+def test_a_trial_that_was_replaced_is_looked_at_again() -> None:
+    spec, trials = toy_spec(trials=100, confirm=0.2), [trial(0, 90.0, 1.0), trial(1, 90.1, 1.1)]
+    confirmation = Confirmation(spec)
+    job = confirmation.next(trials, (), closing=False)
+    assert isinstance(job, Train) and (job.repeat, job.build) == (1, f"b{job.trial}")
+    assert confirmation.next(trials, (), closing=False) == job
+    runs = (*trials[job.trial].trained, trained(90.0, 1))
+    trials[job.trial] = replace(trials[job.trial], trained=runs)
+    assert confirmation.next(trials, (), closing=False) != job
+
+
+def test_the_rival_of_what_is_undecided_is_as_urgent_and_the_fewest_trainings_come_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    one, other, third = trial(5, 90.0, 5.0), trial(2, 90.2, 5.1), trial(1, 80.0, 1.0)
+
+    def chosen(*near: Point, busy: Any = ()) -> int | None:
+        monkeypatch.setattr(Confirmation, "_near", lambda self, trials: list(near))
+        job = Confirmation(toy_spec(trials=100, confirm=0.2)).next([third], busy, closing=False)
+        return job.trial if isinstance(job, Train) else None
+
+    far = Point(third, 0.7, None)
+    assert chosen(Point(one, 0.5, other), far) == 2
+    assert chosen(Point(one, 0.5, None), far, Point(other, 0.1, None)) == 5
+    twice = replace(other, trained=(trained(90.2), trained(90.1, 1)))
+    assert chosen(Point(one, 0.5, twice), far) == 5
+    assert chosen(Point(one, 0.5, None), far, busy=[("train", 5, 1)]) == 1
+    assert chosen(Point(one, 0.5, None), far, busy=[("measure", 5, 0)]) is None
+    often = replace(one, trained=tuple(trained(90.0, n) for n in range(REPEATS + 1)))
+    assert chosen(Point(often, 0.5, None)) is None
+    assert chosen(Point(replace(often, trained=often.trained[1:]), 0.5, None)) == 5
+
+
+def timing(value: float, objective: str = "latency_ms") -> Measurement:
+    return Measurement(objective, value, "ms", value, value, 0.1, 9, "measured", "untrained form")
+
+
+def test_first_of_all_the_files_near_the_front_are_timed_and_probed_together() -> None:
+    spec = toy_spec(
+        objectives=(BUILTIN["accuracy"], BUILTIN["latency_ms"]), probes=("energy_mj",),
+        constraints=(Constraint.parse("latency_ms:r64<=9"),),
+    )  # fmt: skip
+    rungs = (Rung(0, 0, 1, 50.0, 9, "early"), Rung(0, 1, 3, 60.0, 9, "late"),
+             Rung(1, 2, 9, 70.0, 9, "other"))  # fmt: skip
+    trials = [trial(0, 90.0, 1.0), replace(trial(1, 95.0, 2.0), rungs=rungs), trial(2, 50.0, 3.0)]
+    untrained = "latency_ms@cpu:b1/untrained"
+    trials = [replace(t, measurements={untrained: timing(1.0 + t.number)}) for t in trials]
+    trials[0] = replace(trials[0], build=None)
+    wanted = [
+        ("latency_ms", Workload()),
+        ("latency_ms", Workload(1, 64)),
+        ("energy_mj", Workload()),
+    ]
+    for objective, workload in wanted:
+        job = Confirmation(spec).next(trials, (), closing=True)
+        assert isinstance(job, Measure)
+        assert (job.trials, job.files, job.builds) == ((0, 1), ("f", "f"), ("", "b1"))
+        assert (job.objective, job.workload, job.device) == (objective, workload, "cpu")
+        assert (job.form, job.processes) == ("trained", PROCESSES)
+        points = [t.architecture for t in trials]
+        sources = (Source(points[0], None), Source(points[1], "late"))
+        assert job.sources == (sources if workload.resolution else ())
+        name = f"{objective}@cpu:{workload.name}/trained"
+        for at in job.trials:
+            numbers = {**trials[at].measurements, name: timing(1.0 + at, objective)}
+            trials[at] = replace(trials[at], measurements=numbers)
+    assert Confirmation(spec).next(trials, (), closing=True) is None
+    failed = [replace(t, attempts=2, measurements={untrained: timing(1.0)}) for t in trials[:1]]
+    assert Confirmation(spec).next(failed, (), closing=True) is None

@@ -66,3 +66,13 @@ def test_what_is_held_is_the_worst_of_the_workloads_and_absent_where_one_is_unkn
     found = held(timed(b1=timing(3.0), b2=timing(4.0, 2)), spec)
     assert found == {limits[0]: 4.0, limits[1]: pytest.approx(1000 / 3), limits[3]: 7.0}
     assert held(timed(b1=timing(6.0)), spec)[limits[0]] == 6.0  # broken, whatever b2 takes
+
+
+def test_what_is_probed_is_held_against_its_own_number() -> None:
+    spec = toy_spec(probes=("energy_mj",))
+    limit = Constraint.parse("energy_mj<=4")
+    probed = Trial(0, Architecture("toy", {}), costs={"energy_mj": 1.0},
+                   measurements={"energy_mj@cpu:b1/untrained": timing(5.0)})  # fmt: skip
+    assert violation(probed, limit, spec) == pytest.approx(0.25)
+    assert violation(timed(b1=timing(5.0)), limit, spec) is None
+    assert violation(timed(), Constraint.parse("params<=4"), spec) is None

@@ -106,6 +106,19 @@ def test_some_choices_are_held_against_the_study(
     assert reasons(choice, TARGETS[taken]) == reasons(choice) == []
 
 
+def test_what_a_choice_is_held_against_is_named_as_it_is_typed() -> None:
+    def pair(choices: Mapping[str, str], target: Target) -> str:
+        [(found, _)] = reasons(choices, target)
+        return found.partition(" and ")[2]
+
+    divided = {"bitwidth.weights": "divided"}
+    assert pair(divided, Target("onnxruntime", CPU, ("accuracy", "macs"))) == (
+        "objectives accuracy, macs"
+    )
+    assert pair(divided, Target("onnxruntime", CPU, ())) == "no objective of bytes"
+    assert pair({"sparsity.pattern": "2:4"}, Target("onnxruntime", CPU)) == "--runtime onnxruntime"
+
+
 def test_an_axis_that_could_do_nothing_is_an_error_not_a_search() -> None:
     torch = Target("torch", (), ("accuracy", "latency_ms"))
     left = nothing_left(joint("bitwidth").at(TASK).listed, torch)

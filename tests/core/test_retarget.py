@@ -80,6 +80,8 @@ class TestTau:
         assert (kendall([1, 2, 3], [3, 2, 1]).low, kendall([1, 2], [2, 1]).high) == (-1.0, 1.0)
         assert kendall([1, 1], [1, 2]).value is None
         assert kendall([], []).value is None
+        four, five = kendall(range(4), range(4)), kendall(range(5), range(5))
+        assert four.low == -1.0 < five.low < 1.0
 
 
 class TestOrder:
@@ -113,6 +115,8 @@ class TestOrder:
         built = [trial(0, 0, {}, trained=(), file="f.onnx", costs=costs),
                  trial(1, 0, {}, trained=(), costs=costs)]  # fmt: skip
         assert [t.number for t in candidates(spec, built)] == [0]
+        unknown = [replace(built[0], costs={})]
+        assert candidates(spec, unknown) == unknown and distances(np.zeros((0, 2))).shape == (0,)
 
 
 BENCH = {"host": "h", "runtime": "r", "protocol": "p"}

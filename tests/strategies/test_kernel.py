@@ -60,3 +60,21 @@ def test_decisions_with_the_same_values_share_what_a_value_is():
     assert (design[0, 4:] == design[2, 4:]).all() and (design[1, 4:] == design[3, 4:]).all()
     assert not (design[4:6, 4:] @ design[:4, 4:].T).any()
     assert design[6].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_a_number_that_does_not_exist_is_in_the_middle_of_its_scale():
+    decisions = [
+        Choice("mixer", ["plain", "gated"]),
+        Real("scale", 0.0, 1.0, when={"mixer": ["gated"]}),
+        Integer("width", 0, 49, when={"mixer": ["gated"]}),
+        Integer("depth", 1, 3, when={"mixer": ["gated"]}),
+    ]
+    genes = Genes(SearchSpace("parts", decisions, build=lambda choices, task: None))
+    embedding = Embedding(genes)
+    assert embedding.extras == 0
+    features = embedding(np.array([[0.0, ABSENT, ABSENT, ABSENT]]))[0]
+    half = np.sqrt(0.5)
+    # mixer's two values; scale; width; depth: absent or one of three, and its two steps
+    steps = [1 / np.sqrt(2), 0.0]
+    assert np.allclose(features, [half, 0, 0.5, 0.5, half, 0, 0, 0, *steps])
+    assert len(features) == len(embedding.design)

@@ -153,3 +153,48 @@ def test_another_past_is_noticed():
     found = Observations(Genes(SPACE), (ACCURACY,), ())
     assert found.follow(History([proposed(0, 3)]))
     assert not found.follow(History([proposed(0, 4)]))
+
+
+def test_who_stopped_may_go_on_and_how_much_is_left_of_each():
+    events = []
+    for trial, last in enumerate([9, 3, 1, 3]):
+        reached = [e for e in (1, 3, 9) if e <= last]
+        events.append(proposed(trial, trial))
+        events += [rung(trial, n, epochs, 50.0 + epochs) for n, epochs in enumerate(reached)]
+    events += [
+        told(1, "stopped", accuracy=53.0), told(0, "complete", accuracy=59.0),
+        told(2, "stopped", accuracy=51.0), told(3, "stopped", accuracy=53.0),
+        known(8, 9, "stopped", [(3, 50.0)]),
+    ]  # fmt: skip
+    found = read(*events)
+    assert found.judged == 3.0
+    assert found.stopped == [1, 2, 3] and found.resumable == [1, 3]
+    assert found.left([0, 1, 2]).tolist() == pytest.approx([0.0, 2 / 3, 8 / 9])
+    data = found.rung(4)
+    assert data.trials.tolist() == [1, 0, 3] and data.values.tolist() == [-53.0] * 3
+    events.append(Event("resumed", 1, {}))
+    found = read(*events)
+    assert (found.under_way, found.stopped, found.resumable) == ([1], [2, 3], [3])
+    found = read(*events, rung(1, 2, 9, 58.0), told(1, "complete", accuracy=58.0))
+    assert (found.under_way, found.stopped, found.told) == ([], [2, 3], [1, 0, 2, 3, -9, 1])
+    assert found.trials == [1, 0, 2, 3, -9]
+    assert found.objective(0, 6).values[0] == -58.0
+    assert found.objective(0, 6, guessed=False).trials.tolist() == [1, 0]
+    assert found.objective(0, 5, guessed=False).trials.tolist() == [0]  # as the first result said
+
+
+def test_points_are_those_with_all_objectives_and_the_feasible_where_there_are_any():
+    broken = {"size_mb<=1": 0.5, "macs<=1": -0.9}
+    events = [
+        *(proposed(t, t) for t in range(3)),
+        told(0, "infeasible", broken, accuracy=90.0, size_mb=1.5),
+        told(1, "complete", size_mb=0.5),
+    ]
+    found = read(*events)
+    assert found.violation(0) == 0.5 and found.violation(2) == 0.0
+    trials, rows = found.points(2)
+    assert trials.tolist() == [0] and rows.tolist() == [[-90.0, 1.5]]
+    found = read(*events, told(2, "complete", {"size_mb<=1": 0.0}, accuracy=70.0, size_mb=1.0))
+    assert found.points(3)[0].tolist() == [2] and found.points(2)[0].tolist() == [0]
+    assert found.points(3, feasible=False)[1].tolist() == [[-90.0, 1.5], [-70.0, 1.0]]
+    assert found.points(0)[1].shape == (0, 2)
