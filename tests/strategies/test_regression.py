@@ -88,3 +88,19 @@ def test_a_fit_finds_which_group_matters():
     found = fit(features, np.eye(4), 4, values, np.zeros(80))
     assert found.weights[2] > 5 * max(found.weights[[0, 1, 3]])
     assert found.noise < 0.05
+
+
+def test_the_search_for_parameters_begins_at_the_prior_and_at_weaker_relevances(points):
+    plain, shifted = (objective(*points).start(shift) for shift in (0.0, -1.5))
+    assert np.allclose(plain, [*[np.log(1 / 3)] * 3, 0.0, 0.0, 0.0, np.log(0.01)])
+    assert np.allclose(shifted - plain, [*[-1.5] * 3, 0.0, 0.0, 0.0, 0.0])
+    bounds = np.array(objective(*points).bounds())
+    assert ((bounds[:, 0] < shifted) & (plain < bounds[:, 1])).all()
+
+
+def test_equal_points_without_noise_are_no_trouble(points):
+    features, values, _ = points
+    twice, both = np.repeat(features[:4], 2, axis=0), np.repeat(values[:4], 2)
+    certain = Posterior(Parameters(WEIGHTS, 1.3, 0.7, 0.0), twice, both, np.zeros(8))
+    mean, variance = certain.predict(features[:4])
+    assert np.allclose(mean, values[:4], atol=1e-4) and (variance < 1e-6).all()
