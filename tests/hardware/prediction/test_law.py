@@ -3,7 +3,17 @@ import json
 import numpy as np
 import pytest
 
-from nas.hardware.prediction.law import Law, Peaks, Points, directions, fit, upper
+from nas.hardware.prediction.law import (
+    Hull,
+    Law,
+    Peaks,
+    Points,
+    _ridge,
+    _waves,
+    directions,
+    fit,
+    upper,
+)
 
 PEAKS = Peaks(1000.0, 100.0, 20)
 
@@ -124,3 +134,61 @@ def test_the_conformal_quantile_keeps_its_promise(n):
     rng = np.random.default_rng(n)
     hits = [rng.standard_exponential() <= upper(rng.standard_exponential(n)) for _ in range(8000)]
     assert np.mean(hits) == pytest.approx(0.9, abs=0.02)
+
+
+def test_the_ridge_is_the_one_that_predicts_best_what_it_leaves_out():
+    rng = np.random.default_rng(0)
+    terms = np.column_stack([np.ones(40), rng.normal(3, 2, (40, 5)), np.full(40, 7.0)])
+    target = terms[:, 1] - 0.5 * terms[:, 2] + 4 + rng.normal(0, 2, 40)
+
+    def solved(rows, strength):
+        """Weights by the normal equations, on terms standardised over all kernels."""
+        scale = np.where(terms.std(axis=0) < 1e-9, 1.0, terms.std(axis=0))
+        standard = (terms - terms.mean(axis=0)) / scale
+        design = np.column_stack([np.ones(len(terms)), standard[:, 1:6]])
+        penalty = strength * np.diag([0.0, 1, 1, 1, 1, 1])
+        part = design[rows]
+        weights = np.linalg.solve(part.T @ part + penalty, part.T @ target[rows])
+        return design @ weights
+
+    def left_out(strength):
+        apart = [solved(np.delete(np.arange(40), i), strength)[i] - target[i] for i in range(40)]
+        return np.abs(apart).mean()
+
+    best = min(np.geomspace(1e-5, 3.0, 12) * 40, key=left_out)
+    weights = np.array(_ridge(terms, target))
+    assert terms @ weights == pytest.approx(solved(np.arange(40), best), rel=1e-5)
+    assert weights[6] == 0.0
+
+
+def test_tiles_and_their_waves_by_hand():
+    sizes = {k: np.array([v]) for k, v in {"m": 200.0, "n": 100.0, "b": 3.0}.items()}
+    waves = np.array(_waves(sizes, 4))[:, 0]
+    # tiles of 128 x 128: two high, one across, for each of three: 6 on 4 units are two waves
+    assert waves[:3] == pytest.approx(
+        [np.log(8 / 6), np.log(256 * 128 / (200 * 100)), np.log(6 / 4)]
+    )
+    assert _waves({k: np.array([32.0]) for k in "mn"}, 4)[-1].tolist() == [0.0]
+    assert np.array(_waves({k: np.array([32.0]) for k in "mn"}, 4))[-3:, 0] == pytest.approx(
+        [np.log(4), 0.0, 0.0]
+    )
+
+
+def test_the_hull_is_held_with_a_little_slack_and_its_shapes_are_apart():
+    sizes = np.array([16.0, 32.0, 64.0, 128.0])
+    points = Points({"m": sizes, "n": sizes[::-1].copy()}, sizes, sizes)
+    hull = Hull.of(points)
+    assert hull.names == ("m", "n")
+    assert hull.low == pytest.approx([np.log(16), np.log(16), np.log(2048), -np.log(8)], rel=1e-5)
+    assert hull.high == pytest.approx([np.log(128), np.log(128), np.log(2048), np.log(8)], rel=1e-5)
+    assert set(hull.shapes) == {(16, 128), (32, 64), (64, 32), (128, 16)}
+
+    def held(m, n):
+        return bool(
+            hull.holds(Points({"m": np.array([m]), "n": np.array([n])}, sizes[:1], sizes))[0]
+        )
+
+    assert held(16.0, 128.0) and held(16.0 * np.exp(-0.04), 128.0)
+    assert not held(16.0 * np.exp(-0.06), 128.0) and not held(16.0, 16.0)
+    repeated = points.take(np.array([0, 0, 1]))
+    assert Hull.of(repeated).shapes == ((16, 128), (32, 64))
