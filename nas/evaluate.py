@@ -24,6 +24,7 @@ from torch import nn
 from nas.catalog import import_object, load_objective, load_space
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
+from nas.core.expansion import expansions
 from nas.core.job import Build, Finish, Job, Measure, Outcome, Source, Train, job_from_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, STATIC
@@ -111,6 +112,7 @@ class Place:
             self.task, partial(examples, self.task), self.spec.seed,
             pretrained=self.spec.weights is not None,
             reference=lambda: _reference(self, architecture), kernels=kernels(self.device()),
+            grown=lambda: _grown(self, architecture),
         )  # fmt: skip
         return Pipeline(transforms, given)
 
@@ -133,6 +135,15 @@ class Place:
     def scratch(self, name: str) -> Path:
         """A path for a file under way."""
         return self.artifacts.scratch() / name
+
+
+def _grown(place: Place, architecture: Architecture) -> dict[str, Callable[[], nn.Module]]:
+    """Networks of the space that are one step larger than this one, by what makes them so."""
+    found = expansions(place.space, architecture.choices)
+    return {
+        name: partial(place.space.build, choices, place.spec.task)
+        for name, choices in found.items()
+    }
 
 
 def perform(place: Place, job: Mapping[str, Any], report: Report) -> dict[str, Any]:

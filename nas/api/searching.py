@@ -42,6 +42,7 @@ __all__ = ["RUNNERS", "bench", "plan", "runner_of", "search"]
 TRIALS = 32
 LOOKED_AT = 20  # files of a resumed study that are looked for before anything is done
 EPOCHS = 3
+ASKING = ("edo", "senn")  # strategies that read what trained networks report
 
 
 class Watcher(Protocol):
@@ -169,10 +170,10 @@ def plan(
         raise NasError("which space is to be searched?", "type --space largekernel")
     _known("promotion", promotion, RULES)
     _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
-    if strategy == "edo" and promotion != "none":
+    if strategy in ASKING and promotion != "none":
         raise NasError(
-            f"strategy 'edo' waits for trainings, which promotion {promotion!r} may stop",
-            "type --strategy edo --promotion none",
+            f"strategy {strategy!r} waits for trainings, which promotion {promotion!r} may stop",
+            f"type --strategy {strategy} --promotion none",
         )
     found_space = load_space(space, network)
     found_device = _installed(_device(device, hands).under(runtime))

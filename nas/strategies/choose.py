@@ -14,6 +14,7 @@ from nas.strategies.local import LocalSearch
 from nas.strategies.optuna import SHORT, OptunaStrategy, samplers
 from nas.strategies.predictor import PredictorSearch
 from nas.strategies.protocol import Strategy
+from nas.strategies.senn import SelfExpanding
 from nas.strategies.surrogate import Surrogate
 
 _PREFIX = "optuna:"
@@ -27,6 +28,7 @@ def names() -> list[str]:
         "local",
         "predictor",
         "edo",
+        "senn",
         *SHORT,
         *(_PREFIX + n for n in samplers()),
     ]
@@ -43,8 +45,8 @@ def create(
     """The strategy of this name, before any history.
 
     Args:
-        name: `surrogate`, `evolution`, `local`, `predictor`, `edo`, `random`, `nsga2`, `nsga3`,
-            `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
+        name: `surrogate`, `evolution`, `local`, `predictor`, `edo`, `senn`, `random`, `nsga2`,
+            `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
         space: where to search, at the task (`SearchSpace.at`).
         objectives: what the `values` of results are named by.
         constraints: what their `violations` are named by, as text.
@@ -71,6 +73,8 @@ def create(
         return PredictorSearch(space, objectives, constraints, seed)
     if name == "edo":
         return Edo(space, seed)
+    if name == "senn":
+        return SelfExpanding(space, seed)
     if name in SHORT:
         return OptunaStrategy(SHORT[name], space, objectives, constraints, seed)
     if name.startswith(_PREFIX):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ class Given:
     the module's weights were given, so that they are worth keeping. `reference()` builds the
     network as the study's own seed makes it, before any stage: what decides shapes looks at that
     one, so that repeats under other seeds have the same. `kernels` are those that the device has
-    under its runtime beyond dense ones, such as `2:4`.
+    under its runtime beyond dense ones, such as `2:4`. `grown()` are networks of the same space
+    that are one step larger, untrained, by the decision that makes them so.
     """
 
     task: Task | TaskSpec
@@ -40,6 +41,7 @@ class Given:
     pretrained: bool = False
     reference: Callable[[], nn.Module] | None = None
     kernels: tuple[str, ...] = ()
+    grown: Callable[[], Mapping[str, Callable[[], nn.Module]]] | None = None
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ class Transform:
     during: Callable[[nn.Module, Given], Addition] | None = None
     finish: Callable[[nn.Module, Given], tuple[nn.Module, Report]] | None = None
     write: Callable[[Path, Path, Given], Report] | None = None
-    judge: Callable[[nn.Module, Task, Batches], Report] | None = None
+    judge: Callable[[nn.Module, Given, Batches], Report] | None = None
     recipe: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
 
 
@@ -153,4 +155,5 @@ class Pipeline:
 
     def judge(self, module: nn.Module, task: Task, batches: Batches) -> list[Report]:
         """What else is said of a trained module, from examples that no training saw."""
-        return [t.judge(module, task, batches) for t in ordered(self.transforms) if t.judge]
+        given = replace(self.given, task=task)
+        return [t.judge(module, given, batches) for t in ordered(self.transforms) if t.judge]

@@ -81,8 +81,8 @@ def test_what_else_is_said_of_a_trained_module() -> None:
     task = Task((1,), 1, lambda s, n: [], lambda o, t: o.sum(), lambda o, t: o)
     seen = []
 
-    def judge(module, task, batches):
-        seen.append((module, task, list(batches())))
+    def judge(module, given, batches):
+        seen.append((module, given.task, list(batches())))
         return Report("mine", (), (), ("said",))
 
     pipeline = Pipeline([Transform("bitwidth"), Transform("mine", judge=judge)], GIVEN)

@@ -47,8 +47,9 @@ def adapting(plan: Plan) -> Transform:
     def finish(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
         return deployed(module, plan, given)
 
-    def judge(module: nn.Module, task: Task, batches: Batches) -> Report:
-        return judged(module, task, batches)
+    def judge(module: nn.Module, given: Given, batches: Batches) -> Report:
+        assert isinstance(given.task, Task)
+        return judged(module, given.task, batches)
 
     return Transform(NAME, prepare, during, finish, judge=judge if plan.heads else None)
 
