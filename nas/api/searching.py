@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence, Set
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -30,6 +31,7 @@ from nas.hardware.capabilities import target
 from nas.hardware.device import Device, attached, engine_of, named
 from nas.hardware.runtimes import require
 from nas.runners.benches import bench
+from nas.runners.counter import Counter
 from nas.runners.inline import Runner
 from nas.session import Session, Snapshot
 from nas.store.artifacts import Artifacts
@@ -302,15 +304,17 @@ def _searched(
     prepare(spec.task.source)
     device = hands.standing(named(spec.device).under(spec.runtime))
     space = _aimed(spec, device)
-    strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
     history = store.events(spec.name)
     devices = _standing(spec, history, hands)
     runner, benches = hands.hired(spec, artifacts, devices)
     earlier = [] if history else earlier_results(store, spec, space, benches.get(spec.device))
-    search = Search(spec, space, strategy, history, hands.width, earlier)
-    _within_reach(search, artifacts)
-    session = Session(search, store, epoch, artifacts, benches)
-    with watching(watch) as seen:
+    with closing(Counter(spec, artifacts.place)) as counts, watching(watch) as seen:
+        strategy = create(
+            spec.strategy, space, spec.objectives, spec.constraints, spec.seed, counts=counts
+        )
+        search = Search(spec, space, strategy, history, hands.width, earlier)
+        _within_reach(search, artifacts)
+        session = Session(search, store, epoch, artifacts, benches)
         session.watch = _observer(session, seen)
         return _run(session, runner)
 

@@ -16,6 +16,7 @@ from nas.strategies.predictor import PredictorSearch
 from nas.strategies.protocol import Strategy
 from nas.strategies.senn import SelfExpanding
 from nas.strategies.surrogate import Surrogate
+from nas.strategies.work import Counts
 
 _PREFIX = "optuna:"
 
@@ -41,6 +42,7 @@ def create(
     constraints: Sequence[Constraint] = (),
     seed: int = 0,
     costs: Costs | None = None,
+    counts: Counts | None = None,
 ) -> Strategy:
     """The strategy of this name, before any history.
 
@@ -52,6 +54,7 @@ def create(
         constraints: what their `violations` are named by, as text.
         seed: the study's seed.
         costs: what is known of any architecture before training; only `surrogate` asks.
+        counts: counts the work of a few architectures, in a real search; only `surrogate` asks.
 
     Raises:
         NasError: for an unknown name, with the nearest ones.
@@ -64,7 +67,7 @@ def create(
     True
     """
     if name == "surrogate":
-        return Surrogate(space, objectives, constraints, seed, costs)
+        return Surrogate(space, objectives, constraints, seed, costs, counts)
     if name == "evolution":
         return Evolution(space, objectives, seed)
     if name == "local":
