@@ -308,7 +308,7 @@ def _total(widths: Sequence[int]) -> int:
 def _line(cells: Sequence[str], widths: Sequence[int], style: str = "") -> Text:
     first, *others = (c.ljust(w) for c, w in zip(cells, widths, strict=True))
     texts = [first.strip().rjust(widths[0]), *others]
-    return Text("  ".join(texts).rstrip(), style=style, no_wrap=True, overflow="ellipsis")
+    return Text("  ".join(texts).rstrip(), style=style)
 
 
 def _span(widths: Sequence[int]) -> tuple[int, int]:

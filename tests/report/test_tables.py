@@ -30,6 +30,15 @@ def test_a_front_fits_80_columns(names: tuple[str, ...]) -> None:
     assert rows == {str(m.trial) for m in made.members}
 
 
+def test_a_narrow_terminal_loses_no_number() -> None:
+    _, _, made = study()
+    text = printed(tables.front_table(made), width=40)
+    assert max(map(len, text.splitlines())) <= 40
+    words = text.split()
+    assert all(word.rstrip(":") in words for word in ("source", "latency_ms", "likely"))
+    assert words.count("measured") >= len(made.members)
+
+
 def test_every_point_has_interval_membership_and_network() -> None:
     _, _, made = study()
     text = printed(tables.front_table(made))
