@@ -125,6 +125,35 @@ def test_norms_softmax_products_and_copies_have_their_sizes(tmp_path):
     assert found["Concat"][0].bytes_written == 2 * 4 * 8 * 12 * 12
 
 
+def test_what_turns_images_round_has_its_sizes(tmp_path):
+    import numpy as np
+
+    net = Chain(8, 12)
+    weight = net.constant(np.ones((8, 3, 5, 2), np.float32))
+    net.op("ConvTranspose", weight, group=2)  # 12 x 12 becomes 16 x 13, of 6 channels
+    net.op("MaxPool", kernel_shape=[3, 2]).op("ReduceMax", keepdims=1, axes=[3])
+    found = by_op(lower(net.save(tmp_path / "n.onnx", opset=13), "torch eager", Workload(batch=2)))
+    [turned], [pooled], [reduced] = (found[k] for k in ("ConvTranspose", "MaxPool", "ReduceMax"))
+    assert (turned.family, turned.sizes) == ("transposed", {"m": 2 * 6 * 16 * 13, "k": 30})
+    assert turned.flops == 2 * (2 * 8 * 144) * 30
+    assert (pooled.family, pooled.sizes) == ("pool", {"count": 2 * 6 * 14 * 12, "window": 6})
+    assert pooled.flops == 2 * 6 * 14 * 12 * 6
+    assert (reduced.family, reduced.sizes) == ("reduce.reducemax", {"rows": 168, "width": 12})
+    assert reduced.flops == pooled.flops / 6
+
+
+def test_grouped_and_turned_products_by_hand(tmp_path):
+    import numpy as np
+
+    net = Chain(8, 6).conv(12, 3, groups=4).op("GlobalAveragePool").op("Flatten")
+    weight = net.constant(np.ones((1, 5), np.float32))
+    net.op("Gemm", weight, transA=1)  # (1, 12) turned, times (1, 5)
+    found = by_op(lower(net.save(tmp_path / "n.onnx"), "torch eager"))
+    [conv], [product] = found["Conv"], found["Gemm"]
+    assert (conv.family, conv.sizes) == ("grouped", {"b": 4, "m": 36, "n": 3, "k": 18, "side": 6})
+    assert (product.sizes, product.flops) == ({"m": 12, "n": 5, "k": 1}, 2 * 12 * 5)
+
+
 def test_totals_name_the_classes(tmp_path):
     rows = list(totals(lower(mixed(tmp_path / "n.onnx"), "torch eager").kernels))
     assert rows[0][0] == "depthwise.large/fp32/nchw"

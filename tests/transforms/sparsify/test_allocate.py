@@ -110,3 +110,40 @@ def test_the_largest_amounts_that_fit() -> None:
     found = allocate.largest_fitting(lambda t: [int(100 * t)], lambda a: a[0] ** 2, 400)
     assert found == [20]
     assert allocate.largest_fitting(lambda t: [7], lambda a: 7.0, 1.0) == [7]  # none fits
+
+
+@pytest.mark.parametrize("density", [0.15, 0.3, 0.5, 0.77, 0.9, 1.0])
+def test_the_threshold_is_the_lowest_that_the_total_allows(density: float) -> None:
+    rng = np.random.default_rng(3)
+    magnitudes = [rng.random(17), 2 * rng.random(9), 0.1 * rng.random(30)]
+    sizes = np.array([17, 9, 30])
+    floor = np.ceil(allocate.FLOOR * density * sizes)
+    every = np.sort(np.concatenate(magnitudes))[::-1]
+    fitting = []
+    for cut in [np.inf, *every]:
+        kept = np.maximum([(m >= cut).sum() for m in magnitudes], floor)
+        if kept.sum() <= round(density * 56):
+            fitting.append(kept)
+    found = allocate.by_magnitude(magnitudes, density)
+    assert (found * sizes).round().tolist() == fitting[-1].tolist()
+
+
+def test_what_rounding_leaves_goes_where_most_was_cut_off() -> None:
+    assert allocate.counts(np.array([0.5, 0.25]), [10, 8], 7 / 18) == [5, 2]
+    assert allocate.counts(np.array([0.26, 0.74]), [10, 10], 0.5) == [3, 7]
+    # one weight of the first layer was not planned: the second has all that it asked for
+    assert allocate.counts(np.array([0.001, 0.004, 0.0029]), [10, 1000, 1000], 6 / 2010) == [
+        1,
+        3,
+        2,
+    ]
+    assert allocate.counts(np.array([0.1, 0.1]), [4, 4], 0.1) == [1, 1]  # fewer there cannot be
+
+
+def test_what_a_grid_leaves_over_goes_where_it_helps_most() -> None:
+    costs = [np.array([10.0, 4.0, 1.0])] * 2
+    harms = [np.array([0.0, 3.0, 9.0]), np.array([0.0, 1.0, 2.0])]
+    assert allocate.filled([2, 2], costs, harms, 8.0).tolist() == [7.0, 1.0]
+    assert allocate.filled([2, 2], costs, harms, 13.0).tolist() == [10.0, 3.0]
+    assert allocate.filled([0, 0], costs, harms, 30.0).tolist() == [10.0, 10.0]
+    assert allocate.filled([2, 2], costs, harms, 2.0).tolist() == [1.0, 1.0]

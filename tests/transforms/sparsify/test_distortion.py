@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from transforms.sparsify.conftest import examples, residual
 
-from nas.transforms.sparsify.distortion import curves
+from nas.transforms.sparsify.distortion import curves, flat
 
 
 def test_curves_are_what_masking_does_and_leave_no_trace() -> None:
@@ -25,3 +25,8 @@ def test_curves_are_what_masking_does_and_leave_no_trace() -> None:
         masked = by_hand(examples(8))
     assert found[0] == 0 < found[1] < found[2]
     torch.testing.assert_close(torch.tensor(found[1]), (masked - plain).square().mean().double())
+
+
+def test_an_output_is_all_its_tensors_and_nothing_else() -> None:
+    output = {"boxes": [torch.ones(2, 2), 3], "scores": (torch.zeros(1), None, "name")}
+    assert flat(output).tolist() == [1.0, 1.0, 1.0, 1.0, 0.0]
