@@ -14,7 +14,8 @@ from nas import Axis, Choice
 from nas.core.architecture import Choices
 from nas.core.task import Task, TaskSpec
 
-PLAIN, FIXED = "plain", "fixed"
+PLAIN, FIXED, NONE = "plain", "fixed", "none"
+GUIDE = "resnet18"
 AVERAGED = "averaged weights: nas train --recipe has them"
 
 
@@ -28,7 +29,8 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
 
     whole, loss = str(choices["published"]), choices.get("loss", PLAIN)
     adaptive, strength = choices["batch"] != FIXED, float(choices["orthogonal"])
-    if (whole, loss, adaptive, strength) == (PLAIN, PLAIN, False, 0.0):
+    guided = choices["guide"] != NONE
+    if (whole, loss, adaptive, strength, guided) == (PLAIN, PLAIN, False, 0.0, False):
         return Transform("recipe")
     found = None if whole == PLAIN else published(whole)
 
@@ -46,6 +48,7 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
             remember(module)
         said = [f"loss: {loss}"] * (loss != PLAIN)
         said += [f"kernels: kept orthogonal, strength {strength:g}"] * (strength > 0)
+        said += [f"representations: kept near those of an untrained {GUIDE}"] * guided
         said += ["batch: grows where the gradient's noise asks for it"] * adaptive
         absent: list[str] = []
         if found is not None:
@@ -56,9 +59,21 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
         return module, Report("recipe", tuple(said), tuple((whole, why) for why in absent))
 
     def during(module: Any, given: Any) -> Any:
-        return added(module, task, found, str(loss), strength)
+        return added(module, task, found, str(loss), strength, guide(given) if guided else None)
 
     return Transform("recipe", prepare, during, recipe=recipe)
+
+
+def guide(given: Any) -> Any:
+    """The guide for a task: as it is built, under the study's seed."""
+    import torch
+
+    from nas.catalog import load_space
+
+    space, task = load_space("resnet"), given.task
+    with torch.random.fork_rng():
+        torch.manual_seed(given.seed)
+        return space.build(space.at(task).preset(GUIDE).choices, task)
 
 
 def growing(recipe: Any, plain: bool) -> Any:
@@ -69,8 +84,11 @@ def growing(recipe: Any, plain: bool) -> Any:
     return replace(grown, optimizer="adagrad", rate=RATE, decay=0.0) if plain else grown
 
 
-def added(module: Any, task: Task | TaskSpec, found: Any, loss: str, strength: float) -> Any:
+def added(
+    module: Any, task: Task | TaskSpec, found: Any, loss: str, strength: float, guide: Any
+) -> Any:
     """What the choices add to the loss; batches are mixed last, so that all see the mixture."""
+    from nas.training.guidance import guidance
     from nas.training.ingredients import bias_loss, binary_loss, orthogonality
     from nas.training.mixing import mixing
     from nas.training.recipe import Recipe
@@ -80,6 +98,7 @@ def added(module: Any, task: Task | TaskSpec, found: Any, loss: str, strength: f
     parts = {"bias": lambda: bias_loss(module), "binary": binary_loss}
     chosen = [parts[loss]()] if loss != PLAIN else []
     chosen += [orthogonality(module, strength)] if strength else []
+    chosen += [guidance(module, guide)] if guide is not None else []
     if found is not None:
         images = isinstance(task, Task) or not is_function(task.source)
         chosen.append(mixing(found.strong(Recipe(), images=images)))
@@ -102,6 +121,7 @@ axis = Axis(
         Choice("loss", [PLAIN, "bias", "binary"], when={"published": [PLAIN]}),
         Choice("orthogonal", [0.0, 0.01, 0.1]),
         Choice("batch", [FIXED, "adaptive"]),
+        Choice("guide", [NONE, "untrained"]),
     ],
     transform,
 )

@@ -89,6 +89,20 @@ def test_growing_batches_have_their_papers_rate_or_their_recipes() -> None:
     assert (both["optimizer"], both["growth"], both["floor"]) == ("nesterov", 0.5, 0.1)
 
 
+def test_a_guide_is_untrained_and_the_same_each_time() -> None:
+    images, labels = torch.randn(4, *TASK.input), torch.arange(4)
+    losses = []
+    for guide in ("none", "untrained", "untrained"):
+        torch.manual_seed(len(losses))
+        found, module = pipeline(guide=guide), network()
+        wrapped = [a.criterion for a in found.during(module)]
+        loss = lambda m, x, t: functional.cross_entropy(m(x), t)  # noqa: E731
+        for wrap in wrapped:
+            loss = wrap(loss)  # type: ignore[misc]
+        losses.append(loss(module.eval(), images, labels).item())
+    assert losses[0] < losses[1] == losses[2] < losses[0] + 2  # one minus alignment, of two layers
+
+
 def test_a_whole_recipe_has_its_own_loss() -> None:
     rng = np.random.default_rng(0)
     for _ in range(50):
