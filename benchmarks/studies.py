@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.cli.search import read_recipe
+from nas.report.networks import grouped, telling
 
 PACKAGES = ("torch", "onnxruntime", "numpy")
 NAS = (sys.executable, "-m", "nas")
@@ -89,21 +90,28 @@ def table(recipe: Path, front: Mapping[str, Any], study: Mapping[str, Any], pick
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
     ]  # fmt: skip
-    for member in front["front"]:
-        lines.append(_row(member, first, names, f"{member['membership']:.0%}", picked))
+    shown = [(member, f"{member['membership']:.0%}") for member in front["front"]]
     if first["trial"] not in {m["trial"] for m in front["front"]}:
-        lines.append(_row(first, first, names, "no", picked))
+        shown.append((first, "no"))
+    order = telling(row["choices"] for row, _ in shown)
+    lines += [_row(row, first, names, on, picked, order) for row, on in shown]
     lines += ["", "**Bold** is what `nas pick` takes.", ""]
     return "\n".join(lines)
 
 
 def _row(
-    row: Mapping[str, Any], first: Mapping[str, Any], names: Sequence[str], on: str, picked: int
+    row: Mapping[str, Any],
+    first: Mapping[str, Any],
+    names: Sequence[str],
+    on: str,
+    picked: int,
+    order: Sequence[str],
 ) -> str:
     have, base = row["measurements"], first["measurements"]
     values = [cell(have.get(n)) for n in names]
     ratios = [against(have.get(n), base.get(n)) for n in names]
-    said = ", ".join(f"{k} {v}" for k, v in row["choices"].items())
+    rows = grouped(row["choices"])
+    said = ", ".join(f"{name} {rows[name]}" for name in order if name in rows)
     number = f"**{row['trial']}**" if row["trial"] == picked else str(row["trial"])
     return "| " + " | ".join([number, *values, on, said, *ratios]) + " |"
 
