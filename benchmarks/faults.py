@@ -5,7 +5,8 @@
 Load: six of the networks of `repeatability.py` are measured at rest, then again and again while the
 load generator keeps all cores busy, for the whole measurement or for parts of it. Each record must
 show it, and each value must stay within its own interval of the value at rest, or say that it did
-not converge.
+not converge. It takes about eight minutes; what was measured is kept in FOLDER, and the same
+command goes on where it was interrupted.
 
 Search: `nas search` on a space (`faults_space/`) in which candidates hang or ask for more memory
 than there is, while this benchmark kills one of the processes that measure. Each fault may cost one
@@ -32,7 +33,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from kept import keep
+from kept import Parts, keep
 from load import Load, bursts
 from onnx import TensorProto, helper, numpy_helper
 from repeatability import spread
@@ -41,7 +42,7 @@ from scores import wilson
 from nas.catalog import DEVICES, find
 from nas.core.measurement import Measurement
 from nas.hardware.device import Device, load
-from nas.hardware.lease import Lease
+from nas.hardware.lease import Lease, default_folder
 from nas.hardware.protocol import Protocol
 from nas.hardware.timing import measure
 from nas.store.store import Store
@@ -56,27 +57,40 @@ Row = dict[str, Any]
 # --- load --------------------------------------------------------------------------------------
 
 
-def under_load(paths: Sequence[Path], device: Device, seed: int) -> dict[str, Any]:
+def under_load(
+    paths: Sequence[Path], device: Device, seed: int, parts: Parts, repeats: int = REPEATS
+) -> dict[str, Any]:
     """The networks at rest and under load."""
-    with tempfile.TemporaryDirectory(prefix="nas-locks-") as folder:
-        lease = Lease(Path(folder), device.name)
-        rest = _numbers(measure(paths, device, lease, processes=3, basis="untrained form"))
-        rows = []
-        for what, share in SHARES.items():
-            when = bursts(3600, share, seed) if share < 1 else [(0.0, 3600.0)]
-            with Load(when) as generator:
-                for repeat in range(REPEATS):
+    lease = Lease(default_folder(), device.seat)
+
+    def at_rest() -> list[Any]:
+        return [
+            m.to_json()
+            for m in _numbers(measure(paths, device, lease, processes=3, basis="untrained form"))
+        ]
+
+    rest = [Measurement.from_json(row) for row in parts.get("rest", at_rest)]
+    rows: list[Row] = []
+    for what, share in SHARES.items():
+        for repeat in range(repeats):
+
+            def loaded(what: str = what, share: float = share, repeat: int = repeat) -> list[Row]:
+                when = bursts(3600, share, seed + repeat) if share < 1 else [(0.0, 3600.0)]
+                with Load(when) as generator:
                     start = time.monotonic()
                     found = _numbers(
                         measure(paths, device, lease, basis="untrained form", seed=repeat)
                     )
                     busy = generator.share(start, time.monotonic())
-                    rows += [
-                        {"load": what, "repeat": repeat, "busy": round(busy, 3), "file": path.name,
-                         **_row(number, quiet)}
-                        for path, number, quiet in zip(paths, found, rest, strict=True)
-                    ]  # fmt: skip
-        again = _numbers(measure(paths, device, lease, processes=3, basis="untrained form"))
+                return [
+                    {"load": what, "repeat": repeat, "busy": round(busy, 3), "file": path.name,
+                     **_row(number, quiet)}
+                    for path, number, quiet in zip(paths, found, rest, strict=True)
+                ]  # fmt: skip
+
+            rows += parts.get(f"{what} {repeat}", loaded)
+            print(f"{what}: {repeat + 1} of {repeats}", file=sys.stderr, flush=True)
+    again = [Measurement.from_json(row) for row in parts.get("rest again", at_rest)]
     return {
         "rest_ms": [m.value for m in rest], "rest_again_ms": [m.value for m in again],
         "rest_kept": [round(m.record["kept"] / m.record["n"], 3) for m in rest],
@@ -320,10 +334,13 @@ def show_search(found: dict[str, Any], killed: dict[str, Any], memory: dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--networks", type=Path, required=True, help="folder of exported networks")
+    parser.add_argument(
+        "--networks", type=Path, default=Path("networks"), help="folder of exported networks"
+    )
     parser.add_argument("--load-only", action="store_true")
     parser.add_argument("--search-only", action="store_true")
     parser.add_argument("--seed", type=int, default=1, help="of the load")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="under each kind of load")
     parser.add_argument("--out", type=Path, help="folder, instead of benchmarks/results")
     given = parser.parse_args()
     device = load(find(DEVICES, "cpu"))
@@ -331,8 +348,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="nas-faults-") as name:
         folder = Path(name)
         if not given.search_only:
-            loaded = under_load(chosen[::2], device, given.seed)
+            parts = Parts(given.networks / "faults.part.json", seed=given.seed)
+            loaded = under_load(chosen[::2], device, given.seed, parts, given.repeats)
             show_load(loaded)
+            parts.done()
             keep("faults_load", loaded, given.out and given.out / "faults_load.json")
         if not given.load_only:
             search = faulty_search(folder)

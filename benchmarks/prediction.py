@@ -38,6 +38,7 @@ SOURCE = (
 )
 HELD_OUT = 0.2
 BATCHES = (1, 32, 64)
+MEASURED = 80  # networks of this host
 POOL, TRIED, DRAWS = 150, 80, 3  # networks, those predicted, sets of calibration networks
 
 
@@ -214,6 +215,10 @@ def main() -> None:
     parser.add_argument("--networks", type=Path, help="folder of exported networks, made if absent")
     parser.add_argument("--int8", action="store_true", help="the networks quantized, not in fp32")
     parser.add_argument("--seed", type=int, help="another sample than the one tuned on")
+    parser.add_argument(
+        "--minutes", type=float, default=11.0, help="after which a run stops, to be gone on with"
+    )
+    parser.add_argument("--sample", type=int, default=MEASURED, help="networks in all")
     given = parser.parse_args()
     if given.tables:
         scores, calibrations = operators(given.tables)
@@ -226,11 +231,18 @@ def main() -> None:
         show(scores)
         keep("networks", scores, draws=DRAWS, source="OFA-MobileNetV3, of HELP (MIT licence)")
     if given.networks:
-        from prediction_host import TUNED_SEED, host
+        from prediction_host import TUNED_SEED, Later, host
 
-        scores, facts = host(given.networks, given.int8, given.seed or TUNED_SEED)
+        try:
+            seed = given.seed or TUNED_SEED
+            scores, facts = host(given.networks, given.int8, seed, given.minutes, given.sample)
+        except Later as later:
+            print(later)
+            return
         show(scores)
         part = "host int8" if given.int8 else "host"
+        if given.sample != MEASURED:
+            part += f", {given.sample} networks"
         if facts["fresh"]:
             part += f", fresh sample {given.seed}"
             print(f"{facts['networks']} networks never met before, a factor of {facts['factor']}")
