@@ -42,7 +42,7 @@ def first_points(
         found += [(-m.membership, name, m.trial, m.choices) for m in members]
     points: dict[str, Start] = {}
     for _, name, trial, choices in sorted(found, key=lambda f: f[:3]):
-        point = space.repair(choices)
+        point = space.repair(choices, plainly=True)
         mended = "" if dict(point.choices) == dict(choices) else ", repaired"
         points.setdefault(point.key, Start(point.choices, f"from {name} trial {trial}{mended}"))
     return tuple(points.values())[: max(1, spec.trials // 2)]

@@ -97,8 +97,13 @@ class Choice:
             others = others[:2]
         return others[int(rng.integers(len(others)))]
 
-    def repair(self, value: Any, choices: Choices) -> Value:
-        """`value` where it is allowed, the nearest allowed one otherwise."""
+    def repair(self, value: Any, choices: Choices, plainly: bool = False) -> Value:
+        """`value` where it is allowed, the nearest allowed one otherwise.
+
+        Of words none is near another: the place in the list decides, so that what a strategy may
+        not propose is spread over what it may; `plainly` it is the first, which in an axis leaves
+        the network alone.
+        """
         allowed = self.allowed(choices)
         for option in allowed:
             if same(option, value):
@@ -106,7 +111,7 @@ class Choice:
         if self.ordered and is_number(value):
             return min(allowed, key=lambda v: abs(float(v) - float(value)))
         index = next((i for i, v in enumerate(self.values) if same(v, value)), 0)
-        return allowed[index % len(allowed)]
+        return allowed[0 if plainly else index % len(allowed)]
 
     def encode(self, value: Value | None) -> list[float]:
         """A scale in [0, 1] for ordered values, one place for each otherwise."""

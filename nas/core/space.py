@@ -183,14 +183,20 @@ class SearchSpace:
             chosen[decision.name] = decision.at(min(normal.cdf(own), 1 - 1e-12), chosen)
         return Architecture(self.name, chosen)
 
-    def repair(self, choices: Mapping[str, Any]) -> Architecture:
-        """The architecture nearest to any values: what is missing or not allowed is replaced."""
+    def repair(self, choices: Mapping[str, Any], plainly: bool = False) -> Architecture:
+        """The architecture nearest to any values: what is missing or not allowed is replaced.
+
+        `plainly`, as for what a person chose elsewhere: a word that is not allowed here becomes the
+        first that is (2:4 without a kernel is dense, and not zeros of another kind).
+        """
         chosen: dict[str, Value] = {}
         for decision in self.listed:
             if is_active(decision, chosen):
                 value = choices.get(decision.name)
                 if self._kept(value, decision):
                     chosen[decision.name] = value
+                elif isinstance(decision, Choice):
+                    chosen[decision.name] = decision.repair(value, chosen, plainly)
                 else:
                     chosen[decision.name] = decision.repair(value, chosen)
         return Architecture(self.name, chosen)

@@ -63,6 +63,21 @@ def test_every_row_names_decisions_and_values_that_exist_and_spares_the_first() 
             assert set(values) <= legal, (decision.name, values)
 
 
+@pytest.mark.parametrize(
+    ("target", "kept"), [("latency on a processor", "dense"), ("a gpu", "2:4")]
+)
+def test_what_a_device_refuses_of_another_studys_point_is_left_alone(
+    target: str, kept: str
+) -> None:
+    space = joint("sparsity").at(TASK, TARGETS[target])
+    theirs = {"kernel": 5, "sparsity.pattern": "2:4", "sparsity.schedule": "oneshot",
+              "sparsity.ends": "dense"}  # fmt: skip
+    point = space.repair(theirs, plainly=True)
+    assert point.choices["sparsity.pattern"] == kept and point.choices["kernel"] == 5
+    assert (dict(point.choices) == theirs) == (kept == "2:4")
+    assert space.check(point.choices) == []
+
+
 def test_a_user_is_told_the_two_choices_and_why() -> None:
     space = joint("adapter", "sparsity").at(TASK)
     choices = space.repair({"adapter.method": "lora", "sparsity.pattern": "unstructured"}).choices
