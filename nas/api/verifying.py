@@ -11,6 +11,7 @@ from nas.core.measurement import Measurement
 from nas.hardware.device import Device, attached, host_id, named
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.protocol import differences
+from nas.hardware.ssh import remote
 
 if TYPE_CHECKING:
     from nas.deploy.verify import Check, Opened
@@ -49,7 +50,7 @@ def verify(
             package.checks.append(_latency(package, target))
     return {
         "folder": str(folder),
-        "title": package.card["title"],
+        "title": checks.printable(package.card["title"]),
         "format": package.format,
         "passed": package.whole,
         "checks": [{"name": c.name, "passed": c.passed, "said": c.said} for c in package.checks],
@@ -57,9 +58,13 @@ def verify(
 
 
 def _device(package: Opened, asked: str | None) -> Device:
-    """The device to run on: the one asked for, the card's where it is here, else the processor."""
+    """The device to run on: the one asked for, the card's where it is here, else the processor.
+
+    A stranger's card sends nobody to another host: only who types `ssh://` goes there.
+    """
+    written = str(package.card["device"].get("name", "cpu"))
     try:
-        found = named(asked or str(package.card["device"].get("name", "cpu")))
+        found = named(asked or ("cpu" if remote(written) else written))
         there = attached(found)
     except NasError:
         if asked is not None:

@@ -8,18 +8,25 @@ card.json also says how an image becomes an input.
 """
 
 import json
+import struct
 import sys
+import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 Array = np.ndarray[Any, Any]
 Network = Callable[[Array], Array]
 HERE = Path(__file__).resolve().parent
 PIXELS = 50_000_000  # a larger image is not decoded
+# What Pillow and numpy raise on broken bytes.
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
+              OverflowError, MemoryError, NotImplementedError, struct.error, zlib.error,
+              Image.DecompressionBombError)  # fmt: skip
 
 
 def load(folder: Path | str = HERE) -> tuple[Network, dict[str, Any]]:
@@ -85,6 +92,30 @@ RUNTIMES: dict[str, Callable[[str, list[str]], Network]] = {
 }  # fmt: skip
 
 
+def upright(image: Image.Image) -> Image.Image:
+    """The image as its camera was held; one whose EXIF cannot be read is taken as it lies."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
+            OverflowError, struct.error, AttributeError):  # fmt: skip
+        return image
+
+
+def coloured(image: Image.Image) -> Image.Image:
+    """An image of any mode as RGB, numbers of 16 bits by their upper eight.
+
+    Raises: ValueError where its numbers have more bits, and nobody says what white is.
+    """
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
+    return image.convert("RGB")
+
+
 def prepared(image: Image.Image, card: dict[str, Any]) -> Array:
     """An image as the network takes it: the middle square, resized, normalised, (C, H, W).
 
@@ -94,9 +125,7 @@ def prepared(image: Image.Image, card: dict[str, Any]) -> Array:
     size = about["size"]
     if image.width * image.height > PIXELS:
         raise ValueError(f"the image has {image.width}x{image.height} pixels; {PIXELS:,} at most")
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    image = image.convert("RGB")
+    image = coloured(upright(image))
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     if image.size != (size, size):
@@ -121,25 +150,53 @@ def probabilities(outputs: Array) -> Array:
     return chances
 
 
+def image_of(path: str, card: dict[str, Any]) -> Array:
+    """An image file as the network takes it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
+        with Image.open(path) as image:
+            return prepared(image, card)
+
+
+def arrays_of(path: str, card: dict[str, Any]) -> Array:
+    """Inputs that numpy saved. Raises: ValueError where they are of another shape."""
+    inside = bool((card.get("preprocessing") or {}).get("in_graph"))
+    inputs = np.load(path, allow_pickle=False)
+    channels, *sides = card["input"]
+    wanted = (*sides, channels) if inside else (channels, *sides)
+    if inputs.ndim != len(wanted) + 1 or inputs.shape[1:] != wanted:
+        raise ValueError(f"it is {inputs.shape}, the network takes (N, {str(wanted)[1:-1]})")
+    found: Array = inputs.astype(np.uint8 if inside else np.float32)
+    return found
+
+
+def likeliest(outputs: Array, card: dict[str, Any]) -> str:
+    """The three likeliest classes in words, numbered where they have no names."""
+    chances, names = probabilities(outputs), card["classes"]
+    best = [int(i) for i in np.argsort(-chances)[:3]]
+    return "  ".join(f"{names[i] if i < len(names) else i} {chances[i]:.1%}" for i in best)
+
+
 def main(paths: list[str]) -> str | None:
     """Prints what the network says of each file."""
     if not paths:
         return __doc__
     network, card = load()
+    broken = 0
     for path in paths:
-        if path.endswith(".npy"):
-            inputs = np.load(path, allow_pickle=False)
-            kind = np.uint8 if (card.get("preprocessing") or {}).get("in_graph") else np.float32
-            print(json.dumps(run(network, inputs.astype(kind)).tolist()))
-            continue
-        if not card.get("preprocessing"):
+        images = not path.endswith(".npy")
+        if images and not card.get("preprocessing"):
             return "this network takes arrays, not images: python infer.py INPUTS.npy"
-        with Image.open(path) as image:
-            chances = probabilities(run(network, prepared(image, card)[None]))[0]
-        best = np.argsort(-chances)[:3]
-        said = "  ".join(f"{card['classes'][i]} {chances[i]:.1%}" for i in best)
-        print(f"{path}: {said}")
-    return None
+        try:
+            inputs = image_of(path, card)[None] if images else arrays_of(path, card)
+        except UNREADABLE as error:  # the other files are looked at all the same
+            why = " ".join(str(error).split()) or type(error).__name__
+            print(f"{path}: cannot be read: {why}", file=sys.stderr)
+            broken += 1
+            continue
+        outputs = run(network, inputs)
+        print(f"{path}: {likeliest(outputs[0], card)}" if images else json.dumps(outputs.tolist()))
+    return f"{broken} of {len(paths)} could not be read" if broken else None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,14 @@ def opened(folder: Path) -> Opened:
     found.checks.append(Check("card", *_own(card)))
     expected = {*NAMES[found.format], INFER, TEXT, *([EXAMPLES] if "examples" in card else [])}
     if set(card["sha256"]) != expected:
-        odd = sorted(set(card["sha256"]) ^ expected)
-        found.checks.append(Check("files", False, f"the card lists other files: {odd[0]}"))
+        odd = printable(min(set(card["sha256"]) ^ expected))
+        found.checks.append(Check("files", False, f"the card lists other files: {odd}"))
         return found
     for name in sorted(expected):
         found.checks.append(Check(name, *_hashed(folder / name, card["sha256"][name])))
     extra = sorted({p.name for p in folder.iterdir()} - expected - {CARD, "__pycache__"})
     if extra:
-        said = f"not in the card, and not looked at: {', '.join(extra[:5])}"
+        said = f"not in the card, and not looked at: {printable(', '.join(extra[:5]))}"
         found.checks.append(Check("other files", None, said))
     return found
 
@@ -115,7 +115,7 @@ def _card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
         _formed(card)
     except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-        said = " ".join(str(error).split())[:100]
+        said = printable(" ".join(str(error).split())[:100])
         raise NasError(
             f"{path} is not a card: {type(error).__name__}: {said}",
             "name a folder that nas export wrote, of this version or a later one",
@@ -137,8 +137,31 @@ def _formed(card: Any) -> None:
         raise ValueError("a sha256 is none")
     if not all(isinstance(n, int) and 0 < n < 2**20 for n in card["input"]):
         raise ValueError(f"input {card['input']!r}")
-    if not isinstance(card["digest"], str) or not isinstance(card["measurements"], dict):
-        raise ValueError("digest and measurements")
+    if not isinstance(card["digest"], str) or not isinstance(card["title"], str):
+        raise ValueError("digest and title")
+    if not isinstance(card["device"].get("name", ""), str):
+        raise ValueError(f"device {card['device']!r}")
+    for name, found in card["measurements"].items():
+        numbers = [found[part] for part in ("value", "low", "high")]
+        if not all(map(_number, numbers)) or not isinstance(found["record"], dict):
+            raise ValueError(f"measurement {name!r}")
+    parity = card["parity"]
+    if not (_number(parity["relative"]) and _number(parity["n"])):
+        raise ValueError("parity")
+
+
+def _number(value: Any) -> bool:
+    """Whether it can be compared and printed as a number."""
+    return isinstance(value, int | float) and abs(value) < 1e30  # NaN is not
+
+
+def printable(text: str) -> str:
+    """A stranger's words on one line, without what would move a terminal's cursor or colour it.
+
+    >>> printable("a" + chr(27) + "[31mb" + chr(10))
+    'a?[31mb?'
+    """
+    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def _own(card: Mapping[str, Any]) -> tuple[bool, str]:
@@ -189,19 +212,29 @@ def _outside(path: Path) -> str | None:
         proto = onnx.load(path, load_external_data=False)
     except Exception as error:  # onnx documents no set of what it raises
         return f"it is no ONNX file ({type(error).__name__})"
-    if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(proto.graph)):
+    tensors = [*_tensors(proto.graph)]
+    for function in proto.functions:
+        tensors += _attributes(function.node)
+    if any(t.data_location == onnx.TensorProto.EXTERNAL or t.external_data for t in tensors):
         return "it takes weights from files outside of the package"
     return None
 
 
 def _tensors(graph: onnx.GraphProto) -> list[onnx.TensorProto]:
     """Every tensor of a graph and of the graphs inside of it."""
-    found = list(graph.initializer)
-    for node in graph.node:
-        for attribute in node.attribute:
-            found += [attribute.t, *attribute.tensors]
-            for inner in (attribute.g, *attribute.graphs):
-                found += _tensors(inner)
+    sparse = [t for s in graph.sparse_initializer for t in (s.values, s.indices)]
+    return [*graph.initializer, *sparse, *_attributes(graph.node)]
+
+
+def _attributes(nodes: Iterable[onnx.NodeProto]) -> list[onnx.TensorProto]:
+    """Every tensor that nodes hold."""
+    found: list[onnx.TensorProto] = []
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        found += [attribute.t, *attribute.tensors]
+        for sparse in (attribute.sparse_tensor, *attribute.sparse_tensors):
+            found += [sparse.values, sparse.indices]
+        for inner in (attribute.g, *attribute.graphs):
+            found += _tensors(inner)
     return found
 
 
@@ -227,12 +260,16 @@ def examples_of(package: Opened) -> dict[str, NDArray[Any]]:
         raise NasError(f"{path} has {path.stat().st_size:,} bytes", "no package has so many")
     try:
         found = load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise NasError(f"{path} cannot be read: {error}", "export the network again") from error
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+        raise NasError(
+            f"{path} cannot be read: {printable(str(error))}", "export the network again"
+        ) from error
     inputs = found.get("inputs")
     shapes = {tuple(found[k].shape) for k in ("expected", "found") if k in found}
     size = sorted(package.card["input"])
-    if inputs is None or len(shapes) != 1 or sorted(inputs.shape[1:]) != size:
+    numbers = all(tensor.dtype.kind in "fiu" for tensor in found.values())
+    whole = len(shapes) == 1 and {"expected", "found"} <= set(found) and numbers
+    if inputs is None or not whole or not len(inputs) or sorted(inputs.shape[1:]) != size:
         raise NasError(f"{path} holds other tensors than examples", "export the network again")
     return found
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from nas.core.errors import NasError
 from nas.core.folders import cache_folder
@@ -31,7 +31,7 @@ TOTAL_BYTES = 64 * 2**30
 SMALLEST, LARGEST, MULTIPLE = 32, 224, 32
 _SAMPLE = 500
 _CHUNK = 1024
-_VERSION = 1
+_VERSION = 2
 
 
 def usual_size(listing: Listing) -> int:
@@ -146,10 +146,29 @@ def _plain(error: BaseException) -> str:
     return text.splitlines()[0] if text else type(error).__name__
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """The image as its camera was held; one whose EXIF cannot be read is taken as it lies."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except (OSError, ValueError, SyntaxError, EOFError, KeyError, IndexError, TypeError,
+            OverflowError, struct.error, AttributeError):  # fmt: skip
+        return image
+
+
 def squared(image: Image.Image, size: int) -> Bytes:
-    """`(size, size, 3)` of an image: RGB, the shorter side to `size`, the middle square."""
-    if image.mode.startswith("I;16"):
-        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    """`(size, size, 3)` of an image: upright, RGB, the shorter side to `size`, the middle square.
+
+    As `nas/deploy/infer.py` prepares one, which must do without this module.
+    Raises: ValueError where its numbers have more than 16 bits, and nobody says what white is.
+    """
+    image = _upright(image)
+    if image.mode.startswith("I"):
+        values = np.asarray(image)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError("its pixels have 32 bits; save it with 8 or 16")
+        image = Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F":
+        raise ValueError("its pixels are fractions; save it with 8 or 16 bits")
     if image.mode != "RGB":
         image = image.convert("RGB")
     width, height = image.size

@@ -111,20 +111,64 @@ def test_infer_on_images_and_arrays(network, tmp_path):
 def test_infer_needs_numpy_pillow_and_only_then_the_runtime():
     source = Path(infer.__file__).read_text()
     imported = set(re.findall(r"^(?:import|from) (\w+)", source, re.MULTILINE))
-    assert imported == {"json", "sys", "collections", "pathlib", "typing", "numpy", "PIL"}
+    own = {"json", "struct", "sys", "warnings", "zlib", "collections", "pathlib", "typing"}
+    assert imported == own | {"numpy", "PIL"}
 
 
-@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "I;16"])
+@pytest.mark.parametrize("mode", ["RGB", "L", "LA", "RGBA", "P", "PA", "CMYK", "1", "I;16", "I"])
 @pytest.mark.parametrize("size", [(16, 16), (30, 20), (9, 50)])
 def test_infer_prepares_an_image_as_training_did(mode, size):
     rng = np.random.default_rng(0)
-    if mode == "I;16":
-        image = Image.fromarray(rng.integers(0, 2**16, size, np.uint16))
+    if mode.startswith("I"):
+        kind = np.uint16 if mode == "I;16" else np.int32
+        image = Image.fromarray(rng.integers(0, 2**16, size).astype(kind))
+        assert image.mode == mode
     else:
         image = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).convert(mode)
     card = {"preprocessing": {"size": 16, "mean": [0.0] * 3, "std": [1.0] * 3}}
     pixels = infer.prepared(image, card) * 255
     assert np.allclose(pixels.transpose(1, 2, 0), squared(image, 16), atol=1e-3)
+
+
+CARD = {"preprocessing": {"size": 16, "mean": [0.0] * 3, "std": [1.0] * 3}}
+
+
+def test_a_photo_is_turned_as_its_camera_was_held(tmp_path):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 256, (30, 20, 3), np.uint8))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side: turn it a quarter to the right
+    upright.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "photo.png", exif=exif)
+    with Image.open(tmp_path / "photo.png") as photo:
+        assert photo.size == (30, 20)
+        assert np.array_equal(infer.prepared(photo, CARD), infer.prepared(upright, CARD))
+        assert np.array_equal(squared(photo, 16), squared(upright, 16))
+    upright.save(tmp_path / "odd.png", exif=b"Exif\0\0no such thing")
+    with Image.open(tmp_path / "odd.png") as odd:
+        assert np.array_equal(infer.prepared(odd, CARD), infer.prepared(upright, CARD))
+
+
+@pytest.mark.parametrize("values", [np.float32([[0.5, 1.0]]), np.int32([[0, 1 << 20]])])
+def test_numbers_of_which_nobody_says_what_white_is_are_refused(values):
+    image = Image.fromarray(values)
+    for prepare in (lambda: infer.prepared(image, CARD), lambda: squared(image, 16)):
+        with pytest.raises(ValueError, match="save it with 8 or 16"):
+            prepare()
+
+
+def test_broken_files_are_named_and_the_others_are_answered(network, tmp_path):
+    package(tmp_path / "net", network[1], network[2])
+    Image.new("CMYK", (50, 20), (9, 8, 7, 6)).save(tmp_path / "good.jpg")
+    photo = (tmp_path / "good.jpg").read_bytes()
+    (tmp_path / "torn.jpg").write_bytes(photo[: len(photo) // 2])
+    (tmp_path / "no.jpg").write_bytes(b"nothing of the kind")
+    np.save(tmp_path / "other.npy", np.zeros((2, 3, 8, 8)))
+    names = ["torn.jpg", "no.jpg", "absent.jpg", "other.npy", "good.jpg"]
+    command = [sys.executable, "infer.py", *(str(tmp_path / name) for name in names)]
+    ran = subprocess.run(command, cwd=tmp_path / "net", capture_output=True, text=True, check=False)
+    assert ran.returncode == 1 and re.fullmatch(r".*good\.jpg: [a-j] .*\n", ran.stdout)
+    assert ran.stderr.count("cannot be read: ") == 4 and "Traceback" not in ran.stderr
+    assert "it is (2, 3, 8, 8), the network takes (N, 3, 16, 16)" in ran.stderr
+    assert ran.stderr.endswith("4 of 5 could not be read\n")
 
 
 def test_infer_decodes_no_image_of_any_size():
