@@ -99,7 +99,7 @@ specs = st.builds(
     objectives=st.lists(objectives, min_size=1, max_size=3).map(tuple),
     constraints=st.lists(constraints, max_size=3).map(tuple),
     trials=st.integers(1, 2**31 - 1),
-    hours=st.none() | numbers,
+    hours=st.none() | st.floats(0, 1e9, exclude_min=True),
     fidelity=st.builds(
         Fidelity, st.integers(1, 99), st.floats(0.01, 1), st.integers(2, 5), st.integers(1, 9)
     ),

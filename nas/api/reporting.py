@@ -61,7 +61,7 @@ def report(
     if path.suffix.lower() != ".html":
         raise NasError(
             f"a report is a page, not a {path.suffix or 'file without ending'}: {str(path)!r}",
-            f"end the name in .html: --output {path.with_suffix('.html')}",
+            f"end the name in .html: --output {path.parent / (path.stem or 'report')}.html",
         )
     found = findings(study, device, layers, storage, watch)
     text = page(page_document(found)).encode()

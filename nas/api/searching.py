@@ -37,7 +37,7 @@ from nas.session import Session, Snapshot
 from nas.store.artifacts import Artifacts
 from nas.store.database import exists
 from nas.store.store import Store
-from nas.strategies.choose import create, names
+from nas.strategies.choose import create
 
 __all__ = ["RUNNERS", "bench", "plan", "runner_of", "search"]
 
@@ -45,6 +45,7 @@ TRIALS = 32
 LOOKED_AT = 20  # files of a resumed study that are looked for before anything is done
 EPOCHS = 3
 ASKING = ("edo", "senn")  # strategies that read what trained networks report
+SEEDS = 2**32  # what every generator of random numbers takes
 
 
 class Watcher(Protocol):
@@ -170,8 +171,9 @@ def plan(
 
     if space is None:
         raise NasError("which space is to be searched?", "type --space largekernel")
+    if not 0 <= seed < SEEDS:
+        raise NasError(f"not a seed: {seed}", f"give a whole number from 0 to {SEEDS - 1}")
     _known("promotion", promotion, RULES)
-    _known("strategy", strategy, names()) if not strategy.startswith("optuna:") else None
     if strategy in ASKING and promotion != "none":
         raise NasError(
             f"strategy {strategy!r} waits for trainings, which promotion {promotion!r} may stop",
@@ -191,7 +193,9 @@ def plan(
     _workloads(limits, described, found_device, hands)
     presets = ("untouched", *presets) if network else tuple(presets)
     wanted = [*(o.name for o in chosen), *(c.name for c in limits)]
-    _named(found_space.at(described, target(found_device, wanted, weights is not None)), presets)
+    aimed = found_space.at(described, target(found_device, wanted, weights is not None))
+    _named(aimed, presets)
+    create(strategy, aimed, chosen, limits, seed)  # one that is none is told of here
     probes = _probes({o.name for o in chosen} | {c.name for c in limits}, found_device)
     chosen = tuple(replace(o, needs="measure") if o.name in probes else o for o in chosen)
     spec = StudySpec(

@@ -31,7 +31,8 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> NasError:
       did you mean 'largekernel'? known: largekernel, resnet
     """
     names = sorted(known)
-    near = get_close_matches(name, names, n=3, cutoff=0.5)
+    small = {n.lower(): n for n in names}
+    near = [small[n] for n in get_close_matches(name.lower(), small, n=3, cutoff=0.5)]
     guess = f"did you mean {' or '.join(repr(n) for n in near)}? " if near else ""
     shown = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
     return NasError(f"no {kind} named {name!r}", f"{guess}known: {shown or 'none'}")

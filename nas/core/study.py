@@ -14,6 +14,7 @@ from nas.core.job import Workload
 from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.task import TaskSpec
 
+MOST = 2**31 - 1  # of trials, or hours: what every database counts
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,63}")
 
 
@@ -84,8 +85,10 @@ class StudySpec:
                 f"not a study name: {self.name!r}",
                 "use letters, digits and . _ + - , at most 64 of them",
             )
-        if self.trials < 1:
+        if not 1 <= self.trials <= MOST:
             raise NasError(f"no search has {self.trials} trials", "type --trials 32")
+        if self.hours is not None and not 0 < self.hours <= MOST:
+            raise NasError(f"no search ends after {self.hours} hours", "type --hours 8")
         if not self.objectives:
             raise NasError("a search needs an objective", "type --objective accuracy")
 

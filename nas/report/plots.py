@@ -43,7 +43,7 @@ def draw(front: Front, dominated: Dominated, path: Path, made: str) -> None:
     if path.suffix.lower() != ".png":
         raise NasError(
             f"cannot draw a {path.suffix or 'file without ending'}: {str(path)!r}",
-            f"end the name in .html or .png: --plot {path.with_suffix('.html')}",
+            f"end the name in .html or .png: --plot {path.parent / (path.stem or 'front')}.html",
         )
     if not front.members:
         raise NasError(

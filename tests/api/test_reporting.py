@@ -48,6 +48,9 @@ def test_mistakes(storage: str, tmp_path: Path) -> None:
     with pytest.raises(NasError, match=r"a report is a page, not a \.pdf") as caught:
         api.report("toy", "r.pdf", storage=storage)
     assert caught.value.hint == "end the name in .html: --output r.html"
+    with pytest.raises(NasError, match="a report is a page") as caught:
+        api.report("toy", ".", storage=storage)
+    assert caught.value.hint == "end the name in .html: --output report.html"
     with pytest.raises(NasError, match="no study named 'toi'"):
         api.report("toi", tmp_path / "r.html", storage=storage)
     with pytest.raises(NasError, match="has no numbers for device 'a100'"):

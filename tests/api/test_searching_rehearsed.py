@@ -59,3 +59,22 @@ def test_no_study_begins_where_its_files_cannot_be_kept(url: str, tmp_path: Path
             searching.search(space="resnet", study="next", artifacts=wrong, storage=url)
     with Store(url, read_only=True) as store:
         assert [row.name for row in store.studies()] == [toy_spec().name]
+
+
+@pytest.mark.parametrize("wrong", [-1, 2**32, 10**30])
+def test_a_seed_that_no_generator_takes_is_told(url: str, wrong: int) -> None:
+    with pytest.raises(NasError, match=f"not a seed: {wrong}"):
+        searching.search(space="resnet", seed=wrong, dry_run=True, storage=url)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ("optuna:Nope", "no Optuna sampler named 'Nope'"),
+        ("optuna:GridSampler", "Optuna's GridSampler cannot be a strategy here"),
+        ("evoluton", "no strategy named 'evoluton'"),
+    ],
+)
+def test_a_strategy_that_is_none_is_told(url: str, wrong: str, told: str) -> None:
+    with pytest.raises(NasError, match=told):
+        searching.search(space="resnet", strategy=wrong, dry_run=True, storage=url)

@@ -30,3 +30,7 @@ def test_unknown_without_anything_near() -> None:
 def test_a_long_list_is_cut() -> None:
     hint = unknown("preset", "q", [f"preset{i:02}" for i in range(30)]).hint
     assert hint.endswith("preset11, ...")
+
+
+def test_small_and_large_letters_are_near() -> None:
+    assert unknown("space", "ResNet", ["resnet", "osa"]).hint.startswith("did you mean 'resnet'")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -31,7 +32,13 @@ def test_a_name_that_could_not_name_a_file(name: str) -> None:
         toy_spec(name=name)
 
 
-@pytest.mark.parametrize("wrong", [{"trials": 0}, {"trials": -3}, {"objectives": ()}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trials": 0}, {"trials": -3}, {"trials": 10**30}, {"objectives": ()},
+        {"hours": math.nan}, {"hours": math.inf}, {"hours": 0.0},
+    ],
+)  # fmt: skip
 def test_refuses_a_search_of_nothing(wrong: dict[str, Any]) -> None:
     with pytest.raises(NasError):
         toy_spec(**wrong)

@@ -70,6 +70,8 @@ def test_another_ending_is_refused() -> None:
     assert str(caught.value) == (
         "cannot draw a .jpg: 'front.jpg'\n  end the name in .html or .png: --plot front.html"
     )
+    with pytest.raises(NasError, match=r"--plot front\.html"):
+        draw(found, [], Path("."), MADE)
 
 
 def test_an_empty_front_is_not_drawn(tmp_path: Path) -> None:
