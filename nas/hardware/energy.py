@@ -16,7 +16,6 @@ import numpy as np
 from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.hardware.agent.energy import POWERCAP, counter
-from nas.hardware.agent.host import throttling
 from nas.hardware.device import Device, attached
 from nas.hardware.lease import Lease
 from nas.hardware.probe import conditions, probe, t90
@@ -77,9 +76,6 @@ def energy(
         "rounds_mj": [round(c, 6) for c in costs],
         "idle_w": [round(joules / seconds, 3) for joules, seconds, _ in windows[::2]],
         "busy_w": [round(joules / seconds, 3) for joules, seconds, _ in windows[1::2]],
-        "before": session.start["state"],
-        "after": session.end["state"],
-        "throttled": throttling(session.start["state"], session.end["state"]),
     }
     wide = half * 2**0.5  # a repeat and this one are both in doubt
     return Measurement(

@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import statistics
 import tempfile
 import time
 from collections.abc import Mapping
@@ -57,6 +58,14 @@ class AnchorHistory:
             with contextlib.suppress(FileNotFoundError):  # it came to its end just now
                 if time.time() - left.stat().st_mtime > OLD_S:
                     left.unlink()
+
+    def usual(self, least: int = 5) -> dict[str, float]:
+        """Each anchor's median over the sessions known, where they are enough to say."""
+        seen: dict[str, list[float]] = {}
+        for row in self.rows():
+            for name, value in row.items():
+                seen.setdefault(name, []).append(value)
+        return {n: statistics.median(v) for n, v in seen.items() if len(v) >= least}
 
     def squares(self) -> tuple[float, int]:
         """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""

@@ -14,7 +14,8 @@ from nas.hardware import bundle, runtimes
 from nas.hardware.agent.fingerprint import fingerprint
 from nas.hardware.agent.workplace import workplace
 
-_ONE = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# Set for every process that measures, whatever they are here.
+SET = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Local:
         """Runs the agent in a fresh process, without any of this one's files or locks."""
         with workplace("agent") as folder:
             command = [sys.executable, "-I", str(bundle.write(folder))]
-            environment = {**os.environ, **dict.fromkeys(_ONE, "1")}
+            environment = {**os.environ, **dict.fromkeys(SET, "1")}
             return ended(command, json.dumps(job), seconds, environment)
 
     def fingerprint(self) -> dict[str, Any]:
@@ -71,7 +72,7 @@ def ended(
     """Runs a command on some text until it ends, or ends it when its time is up."""
     process = subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, env=environment,
+        text=True, encoding="utf-8", errors="replace", env=environment,
     )  # fmt: skip
     try:
         out, err = process.communicate(text, timeout=seconds)

@@ -9,6 +9,7 @@ from scipy.special import stdtrit
 
 from nas.core.job import Workload
 from nas.hardware import agent
+from nas.hardware.agent.host import throttling
 from nas.hardware.agent.workplace import workplace
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, host_id
@@ -57,4 +58,8 @@ def conditions(session: Session, device: Device, workload: Workload) -> dict[str
         "runtime": session.start["runtime"],
         "options": list(device.options),
         "versions": session.start["versions"],
+        "environment": session.start.get("environment", {}),
+        "before": session.start["state"],
+        "after": session.end["state"],
+        "throttled": throttling(session.start["state"], session.end["state"]),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,31 +79,73 @@ CONDITIONS = (
 ONCE: dict[str, Any] = {"runtime": "onnxruntime", "options": [], "cores": []}
 
 
+# Of a machine's state before a session: what must agree, and is not the device's own doing.
+STATE = ("governor", "boost", "mode", "mains", "quota")
+
+
 def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05) -> list[str]:
     """What forbids comparing two records of latency; empty where they may be compared.
 
     Two numbers are comparable when protocol, device profile, host, workload, threads, cores,
-    runtime with its options and versions, and governor agree, and no anchor differs by more than
-    `drift`: anchors are the same networks everywhere, so what moves them would move the candidates.
-    A number without converged samples is comparable, its interval says how little it is worth. Two
-    predictions are, where form and calibration agree.
+    runtime with its options and versions agree, what the environment tells the runtime, governor
+    and other switches of clock and power, when neither was held down by heat or power, and when no
+    anchor differs by more than `drift`: anchors are the same networks everywhere, so what moves
+    them would move the candidates. All sessions of a record count. A number without converged
+    samples is comparable, its interval says how little it is worth. Two predictions are, where
+    form and calibration agree. What an older record does not say is taken to agree.
 
     >>> differences({"device": "cpu"}, {"device": "a100"})
     ["device: 'cpu' and 'a100'"]
     """
     a, b = ONCE | dict(a), ONCE | dict(b)
     found = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in CONDITIONS if a.get(k) != b.get(k)]
-    sessions = [record["sessions"][0] for record in (a, b) if record.get("sessions")]
-    if len(sessions) < 2:
-        return found
-    runtimes = [session.get("runtime") for session in sessions]
-    governors = [session.get("before", {}).get("governor") for session in sessions]
-    for name, (one, two) in {"runtime": runtimes, "governor": governors}.items():
-        if one != two:
-            found.append(f"{name}: {one} and {two}")
-    first, second = (session.get("anchors_ms", {}) for session in sessions)
+    if any(record.get("host_changed") for record in (a, b)):
+        found.append("host: it changed during a measurement")
+    one, two = (_circumstances(_sessions(record)) for record in (a, b))
+    for name in one:
+        if name in two and one[name] != two[name]:
+            first, second = (_plain(seen[name]) for seen in (one, two))
+            found.append(f"{name}: {first} and {second}")
+    first, second = (_anchors(_sessions(record)) for record in (a, b))
     for name in sorted(first.keys() & second.keys()):
         ratio = second[name] / first[name]
         if abs(ratio - 1) > drift:
             found.append(f"anchor {name}: {ratio - 1:+.1%}")
     return found
+
+
+def _sessions(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What each process saw; a record of several callers at once is its own."""
+    return list(record.get("sessions") or ([record] if "before" in record else []))
+
+
+def _circumstances(sessions: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """By name, the different values that sessions saw; a name that one does not say is left out."""
+    seen: dict[str, list[Any]] = {}
+    for session in sessions:
+        before = session.get("before", {})
+        gpu = before.get("gpu") or {}
+        said = ("runtime", "runtime_versions", "environment")
+        told = {name: session[name] for name in said if name in session}
+        told |= {name: before[name] for name in STATE if name in before}
+        told |= {f"GPU's {n}": gpu[n] for n in ("limit_milliwatts", "max_sm_mhz") if n in gpu}
+        if "throttled" in session:
+            held = [why for why in session["throttled"] if not why.startswith("the container")]
+            told["held down"] = bool(held)
+        for name, value in told.items():
+            if value not in seen.setdefault(name, []):
+                seen[name].append(value)
+    return seen
+
+
+def _plain(values: list[Any]) -> Any:
+    return values[0] if len(values) == 1 else values
+
+
+def _anchors(sessions: list[Mapping[str, Any]]) -> dict[str, float]:
+    """Each anchor's median over the sessions."""
+    seen: dict[str, list[float]] = {}
+    for session in sessions:
+        for name, value in session.get("anchors_ms", {}).items():
+            seen.setdefault(name, []).append(value)
+    return {name: statistics.median(values) for name, values in seen.items()}

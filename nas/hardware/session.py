@@ -141,7 +141,7 @@ def spawn(asked: Asked, alive: list[int], seed: int) -> Session:
     with asked.lease.measuring():
         ended = asked.device.host.run(job, job["seconds"] + 10)
     for line in ended.out.splitlines():
-        if line.startswith("{") and line.endswith("}"):
+        if line.startswith('{"event":') and line.endswith("}"):  # a library may print too
             session.hear(json.loads(line))
     if not session.end:
         session.death = _death(ended.code, ended.err)

@@ -58,6 +58,7 @@ def concurrent(
     record = {
         **conditions(sessions[-1], device, workload),
         "runtime": device.engine.name,
+        "runtime_versions": sessions[-1].start["runtime"],
         "streams": workload.streams,
         **{f"p{q}_ms": round(float(np.quantile(everything, q / 100)), 5) for q in (50, 90, 99)},
         "processes_ms": [round(float(m), 5) for m in medians],

@@ -12,7 +12,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +26,12 @@ from nas.core.job import Workload
 from nas.core.measurement import Measurement
 from nas.hardware import runtimes
 from nas.hardware.agent.estimates import estimate
-from nas.hardware.agent.host import throttling
+from nas.hardware.agent.host import environment, throttling
 from nas.hardware.agent.workplace import workplace
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import AnchorHistory
+from nas.hardware.hosts import SET
 from nas.hardware.lease import Lease, private, shared
 from nas.hardware.protocol import Protocol
 from nas.hardware.session import Asked, Session, sessions
@@ -37,6 +39,7 @@ from nas.hardware.session import Asked, Session, sessions
 KEPT_SAMPLES = 400
 SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
 Z90 = 1.645
+SLOW = 4  # drifts: an anchor so much slower than it was in earlier sessions speaks of the machine
 PROTOCOL = Protocol().version
 
 
@@ -82,7 +85,9 @@ def measure(
             reasons |= failures
             runs += found
     history = _history(lease, device, workload, protocol)
+    usual = history.usual()
     for each in runs:
+        _refuse_another(device, each.session)
         _remember(history, each, protocol)
     spread = between(runs, history, protocol, device.threads)
     common = {
@@ -95,7 +100,8 @@ def measure(
         **_ran(device),
         "host": host_id(device),
         "fingerprint": before,
-        "host_changed": host_fingerprint(device) != before,
+        "host_changed": any(_another_host(each.session, before) for each in runs),
+        "slower_than_usual": slower(runs, usual),
     }
     return [
         reasons[i] if i in reasons else _measurement(i, runs, spread, common, protocol, basis)
@@ -112,9 +118,13 @@ def runtime_version(device: Device) -> str:
     where = f"{device.threads} thread{'' if device.threads == 1 else 's'}"
     if device.kind != "cpu":
         where = f"on {device.kind}"
+    if device.cores:
+        where += f" on core {'+'.join(map(str, device.cores))}"
     options = "".join(f" {option}" for option in device.options)
     version = device.host.versions(device.runtime)[device.runtime]
-    return f"{device.runtime} {version}{options}, {where}"
+    told = {} if device.address else environment()
+    under = "".join(f", {n}={v}" for n, v in told.items() if n not in SET)
+    return f"{device.runtime} {version}{options}, {where}{under}"
 
 
 def _ran(device: Device) -> dict[str, Any]:
@@ -139,6 +149,44 @@ def _refuse(device: Device) -> None:
         runtimes.require(device.engine, device.kind)
     else:
         device.host.versions(device.runtime)  # says what is lacking there
+
+
+def _refuse_another(device: Device, session: Session) -> None:
+    """Raises NasError where the runtime that ran is not the one that the number is filed under."""
+    filed = _number(device.host.versions(device.runtime)[device.runtime])
+    ran = _number(session.start["runtime"].get(device.runtime, ""))
+    if filed and ran and filed != ran:
+        raise NasError(
+            f"{device.runtime} is {filed} here, and {ran} in the process that measures",
+            f"two are installed: pip uninstall {device.runtime}, till there is none, and install "
+            "it again",
+        )
+
+
+def _number(version: str) -> str:
+    """A version without what its builder added.
+
+    >>> _number("2026.4.1-22982-e213"), _number("2.13.0+cpu")
+    ('2026.4.1', '2.13.0')
+    """
+    found = re.match(r"\d+(\.\d+)*", version)
+    return found[0] if found else ""
+
+
+def _another_host(session: Session, before: dict[str, Any]) -> bool:
+    """Whether the measuring process, at its start or its end, saw another machine or driver."""
+    seen = (session.start.get("fingerprint", before), session.end.get("fingerprint", before))
+    return any(found != before for found in seen)
+
+
+def slower(runs: Sequence[Run], usual: Mapping[str, float]) -> float | None:
+    """How many times longer than in earlier sessions here an anchor took; None without any.
+
+    A machine that is slow throughout shows in nothing else: its own reference is as slow.
+    """
+    found = [each.estimates[n]["value"] / usual[n] for each in runs for n in usual
+             if n in each.estimates]  # fmt: skip
+    return round(float(np.median(found)), 3) if found else None
 
 
 # --- statistics --------------------------------------------------------------------------------
@@ -282,7 +330,8 @@ def _measurement(
         "between": round(between, 5),
         "between_is": known,
         "noisy": any(f["noisy"] for f in found),
-        "converged": all(_converged(f, r, rules) for f, r in zip(found, own, strict=True)),
+        "converged": (common.get("slower_than_usual") or 1.0) <= 1 + SLOW * rules.drift
+        and all(_converged(f, r, rules) for f, r in zip(found, own, strict=True)),
         "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
     }
     return Measurement(
@@ -321,6 +370,7 @@ def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
         "runtime": start["runtime"],
         "versions": start["versions"],
         "affinity": start["affinity"],
+        "environment": start.get("environment", {}),
         "before": start["state"],
         "after": end["state"],
         "throttled": throttling(start["state"], end["state"]),

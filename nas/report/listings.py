@@ -169,6 +169,7 @@ def profile_table(target: str, found: Row) -> RenderableType:
     if "latency_ms" in found:
         timing = Measurement.from_json(found["latency_ms"])
         rows.append(("latency", f"{interval(timing)}  {origin(timing)}"))
+        rows += [("meanwhile", why) for why in _meanwhile(timing.record)]
     if "energy_mj" in found:
         energy = Measurement.from_json(found["energy_mj"])
         counter = energy.record["counter"]
@@ -286,6 +287,17 @@ def _memory(found: Row) -> str:
     memory = Measurement.from_json(found["peak_memory"])
     beyond = f"beyond the runtime's {memory.record['runtime_mb']:.0f} MB"
     return f"{interval(memory)}  {origin(memory)}, {beyond}"
+
+
+def _meanwhile(record: Mapping[str, Any]) -> list[str]:
+    """What a timing's record says against it, in words, each once."""
+    found = [why for session in record.get("sessions", []) for why in session.get("throttled", [])]
+    slower = record.get("slower_than_usual") or 1.0
+    if slower > 1.2:
+        found.append(f"this machine was {slower:.2f} times slower than it usually is")
+    if record.get("host_changed"):
+        found.append("the machine or its driver changed")
+    return list(dict.fromkeys(found))
 
 
 def _layers(layers: Mapping[str, Row], how: Row | None) -> RenderableType:

@@ -35,7 +35,9 @@ def test_the_peak_and_its_interval_by_hand(tmp_path, cpu, lease, monkeypatch):
 
     def probe(*_, **__):
         loading, running = next(said)
-        session = Session([0], start={"runtime": {}, "versions": {}})
+        session = Session(
+            [0], start={"runtime": {}, "versions": {}, "state": {}}, end={"state": {}}
+        )
         session.results[0] = {
             "what": "resident set", "runtime": 50e6, "loading": loading,
             "running": running, "after": 8e6,

@@ -1,4 +1,5 @@
 import math
+import os
 
 import pytest
 
@@ -33,3 +34,21 @@ def test_a_damaged_line_is_passed_by(tmp_path):
     assert history.rows() == [{"dense": 100.0}] * 2
     history.path.write_bytes(b"\xff\xfe")
     assert history.rows() == []
+
+
+def test_what_is_usual_takes_sessions_enough(tmp_path):
+    history = AnchorHistory(tmp_path, "host")
+    for value in (10.0, 11.0, 12.0, 90.0):
+        history.add({"dense": value})
+    assert history.usual() == {}
+    history.add({"dense": 11.5})
+    assert history.usual() == {"dense": 11.5}
+
+
+def test_what_a_killed_process_had_begun_goes(tmp_path):
+    left, young = tmp_path / "anchors-a.new", tmp_path / "anchors-b.new"
+    for path in (left, young):
+        path.touch()
+    os.utime(left, (1, 1))
+    AnchorHistory(tmp_path, "host").add({"dense": 1.0})
+    assert young.exists() and not left.exists()

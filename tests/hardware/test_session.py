@@ -108,3 +108,21 @@ def test_the_agent_is_given_one_thread_and_no_lock(ask, tmp_path, monkeypatch):
     (session,), _ = ask("a")
     assert session.start["threads"] == "1" and session.start["locks"] == []
     assert 0 < session.start["memory"] < 1
+
+
+def test_what_a_library_prints_into_the_lines_is_passed_by(ask, tmp_path, monkeypatch):
+    probe = tmp_path / "probe.py"
+    probe.write_text(
+        "import json, sys\n"
+        "sys.stdin.read()\n"
+        "print(json.dumps({'event': 'start', 'ready': True}))\n"
+        'print(\'{"note": "not ours"}\')\n'
+        "sys.stdout.flush()\n"
+        "sys.stdout.buffer.write(b'\\xff\\xfe\\n')\n"
+        "sys.stderr.buffer.write(b'\\xff crash\\n')\n"
+        "sys.stdout.buffer.flush()\n"
+        "print(json.dumps({'event': 'end'}))\n"
+    )
+    monkeypatch.setattr(bundle, "write", lambda folder: probe)
+    (session,), _ = ask("a")
+    assert session.start["ready"] and session.end == {"event": "end"}

@@ -51,7 +51,8 @@ def test_a_caller_that_fails_ends_the_measurement():
 def test_the_number_is_the_median_of_processes_and_its_doubt_is_theirs(monkeypatch):
     def session(us):
         result = {"samples": [[us] * 60, [3 * us] * 40], "seconds": 0.5}
-        return SimpleNamespace(results={0: result}, start={"runtime": {}, "versions": {}})
+        start = {"runtime": {}, "versions": {}, "state": {}}
+        return SimpleNamespace(results={0: result}, start=start, end={"state": {}})
 
     sessions = iter([session(1000.0), session(1100.0), session(900.0)])
     monkeypatch.setattr(streams, "probe", lambda *a, **k: next(sessions))

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from nas.core.errors import NasError
@@ -249,6 +250,51 @@ def test_one_process_learns_from_the_anchors_of_earlier_sessions(tmp_path):
     assert known == "history"
     # 39 deviations of 1 %, 39 of none, two assumed of 3 %
     assert found == pytest.approx(((39 * 1e-4 + 2 * 9e-4) / 80) ** 0.5, rel=0.15)
+
+
+def test_a_machine_that_is_slow_throughout_has_not_converged(tmp_path):
+    history, runs = AnchorHistory(tmp_path, "x"), runs_of([1000.0])
+    assert timing.slower(runs, history.usual()) is None
+    for _ in range(5):
+        history.add({"dense": 60.0, "another": 1.0})
+    slower = timing.slower(runs, history.usual())
+    assert slower == pytest.approx(80 / 60, rel=0.02)
+    spread = 0.03, "assumed"
+    rules = Protocol()
+    calm, slow = (
+        timing._measurement(0, runs, spread, {"slower_than_usual": s}, rules, "x").record
+        for s in (1.02, slower)
+    )
+    assert calm["converged"] and not slow["converged"]
+    assert slow["slower_than_usual"] == slower
+
+
+def test_a_number_is_not_filed_under_a_runtime_that_did_not_run(cpu):
+    session = made_up({0: 1000.0})
+    session.start["runtime"] = {"onnxruntime": "0.1"}
+    with pytest.raises(NasError, match=r"and 0\.1 in the process that measures") as error:
+        timing._refuse_another(cpu, session)
+    assert "pip uninstall onnxruntime" in error.value.hint
+    session.start["runtime"] = {"onnxruntime": onnxruntime.__version__ + "+cpu"}
+    timing._refuse_another(cpu, session)
+
+
+def test_another_machine_or_driver_at_either_end_is_seen():
+    session = made_up({0: 1000.0})
+    assert not timing._another_host(session, {"driver": "1"})
+    session.start["fingerprint"] = {"driver": "1"}
+    session.end["fingerprint"] = {"driver": "2"}
+    assert timing._another_host(session, {"driver": "1"})
+
+
+def test_a_timing_is_filed_under_its_cores_and_what_the_environment_says(monkeypatch):
+    plain = runtime_version(parse('kind = "cpu"', "cpu"))
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")  # set for the process that measures anyway
+    assert runtime_version(parse('kind = "cpu"', "cpu")) == plain
+    pinned = parse('kind = "cpu"\ncores = [1]', "cpu")
+    assert runtime_version(pinned) == plain + " on core 1"
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert runtime_version(parse('kind = "cpu"', "cpu")) == plain + ", ONEDNN_MAX_CPU_ISA=AVX2"
 
 
 def test_the_intervals_hold_for_nine_repeats_of_ten():

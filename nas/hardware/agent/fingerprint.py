@@ -60,8 +60,14 @@ def memory_bytes() -> int:
         return 0
 
 
-def fingerprint() -> dict[str, Any]:
-    """Processor, memory, accelerators with their driver, system: plain data."""
+def fingerprint(again: bool = False) -> dict[str, Any]:
+    """Processor, memory, accelerators with their driver, system: plain data.
+
+    What was asked once is remembered, unless it is to be asked `again`.
+    """
+    if again:
+        processor.cache_clear()
+        accelerators.cache_clear()
     gpus = accelerators()
     return {
         "processor": processor(),

@@ -16,6 +16,16 @@ from .fingerprint import memory_bytes
 from .nvml import Gpu, first_gpu
 
 GROUPS = Path("/sys/fs/cgroup")
+POWER = Path("/sys/class/power_supply")
+HEAT = Path("/sys/class/thermal")
+# What runtimes, their libraries and allocators are told by the environment, and obey in silence.
+_TOLD = (
+    "BLIS_", "CUBLAS_", "CUDA_DEVICE_MAX", "CUDA_FORCE", "CUDA_LAUNCH", "CUDA_MODULE", "CUDNN_",
+    "DNNL_", "GLIBC_TUNABLES", "GOMP_", "KMP_", "LD_PRELOAD", "MALLOC_", "MKL_",
+    "NVIDIA_TF32_OVERRIDE", "OMP_", "ONEDNN_", "OPENBLAS_", "ORT_", "OV_", "PYTORCH_",
+    "TORCHDYNAMO_", "TORCHINDUCTOR_", "TORCH_ALLOW_TF32", "TORCH_CUDNN_", "XNNPACK_",
+)  # fmt: skip
+_SILENT = ("_PATH", "_HOME", "_DIR", "_CACHE_DIR", "_LOGS")  # where things lie, not what they do
 
 
 def read(path: str | Path) -> str | None:
@@ -34,14 +44,18 @@ def gpu() -> Gpu | None:
 def state() -> dict[str, Any]:
     """What may change under a measurement: clocks, governor, temperature, load, throttling.
 
-    `mhz` is of the slowest, the middle and the fastest core. `quota` is how many cores the
+    `mhz` is of the slowest, the middle and the fastest core, `celsius` of the hottest zone. `boost`
+    is the kernel's switch for the highest clocks, `mains` whether a laptop is plugged in, `mode`
+    a Jetson's power mode. `quota` is how many cores the
     container may use, and `throttles` counts since its start how often it had to wait for that, or
     since the machine's how often the processor was too hot.
     """
     cpu = Path("/sys/devices/system/cpu/cpu0")
     lines = (read("/proc/cpuinfo") or "").splitlines()
     clocks = sorted(float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz"))
-    heat = read("/sys/class/thermal/thermal_zone0/temp")
+    zones = [read(place) or "" for place in HEAT.glob("thermal_zone*/temp")]
+    heat = [int(text) for text in zones if text.lstrip("-").isdigit()]
+    mains = [read(place) for place in sorted(POWER.glob("A*/online"))]  # AC, ACAD, ADP1
     quota, waits = limits(GROUPS, read("/proc/self/cgroup") or "")
     hot = read(cpu / "thermal_throttle/package_throttle_count")
     throttles = {"quota": waits, "heat": None if hot is None else int(hot)}
@@ -50,11 +64,30 @@ def state() -> dict[str, Any]:
         "load": [round(v, 2) for v in os.getloadavg()],
         "mhz": [round(clocks[i]) for i in (0, len(clocks) // 2, -1)] if clocks else None,
         "governor": read(cpu / "cpufreq/scaling_governor"),
-        "celsius": float(heat) / 1000 if heat else None,
+        "boost": read(cpu.parent / "cpufreq/boost") or _inverse(cpu.parent),
+        "mode": read("/var/lib/nvpmodel/status"),
+        "mains": None if not mains else "1" in mains,
+        "celsius": max(heat) / 1000 if heat else None,
         "quota": quota,
         "throttles": {name: times for name, times in throttles.items() if times is not None},
         "gpu": None if board is None else board.state(),
     }
+
+
+def _inverse(cpus: Path) -> str | None:
+    """Intel's switch says the opposite."""
+    off = read(cpus / "intel_pstate/no_turbo")
+    return None if off is None else str(1 - int(off))
+
+
+def environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the environment tells the runtime and what it stands on.
+
+    >>> environment({"ONEDNN_MAX_CPU_ISA": "AVX2", "CUDA_HOME": "/usr/local/cuda", "HOME": "/root"})
+    {'ONEDNN_MAX_CPU_ISA': 'AVX2'}
+    """
+    names = sorted(n for n in given if n.startswith(_TOLD) and not n.endswith(_SILENT))
+    return {name: given[name] for name in names}
 
 
 def limits(root: Path, groups: str) -> tuple[float | None, int | None]:

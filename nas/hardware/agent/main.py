@@ -15,7 +15,8 @@ import numpy as np
 
 from . import VERSION, energy, layers, memory, streams
 from .engines import versions
-from .host import pin, restrain, state
+from .fingerprint import fingerprint
+from .host import environment, pin, restrain, state
 from .passes import run_passes, warmed
 from .reference import Reference
 from .watch import Watch, say
@@ -39,10 +40,12 @@ def main() -> None:
         versions={"python": platform.python_version(), "numpy": np.__version__},
         threads=job["threads"],
         affinity=sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else None,
+        environment=environment(),
+        fingerprint=fingerprint(),
         state=state(),
     )
     ended = MODES[job.get("mode", "time")](job, watch)
-    say("end", state=state(), **ended)
+    say("end", state=state(), fingerprint=fingerprint(again=True), **ended)
 
 
 def timed(job: dict[str, Any], watch: Watch) -> dict[str, Any]:

@@ -2,7 +2,8 @@ import os
 
 import pytest
 
-from nas.hardware.agent.host import limits, pin, throttling
+from nas.hardware.agent import host
+from nas.hardware.agent.host import environment, limits, pin, state, throttling
 
 
 def write(folder, **files):
@@ -62,3 +63,23 @@ def test_pinned_where_cores_are_named():
         os.sched_setaffinity(0, before)
     with pytest.raises(SystemExit, match="cores \\[9999\\] are asked for"):
         pin([9999])
+
+
+def test_the_hottest_zone_and_the_mains_are_in_the_state(tmp_path, monkeypatch):
+    for place, (name, text) in enumerate([("temp", "41000"), ("temp", "93500"), ("temp", "")]):
+        write(tmp_path / f"heat/thermal_zone{place}", **{name: text})
+    write(tmp_path / "power/AC", online="0")
+    monkeypatch.setattr(host, "HEAT", tmp_path / "heat")
+    monkeypatch.setattr(host, "POWER", tmp_path / "power")
+    found = state()
+    assert found["celsius"] == 93.5 and found["mains"] is False
+    assert {"governor", "boost", "mode", "quota", "load", "gpu"} <= set(found)
+    monkeypatch.setattr(host, "POWER", tmp_path / "none")
+    assert state()["mains"] is None
+
+
+def test_what_the_environment_tells_a_runtime_is_known_and_no_secret_is():
+    told = {"LD_PRELOAD": "libjemalloc.so", "NVIDIA_TF32_OVERRIDE": "1", "KMP_AFFINITY": "none"}
+    others = {"AWS_SECRET_ACCESS_KEY": "x", "TORCH_HOME": "/y", "CUDA_VISIBLE_DEVICES": "1",
+              "TORCHINDUCTOR_CACHE_DIR": "/z"}  # fmt: skip
+    assert environment(told | others) == told
