@@ -69,7 +69,7 @@ def by_precision(layers: Sequence[Weights], average: float) -> list[int]:
     """
     asked = [word_length(layer.rows) for layer in layers]
     harm = [
-        layer.rows.size * np.array([4.0 ** max(0, want - b) - 1 for b in layer.options])
+        layer.rows.size * np.array([4.0 ** max(0, want - b) for b in layer.options])
         for want, layer in zip(asked, layers, strict=True)
     ]
     return _divided(layers, harm, average)

@@ -25,7 +25,7 @@ class Clock:
     """Seconds of the wall and of this process, as calls spend them."""
 
     def __init__(self) -> None:
-        self.wall = self.own = 0.0
+        self.wall, self.own = 100.0, 0.0
 
     def perf_counter(self) -> float:
         return self.wall
@@ -74,7 +74,12 @@ def network(
 ) -> Network:
     """A network of these calls, the last of which goes on for ever."""
     engine = Engine(clock, chain(took, repeat(took[-1])), more.pop("away", 0.0))
-    monkeypatch.setattr(passes, "load", lambda path, job: engine)
+
+    def load(path: str, job: dict[str, Any]) -> Engine:
+        clock.wall += 0.25
+        return engine
+
+    monkeypatch.setattr(passes, "load", load)
     return Network(index, "file", more, Watch(9.0))
 
 
@@ -83,6 +88,7 @@ def test_the_first_call_is_kept_apart_and_what_others_took_is_known_of_a_process
 ) -> None:
     one = network(clock, monkeypatch, 4000.0, 100.0, away=30.0)
     assert (one.first_ms, one.samples, one.done) == (4.0, [], False)
+    assert one.load_s == pytest.approx(0.25)
     assert one.watched() == (100.0, pytest.approx(30.0))
     assert one.call() == 100.0
     several = network(clock, monkeypatch, 100.0, away=-30.0)  # more than one core was at work
@@ -113,6 +119,9 @@ def test_it_is_warm_neither_before_the_least_time_nor_after_the_most(
     long = network(clock, monkeypatch, 40_000.0)  # six of them would outlast 90 ms
     long.warm_up(0.01, 0.09)
     assert long.engine.calls == 1 + 4
+    longer = network(clock, monkeypatch, 200_000.0)
+    longer.warm_up(0.01, 0.09)
+    assert longer.engine.calls == 1 + 1
 
 
 def test_a_visit_calls_in_groups_with_a_reference_before_and_after_each(

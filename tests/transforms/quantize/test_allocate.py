@@ -77,6 +77,40 @@ def test_word_lengths_grow_with_what_the_histogram_holds() -> None:
     assert word_length(heavy) <= 8 and word_length(np.zeros((3, 4), np.float32)) == 2
 
 
+def plainly(rows: np.ndarray) -> int:
+    """The word length by its definition: each weight becomes the nearest number of the format."""
+    most = float(np.abs(rows).max())
+    edges = np.linspace(-most, most, 65)
+    before = np.histogram(rows, edges)[0] / rows.size
+    for bits in range(2, 8):
+        step = 2.0 ** (np.floor(np.log2(most)) + 2 - bits)
+        grid = step * np.arange(-(2 ** (bits - 1)), 2 ** (bits - 1))
+        nearest = grid[np.abs(rows.ravel()[:, None] - grid).argmin(axis=1)]
+        after = np.histogram(np.clip(nearest, -most, most), edges)[0] / rows.size
+        some = before > 0
+        with np.errstate(divide="ignore"):
+            apart = (before[some] * np.log(before[some] / after[some])).sum()
+        if apart <= 1e-2:
+            return bits
+    return 8
+
+
+def test_the_word_length_is_the_shortest_that_leaves_the_histogram() -> None:
+    rng = np.random.default_rng(5)
+    found = []
+    for bits in range(2, 9):
+        for scale in (1.0, 2.0**-7, 48.0):
+            whole = rng.integers(-(2 ** (bits - 1)), 2 ** (bits - 1), (8, 60))
+            near = whole + 0.02  # so that none lies between two numbers or two bins
+            near[0, 0] = -(2 ** (bits - 1))
+            rows = (scale * 2.0 ** (1 - bits) * near).astype(np.float32)
+            found.append(word_length(rows))
+            assert found[-1] == plainly(rows.astype(np.float64))
+            above = np.abs(rows) + scale / 2
+            assert word_length(above) == plainly(above.astype(np.float64))
+    assert set(found) == {3, 4, 5, 6, 7, 8}
+
+
 def test_precision_goes_where_it_is_asked_for() -> None:
     few = Weights(np.sign(RNG.standard_normal((16, 64))).astype(np.float32))
     many = Weights(RNG.standard_normal((16, 64)).astype(np.float32))
