@@ -102,4 +102,5 @@ def alignment(one: Tensor, other: Tensor) -> Tensor:
         grams.append(rows @ rows.T)
     first, second = grams
     both: Tensor = (first * second.to(first)).sum()
-    return both / (first.norm() * second.norm().to(first)).clamp(min=1e-12)
+    sizes: Tensor = (first.norm() * second.norm().to(first)).clamp(min=1e-12)
+    return both / sizes
