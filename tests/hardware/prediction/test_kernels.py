@@ -50,6 +50,7 @@ def test_conv_families():
     assert conv_family(1, 8, 8, (1, 1), (1, 1)) == "pointwise"
     assert conv_family(1, 8, 8, (3, 3), (2, 2)) == "conv.other"
     assert conv_family(1, 8, 8, (3, 3), (1, 1), plain=False) == "conv.other"
+    assert conv_family(1, 1, 1, (3, 3), (1, 1)) == "conv.3x3"
     assert conv_family(4, 2, 2, (3, 3), (1, 1)) == "grouped"
     assert conv_family(8, 1, 1, (1, 17), (1, 1)) == "depthwise.stripe"
     assert conv_family(8, 1, 1, (3, 3), (1, 1), plain=False) == "depthwise.dilated"
@@ -140,6 +141,16 @@ def test_what_turns_images_round_has_its_sizes(tmp_path):
     assert pooled.flops == 2 * 6 * 14 * 12 * 6
     assert (reduced.family, reduced.sizes) == ("reduce.reducemax", {"rows": 168, "width": 12})
     assert reduced.flops == pooled.flops / 6
+
+
+def test_an_image_made_larger_counts_what_is_written(tmp_path):
+    import numpy as np
+
+    net = Chain(4, 6)
+    scales = net.constant(np.array([1, 1, 2, 3], np.float32))
+    net.op("Resize", "", scales, mode="nearest")
+    [kernel] = lower(net.save(tmp_path / "n.onnx"), "torch eager").kernels
+    assert (kernel.family, kernel.sizes, kernel.flops) == ("resize", {"count": 864}, 8 * 864)
 
 
 def test_grouped_and_turned_products_by_hand(tmp_path):
