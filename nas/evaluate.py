@@ -46,6 +46,7 @@ from nas.hardware.streams import timings
 from nas.store.artifacts import Artifacts
 from nas.training.checkpoint import load_weights, restore, save_weights
 from nas.training.finish import finish, quicker
+from nas.training.mixing import brief_mixing
 from nas.training.proxies import proxies
 from nas.training.recipe import PRECISIONS, Recipe, Strong
 from nas.training.scoring import score
@@ -325,7 +326,7 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         to_rung=job.to_rung,
         on_rung=at_rung,
         step=_step(place),
-        additions=pipeline.during(module),
+        additions=[*pipeline.during(module), *brief_mixing(recipe)],
     )
     return Outcome() if stopped else _shipped(place, job, module, reports)
 

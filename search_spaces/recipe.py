@@ -24,6 +24,7 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
     from nas.training.ingredients import prepare_bias_loss, regularise
     from nas.training.published import published
     from nas.training.recipe import Recipe
+    from nas.training.tasks import is_function
     from nas.transforms.report import Report
     from nas.transforms.stages import Transform
 
@@ -33,10 +34,11 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
     if (whole, loss, adaptive, strength, guided) == (PLAIN, PLAIN, False, 0.0, False):
         return Transform("recipe")
     found = None if whole == PLAIN else published(whole)
+    images = isinstance(task, Task) or not is_function(task.source)
 
     def recipe(said: Mapping[str, Any]) -> Mapping[str, Any]:
         own = Recipe.from_json(said)
-        chosen = own if found is None else found.brief(own)
+        chosen = own if found is None else found.brief(own, images)
         return (growing(chosen, found is None) if adaptive else chosen).to_json()
 
     def prepare(module: Any, given: Any) -> Any:
@@ -59,7 +61,7 @@ def transform(choices: Choices, task: Task | TaskSpec) -> Any:
         return module, Report("recipe", tuple(said), tuple((whole, why) for why in absent))
 
     def during(module: Any, given: Any) -> Any:
-        return added(module, task, found, str(loss), strength, guide(given) if guided else None)
+        return added(module, str(loss), strength, guide(given) if guided else None)
 
     return Transform("recipe", prepare, during, recipe=recipe)
 
@@ -84,24 +86,16 @@ def growing(recipe: Any, plain: bool) -> Any:
     return replace(grown, optimizer="adagrad", rate=RATE, decay=0.0) if plain else grown
 
 
-def added(
-    module: Any, task: Task | TaskSpec, found: Any, loss: str, strength: float, guide: Any
-) -> Any:
-    """What the choices add to the loss; batches are mixed last, so that all see the mixture."""
+def added(module: Any, loss: str, strength: float, guide: Any) -> Any:
+    """What the choices add to the loss."""
     from nas.training.guidance import guidance
     from nas.training.ingredients import bias_loss, binary_loss, orthogonality
-    from nas.training.mixing import mixing
-    from nas.training.recipe import Recipe
-    from nas.training.tasks import is_function
     from nas.transforms.stages import Addition, Criterion
 
     parts = {"bias": lambda: bias_loss(module), "binary": binary_loss}
     chosen = [parts[loss]()] if loss != PLAIN else []
     chosen += [orthogonality(module, strength)] if strength else []
     chosen += [guidance(module, guide)] if guide is not None else []
-    if found is not None:
-        images = isinstance(task, Task) or not is_function(task.source)
-        chosen.append(mixing(found.strong(Recipe(), images=images)))
 
     def criterion(before: Criterion) -> Criterion:
         for part in chosen:

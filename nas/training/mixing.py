@@ -12,8 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.training.recipe import Strong
+from nas.training.recipe import Recipe, Strong
 from nas.transforms.stages import Addition, Criterion
+
+
+def brief_mixing(recipe: Recipe) -> list[Addition]:
+    """What a brief training's recipe mixes, of every batch; nothing where it says so."""
+    if not (recipe.mixup or recipe.cutmix):
+        return []
+    return [mixing(Strong(1, recipe, recipe.mixup, recipe.cutmix, mixed=1.0))]
 
 
 class Once(nn.Module):

@@ -39,23 +39,25 @@ class Published:
     temperature: float = 2.0
     absent: tuple[str, ...] = field(default=())
 
-    def brief(self, own: Recipe) -> Recipe:
+    def brief(self, own: Recipe, images: bool = True) -> Recipe:
         """The recipe at the batch of `own`, whose mirroring and precision stay.
 
-        Whether images may be mirrored is the data's to say, and not the recipe's.
+        Whether images may be mirrored is the data's to say, and not the recipe's. Images of a task
+        of the user's own (`images` False) are not mixed.
         """
         rate = self.recipe.rate * scaled(own.batch / self.recipe.batch, self.recipe.optimizer)
         return replace(
             self.recipe, batch=own.batch, rate=rate, warmup=self.warmup / self.epochs,
-            flip=own.flip, precision=own.precision,
+            flip=own.flip, precision=own.precision, mixup=self.mixup * images,
+            cutmix=self.cutmix * images,
         )  # fmt: skip
 
     def strong(self, own: Recipe, epochs: int | None = None, images: bool = True) -> Strong:
         """The whole recipe; images of a task of the user's own (`images` False) are not mixed."""
         mixed = 1.0 if images and (self.mixup or self.cutmix) else 0.0
         return Strong(
-            epochs or self.epochs, self.brief(own), self.mixup, self.cutmix, mixed, self.average,
-            temperature=self.temperature,
+            epochs or self.epochs, self.brief(own, images=False), self.mixup, self.cutmix, mixed,
+            self.average, temperature=self.temperature,
         )  # fmt: skip
 
 

@@ -47,6 +47,7 @@ class Recipe:
         drop_path: chance that the last block's branch is dropped; earlier ones less, in proportion.
             0 leaves what the network was built with.
         dropout: before the last layer, where the network has one there; 0 likewise.
+        mixup, cutmix: as `Strong` has them, of every batch; 0 leaves both out of a brief training.
         growth: bound of the norm test by which batches grow (`nas.training.growth`); 0 keeps them.
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
@@ -75,6 +76,8 @@ class Recipe:
     repeats: int = 1
     drop_path: float = 0.0
     dropout: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
     growth: float = 0.0
 
     def __post_init__(self) -> None:
@@ -91,6 +94,7 @@ class Recipe:
                 ("crop", 0.01, 1.0), ("erase", 0.0, 1.0), ("distort", 0.0, 10.0),
                 ("distort_spread", 0.0, 10.0), ("distort_chance", 0.0, 1.0), ("repeats", 1, 64),
                 ("drop_path", 0.0, 0.9), ("dropout", 0.0, 0.9), ("growth", 0.0, 100.0),
+                ("mixup", 0.0, 100.0), ("cutmix", 0.0, 100.0),
             )
             if not _within(getattr(self, name), low, high)
         ]  # fmt: skip

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -14,6 +16,7 @@ from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.networks.parts.residual import DropPath
 from nas.training.growth import GROWN
+from nas.training.mixing import brief_mixing
 from nas.training.published import PUBLISHED
 from nas.training.recipe import Recipe
 from nas.transforms.stages import Given, Pipeline
@@ -60,22 +63,25 @@ def test_a_published_recipe_trains_a_candidate_and_says_what_is_absent(name: str
     assert any("dropout" in why for why in absent) == bool(wanted.recipe.dropout)
 
 
-def test_its_batches_are_mixed() -> None:
-    seen: list[Tensor] = []
-
-    def loss(module: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
-        seen.append(inputs)
-        return functional.cross_entropy(module(inputs), target)
-
+def test_its_batches_are_mixed_but_those_of_ones_own_task_are_not() -> None:
     images, labels = torch.randn(8, *TASK.input), torch.arange(8) % 4
     for name, mixes in (("plain", False), ("resnet-rs", False), ("convnext", True)):
-        seen.clear()
-        found, module = pipeline(published=name, orthogonal=0.1), network()
-        [addition] = found.during(module)
-        torch.manual_seed(0)
-        assert addition.criterion is not None
-        addition.criterion(loss)(module, images, labels).backward()
+        seen: list[Tensor] = []
+
+        def loss(module: nn.Module, inputs: Tensor, target: Tensor, seen: Any = seen) -> Tensor:
+            seen.append(inputs)
+            return functional.cross_entropy(module(inputs), target)
+
+        recipe = Recipe.from_json(pipeline(published=name).recipe(OWN.to_json()))
+        wrapped = loss
+        for addition in brief_mixing(recipe):
+            wrapped = addition.criterion(wrapped)  # type: ignore[misc,assignment]
+        wrapped(network(), images, labels).backward()
         assert torch.equal(seen[0], images) != mixes
+    own = TaskSpec("mine.tasks:fields", (3, 8, 8), 4)
+    chosen = SPACE.repair({"recipe.published": "convnext"}).choices
+    [transform] = SPACE.transforms(chosen, own)
+    assert not brief_mixing(Recipe.from_json(transform.recipe(OWN.to_json())))
 
 
 def test_growing_batches_have_their_papers_rate_or_their_recipes() -> None:
