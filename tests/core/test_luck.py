@@ -49,6 +49,8 @@ def test_what_is_a_networks_own_is_no_more_than_all_image_noise_and_a_quarter_at
 
     assert luck(scored(*range(0, 90, 10))) == pytest.approx([1.5 * SE**2] * 9)
     assert luck(scored(*[1.0] * 9)) == pytest.approx([0.25 * 1.5 * SE**2] * 9)
+    share = (1 + 2 * 9 / (2 * SE**2)) / 3  # a variance of 9, and once what was expected
+    assert luck(scored(0.0, 3.0, 6.0)) == pytest.approx([1.5 * share * SE**2] * 3)
     exact = [replace(t, trained=(replace(t.trained[0], score_se=0.0, confirm_se=0.0),))
              for t in scored(1.0, 2.0)]  # fmt: skip
     assert luck(exact).tolist() == [0.0, 0.0]

@@ -161,3 +161,10 @@ def test_the_best_is_known_of_all_and_the_rest_of_the_latest() -> None:
     reached.add(0, Standing((5.0, 5.0)))  # forgotten, so that it counts again
     assert len(reached.earlier(LATEST + 1)) == LATEST
     assert reached.earlier(LATEST + 1)[0] == Standing((5.0, 5.0))
+
+
+def test_the_best_of_each_value_may_be_nobodys() -> None:
+    reached = Reached()
+    for number, values in enumerate([(0.0, 5.0), (1.0, 3.0)]):
+        reached.add(number, Standing(values))
+    assert reached.beaten(2, Standing((0.0, 3.0)))
