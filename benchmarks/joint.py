@@ -1,0 +1,147 @@
+"""A joint study against studies of one axis each, at equal budget: hypervolume over seeds.
+
+    python benchmarks/joint.py                       all of it: 6 arms, 3 seeds, 24 trials each
+    python benchmarks/joint.py --arms joint --seeds 0 --trials 3 --results /tmp/joint   a try
+
+Every arm and seed is a study of its own in a database of this benchmark; what is done already is
+not done again, so that the command may be interrupted and typed again. Arms take turns within a
+seed. All hypervolumes are of accuracy and latency up to one reference, a tenth beyond the worst of
+all fronts, and are given as a share of the box between it and the best of all of them.
+
+`sparsity`, `bitwidth` and `dilation` compress one and the same residual network; `network` searches
+large-kernel networks alone; `joint` these with sparsity and number formats; `axes` puts the three
+axes on the residual network together.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from nas.core.pareto import hypervolume
+
+NAS = (sys.executable, "-m", "nas")
+RESIDUAL = ("--network", "studies.residual:small")
+ARMS: dict[str, tuple[str, ...]] = {
+    "joint": ("--space", "largekernel+sparsity+bitwidth"),
+    "axes": ("--space", "dilation+sparsity+bitwidth", *RESIDUAL),
+    "network": ("--space", "largekernel"),
+    "sparsity": ("--space", "sparsity", *RESIDUAL),
+    "bitwidth": ("--space", "bitwidth", *RESIDUAL),
+    "dilation": ("--space", "dilation", *RESIDUAL),
+}
+SINGLE = ("network", "sparsity", "bitwidth", "dilation")
+PACKAGES = ("torch", "onnxruntime", "numpy")
+Front = list[list[float]]
+
+
+def front(arm: str, seed: int, trials: int, epochs: int, storage: str) -> Front:
+    """The front of an arm's study, searched as far as it is not yet: `[error, latency_ms]` each."""
+    name = f"{arm}-{seed}"
+    where = ("--storage", storage)
+    begun = subprocess.run([*NAS, "show", name, *where], capture_output=True, check=False)
+    words = ["--study", name, "--resume"]
+    if begun.returncode:
+        words = ["--study", name, *ARMS[arm], "--data", "digits", "--seed", str(seed),
+                 "--epochs", str(epochs), "--no-proxies", "--fresh"]  # fmt: skip
+    words += ["--trials", str(trials), "--json", *where]
+    done = subprocess.run([*NAS, "search", *words], stdout=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise SystemExit(done.returncode)
+    members = json.loads(done.stdout)["front"]
+    rows = [member["measurements"] for member in members]
+    return [[100 - row["accuracy"]["value"], row["latency_ms"]["value"]] for row in rows]
+
+
+def shares(fronts: Mapping[str, Front]) -> dict[str, float]:
+    """The hypervolume of each front, as a share of the box that holds them all.
+
+    >>> shares({"a": [[1.0, 2.0]], "b": [[2.0, 1.0], [1.0, 3.0]]})["a"] < 1
+    True
+    """
+    points = np.array([point for found in fronts.values() for point in found])
+    low, high = points.min(0), points.max(0)
+    reference = high + 0.1 * np.maximum(high - low, 1e-9)
+    box = float(np.prod(reference - low))
+    return {
+        name: hypervolume(np.array(found), reference) / box if found else 0.0
+        for name, found in fronts.items()
+    }
+
+
+def report(fronts: Mapping[str, Front], given: argparse.Namespace) -> str:
+    """The figures as Markdown: each arm's share by seed, and who of the joint ones wins."""
+    found = shares(fronts)
+    seeds = sorted({int(name.rpartition("-")[2]) for name in found})
+    arms = [arm for arm in ARMS if any(f"{arm}-{seed}" in found for seed in seeds)]
+    versions = ", ".join(f"{p} {version(p)}" for p in PACKAGES)
+    lines = [
+        "# Joint studies against studies of one axis",
+        "",
+        f"`python benchmarks/joint.py --trials {given.trials} --epochs {given.epochs}`, "
+        f"{datetime.now(UTC).date().isoformat()}, {versions}, Python {platform.python_version()}. "
+        "Digits, accuracy and latency; hypervolume as a share of the box of all fronts.",
+        "",
+        "| arm | " + " | ".join(f"seed {seed}" for seed in seeds) + " | median |",
+        "|---|" + "---|" * (len(seeds) + 1),
+    ]
+    for arm in arms:
+        row = [found[f"{arm}-{seed}"] for seed in seeds if f"{arm}-{seed}" in found]
+        cells = [f"{found[n]:.3f}" if (n := f"{arm}-{s}") in found else "-" for s in seeds]
+        lines.append(f"| {arm} | " + " | ".join(cells) + f" | {statistics.median(row):.3f} |")
+    lines += ["", *verdicts(found, seeds), ""]
+    return "\n".join(lines)
+
+
+def verdicts(found: Mapping[str, float], seeds: Sequence[int]) -> list[str]:
+    """For each joint arm, in how many seeds it has more than the best study of one axis."""
+    lines = []
+    for arm in ("joint", "axes"):
+        ratios = []
+        for seed in seeds:
+            single = [found[f"{one}-{seed}"] for one in SINGLE if f"{one}-{seed}" in found]
+            if f"{arm}-{seed}" in found and len(single) == len(SINGLE):
+                ratios.append(found[f"{arm}-{seed}"] / max(single))
+        if ratios:
+            won = sum(ratio > 1 for ratio in ratios)
+            listed = ", ".join(f"{ratio:.3f}" for ratio in ratios)
+            lines.append(
+                f"`{arm}` has more than the best single axis in {won} of {len(ratios)} seeds "
+                f"(ratios {listed})."
+            )
+    return lines or ["Not every arm of a seed is there yet."]
+
+
+def main() -> None:
+    """Searches what is missing, and writes the figures after every study."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--arms", nargs="*", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1, 2])
+    parser.add_argument("--trials", type=int, default=24)
+    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--storage", default="sqlite:///studies/joint.db")
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results/joint"))
+    given = parser.parse_args()
+    fronts: dict[str, Front] = {}
+    for seed in given.seeds:
+        for arm in given.arms:
+            fronts[f"{arm}-{seed}"] = front(arm, seed, given.trials, given.epochs, given.storage)
+            given.results.parent.mkdir(parents=True, exist_ok=True)
+            given.results.with_suffix(".json").write_text(json.dumps(fronts, indent=1) + "\n")
+            given.results.with_suffix(".md").write_text(report(fronts, given))
+            print(f"{arm}, seed {seed}: {len(fronts[f'{arm}-{seed}'])} points", flush=True)
+    print(given.results.with_suffix(".md"))
+
+
+if __name__ == "__main__":
+    main()
