@@ -64,7 +64,7 @@ function figure(row, name) {
 function drawFoot() {
   const device = devices.get(view.device), { study: asked } = study;
   const sentences = [
-    `${asked.strategy}, promotion ${asked.promotion}, seed ${asked.seed}, at most ${asked.epochs} epochs of ${Math.round(100 * asked.share)} % of the training images.`,
+    `${asked.strategy}, promotion ${asked.promotion}, seed ${asked.seed}, at most ${asked.epochs} epoch${asked.epochs === 1 ? "" : "s"} of ${Math.round(100 * asked.share)} % of the training images.`,
     `Numbers of ${device.name}: ${[...device.bases, ...device.runtimes].join(", ")}.`,
     "The accuracy is of images that the search never ranked on; the membership is the probability that a point belongs to the front, given the doubt of all numbers.",
     ...study.missing.map((text) => `${text}.`), study.made];

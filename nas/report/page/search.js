@@ -12,7 +12,9 @@ function drawCurve(view) {
   const unit = !seconds ? 1 : last >= 7200 ? 3600 : last >= 120 ? 60 : 1;
   const across = curve[view.over].map((value) => value / unit);
   const best = Math.max(...curve.hypervolume) || 1;
-  const x = scale(0, across.at(-1), LEFT, width - RIGHT), y = scale(0, 105, height - BOTTOM, TOP);
+  const wide = scale(0, across.at(-1), LEFT, width - RIGHT);
+  const x = seconds ? wide : { ...wide, ticks: () => wide.ticks().filter(Number.isInteger) };
+  const y = scale(0, 105, height - BOTTOM, TOP);
   const points = across.map((value, i) => [x.at(value), y.at((100 * curve.hypervolume[i]) / best)]);
   const line = points.map(([px, py], i) => (i ? `H${px.toFixed(1)}V${py.toFixed(1)}` : `M${px.toFixed(1)},${py.toFixed(1)}`)).join("");
   const named = seconds ? `time (${{ 1: "s", 60: "min", 3600: "h" }[unit]}), pauses left out` : "evaluations";

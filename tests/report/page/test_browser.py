@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from browser import Browser
 from example_page import findings, many
 from example_study import trials
 
+from nas.core.fidelity import Fidelity
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.report import numbers
@@ -268,6 +270,15 @@ def test_time_may_stand_below_the_curve(shown: Shown) -> None:
     )
     assert names[0].startswith("time (min)")
     assert page.tell("document.querySelectorAll('#budget-plot tbody tr').length") >= 3
+
+
+def test_evaluations_and_epochs_are_counted_whole(shown: Shown) -> None:
+    few = findings(many(3))
+    brief = replace(few.spec, fidelity=Fidelity(epochs=1))
+    page = shown(replace(few, spec=brief))
+    named = page.tell("[...document.querySelectorAll('#curve-plot text')].map(t => t.textContent)")
+    assert "1" in named and not [text for text in named if "." in text]
+    assert "at most 1 epoch of" in page.tell("document.getElementById('foot').textContent")
 
 
 @pytest.mark.slow
