@@ -55,7 +55,7 @@ class Killing:
 
 
 @pytest.mark.long
-@pytest.mark.timeout(400)  # three loads of torch, on a machine that may have much else to do
+@pytest.mark.timeout(900)  # three loads of torch, on a machine that may have much else to do
 def test_ray_trains_several_points_to_the_bytes_that_one_process_makes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
