@@ -39,7 +39,7 @@ def test_the_space_of_the_readme_builds_and_its_objective_answers(
 
     from nas.catalog import load_objective, load_space
     from nas.core.task import TaskSpec
-    from nas.evaluate import Candidate
+    from nas.evaluate.objectives import Candidate
     from nas.transforms.fold import fold
 
     [text] = [block for block in BLOCKS if "birdnet" in block]

@@ -165,7 +165,8 @@ def runner_of(name: str, workers: int, spec: StudySpec, artifacts: Artifacts) ->
         raise unknown("runner", name, ("inline", "processes"))
     import torch
 
-    from nas.evaluate import Place, perform
+    from nas.evaluate import perform
+    from nas.evaluate.place import Place
     from nas.runners.inline import Inline
 
     torch.set_num_threads(1)  # the same sums in the same order on every machine

@@ -15,7 +15,7 @@ from nas.store.artifacts import Artifacts
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.evaluate import Place
+    from nas.evaluate.place import Place
 
 
 def file_of(
@@ -35,7 +35,8 @@ def file_of(
     same = Path(name).suffix == engine.suffix and (plain or device.name == spec.device)
     if same and artifacts.holds(name):
         return artifacts.path(name), trial.build or ""
-    from nas.evaluate import Place, write_again
+    from nas.evaluate.modules import write_again
+    from nas.evaluate.place import Place
 
     place = Place(spec, artifacts, default_folder())
     stem = place.scratch(f"again-{trial.number}")
@@ -55,7 +56,7 @@ def restored(place: Place, trial: Trial, finished: str | None = None) -> nn.Modu
 
     Raises: NasError where the stored weights are gone.
     """
-    from nas.evaluate import module_of
+    from nas.evaluate.modules import module_of
     from nas.training.checkpoint import restore
 
     module = module_of(place, trial.architecture, place.spec.seed)
@@ -81,7 +82,8 @@ def resized(
 
     Raises: NasError where the weights are gone, or the network takes no such inputs.
     """
-    from nas.evaluate import Place, resize
+    from nas.evaluate.modules import resize
+    from nas.evaluate.place import Place
 
     place = Place(spec, artifacts, default_folder())
     named, module = f"trial {trial.number}", restored(place, trial)

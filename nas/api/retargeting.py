@@ -299,7 +299,7 @@ class Timer:
 
     def _probe(self, objective: str, chosen: Sequence[Trial]) -> None:
         """Measures something besides time, and stores each number at once."""
-        from nas.evaluate import PROBES
+        from nas.evaluate.timing import PROBES
 
         record, earlier = self.record, self._earlier(objective)
         waiting = [t for t in chosen if t.number not in earlier]

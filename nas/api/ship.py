@@ -28,7 +28,7 @@ from nas.store.store import Store
 if TYPE_CHECKING:
     from torch import nn
 
-    from nas.evaluate import Place
+    from nas.evaluate.place import Place
 
 PROCESSES = 3
 SHIPPED = 16  # of them in the package, for `nas verify`
@@ -197,7 +197,7 @@ def load(
 
     The weights are those that `nas export` ships.
     """
-    from nas.evaluate import deployed_of
+    from nas.evaluate.modules import deployed_of
 
     if form not in ("training", "deployed"):
         raise unknown("form", form, ("training", "deployed"))
@@ -208,7 +208,7 @@ def load(
 
 
 def _opened(study: str, storage: str | None) -> tuple[Place, list[Trial], dict[int, Finished]]:
-    from nas.evaluate import Place
+    from nas.evaluate.place import Place
 
     url = storage_url(storage)
     with Store(url, read_only=True) as store:

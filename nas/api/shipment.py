@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from nas.deploy.formats import Written
     from nas.deploy.parity import Parity
-    from nas.evaluate import Place
+    from nas.evaluate.place import Place
 
 COMPARED = 256  # validation images of the gate
 
@@ -119,14 +119,14 @@ class Shipment:
     @cached_property
     def deployed(self) -> nn.Module:
         """The trained module as it ships: merged and folded."""
-        from nas.evaluate import deployed_of
+        from nas.evaluate.modules import deployed_of
 
         return deployed_of(self.searched, self.architecture, self.module)
 
     @cached_property
     def onnx(self) -> Path:
         """The point's ONNX file with all that its axes do to files."""
-        from nas.evaluate import write_again
+        from nas.evaluate.modules import write_again
 
         plain = replace(self.device, runtime="onnxruntime", options=())
         if self.architecture.choices == self.trial.architecture.choices:

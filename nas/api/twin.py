@@ -23,7 +23,7 @@ def twin_of(shipment: Shipment) -> Path | None:
     What is not trained has other weights, and the same shapes, which alone decide its latency.
     """
     from nas.deploy import forms
-    from nas.evaluate import deployed_of, module_of
+    from nas.evaluate.modules import deployed_of, module_of
 
     place = shipment.searched
     axes = [axis for axis in place.spec.space.split("+")[1:] if axis in COMPRESSING]

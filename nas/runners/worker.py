@@ -95,7 +95,8 @@ def evaluating(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
     import torch  # after the limits and thread counts are set
 
     from nas.core.study import StudySpec
-    from nas.evaluate import Place, perform
+    from nas.evaluate import perform
+    from nas.evaluate.place import Place
     from nas.store.artifacts import opened
 
     torch.set_num_threads(1)
@@ -119,7 +120,8 @@ def counting(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
 
     from nas.core.architecture import Architecture
     from nas.core.study import StudySpec
-    from nas.evaluate import Place, deployed_of, module_of
+    from nas.evaluate.modules import deployed_of, module_of
+    from nas.evaluate.place import Place
     from nas.hardware.counting import count
     from nas.store.artifacts import opened
 

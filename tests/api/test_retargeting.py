@@ -261,7 +261,7 @@ def test_a_device_that_is_not_here_is_predicted_and_once_here_measured(
 def test_what_a_study_measures_besides_time_is_measured_there_too(
     toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from nas import evaluate
+    from nas.evaluate import timing
 
     asked: list[Path] = []
 
@@ -274,7 +274,7 @@ def test_what_a_study_measures_besides_time_is_measured_there_too(
             "energy_mj", float(len(asked)), "mJ", 0.0, 99.0, 0.1, 5, "measured", basis, {}
         )
 
-    monkeypatch.setattr(evaluate, "PROBES", {"energy_mj": weigh})
+    monkeypatch.setattr(timing, "PROBES", {"energy_mj": weigh})
     wanted = (*SPEC.objectives, BUILTIN["energy_mj"])
     with Store(toy.url) as store:
         epoch = store.claim("toy")

@@ -17,7 +17,9 @@ from nas.core.job import Build, Measure, Source, Train, Workload, job_to_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.deploy.parity import THRESHOLDS
-from nas.evaluate import Place
+from nas.evaluate import place as place_module
+from nas.evaluate import timing
+from nas.evaluate.place import Place
 from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
@@ -66,7 +68,7 @@ def test_a_step_runs_on_the_processor_whatever_is_timed(
 ) -> None:
     assert seats(tmp_path, "a100") == ["cpu"]  # predicted: nothing of it to keep off
     assert seats(tmp_path, "ssh://kitchen/cpu") == ["cpu"]
-    monkeypatch.setattr(evaluate, "attached", lambda device: True)
+    monkeypatch.setattr(place_module, "attached", lambda device: True)
     assert seats(tmp_path, "a100") == ["cpu", "cuda"]
 
 
@@ -81,17 +83,17 @@ def test_what_is_measured_besides_time_is_of_each_file_by_itself(
             return "it cannot be told from idle"
         return Measurement("energy_mj", 2.0, "mJ", 1.0, 3.0, 0.5, 5, "measured", basis)
 
-    monkeypatch.setitem(evaluate.PROBES, "energy_mj", energy)
+    monkeypatch.setitem(timing.PROBES, "energy_mj", energy)
     place = Place(SPEC, Artifacts(tmp_path), tmp_path / "locks", lambda: beats.append(1))
     files = ("1" * 64 + ".onnx", "2" * 64 + ".onnx")
     job = Measure((4, 7), "trained", files, ("a", "b"), "cpu", objective="energy_mj")
-    found = evaluate.time_files(place, job).values["measurements"]
+    found = timing.time_files(place, job).values["measurements"]
     assert asked == [(name, "cpu", "trained file") for name in files]
     assert found["4"]["objective"] == "energy_mj"
     assert found["7"] == {"error": "it cannot be told from idle"}
     assert len(beats) == 2
     away = replace(job, device="a100")
-    assert "not predicted" in evaluate.time_files(place, away).values["measurements"]["4"]["error"]
+    assert "not predicted" in timing.time_files(place, away).values["measurements"]["4"]["error"]
 
 
 @pytest.mark.slow
@@ -112,13 +114,13 @@ def test_another_side_is_timed_of_a_file_made_for_it_and_one_that_cannot_be_fail
         taken = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 5, "measured", basis)
         return [taken for _ in files]
 
-    monkeypatch.setattr(evaluate, "timings", timings)
+    monkeypatch.setattr(timing, "timings", timings)
     spec = replace(SPEC, space="thin", task=describe("digits"), recipe=Recipe().to_json())
     place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
     sources = tuple(Source(Architecture("thin", {"width": width})) for width in (4, 8))
     files = ("1" * 64 + ".onnx", "2" * 64 + ".onnx")
     job = Measure((4, 7), "untrained", files, ("a", "b"), "cpu", Workload(1, 48), sources=sources)
-    found = evaluate.time_files(place, job).values["measurements"]
+    found = timing.time_files(place, job).values["measurements"]
     assert timed == [[3, 48, 48]]
     assert found["4"]["value"] == 2.0
     assert found["7"]["error"].startswith("trial 7 takes no inputs of 48x48")

@@ -1,0 +1,79 @@
+"""The job that times files, or measures what else a device tells of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from nas.core.errors import NasError
+from nas.core.job import Measure, Outcome, Source
+from nas.core.measurement import Measurement
+from nas.evaluate.modules import module_of, resize
+from nas.evaluate.place import Place
+from nas.hardware.device import Device, attached
+from nas.hardware.energy import energy
+from nas.hardware.footprint import peak_memory
+from nas.hardware.lease import Lease
+from nas.hardware.prediction.predict import predict
+from nas.hardware.streams import timings
+from nas.training.checkpoint import restore
+
+PROBES: dict[str, Callable[..., Measurement | str]] = {
+    "peak_memory_mb": peak_memory,
+    "energy_mj": energy,
+}
+
+
+def time_files(place: Place, job: Measure) -> Outcome:
+    """Times a batch of files on the device, in fresh processes that hold its lease.
+
+    Latencies on a device that is not here are predicted, and say so. What is measured besides time
+    is measured of each file by itself.
+    """
+    device = place.device(job.device)
+    named_files = zip(job.trials, job.files, strict=True)
+    files = {trial: place.artifacts.path(file) for trial, file in named_files}
+    found: dict[int, Measurement | str] = {}
+    for trial, source in zip(job.trials, job.sources, strict=False):
+        place.beat()  # building one may take a while
+        try:
+            files[trial] = _of_side(place, trial, source, device, job.workload.resolution or 0)
+        except NasError as error:
+            found[trial] = str(error)
+    files = {trial: file for trial, file in files.items() if trial not in found}
+    if not attached(device) and job.objective in PROBES:
+        why = f"{device.name} is not attached here, and {job.objective} is not predicted"
+        found |= dict.fromkeys(files, why)
+    elif not attached(device):
+        found |= {trial: predict(file, device, job.workload) for trial, file in files.items()}
+    elif files:
+        numbers = _measurements(place, job, device, list(files.values()))
+        found |= dict(zip(files, numbers, strict=True))
+    values = {
+        str(trial): {"error": m} if isinstance(m := found[trial], str) else m.to_json()
+        for trial in job.trials
+    }
+    return Outcome({"measurements": values})
+
+
+def _measurements(
+    place: Place, job: Measure, device: Device, files: Sequence[Path]
+) -> list[Measurement | str]:
+    """What a job asks of files on a device that is attached, or why there is none."""
+    basis = "trained file" if job.form == "trained" else "untrained form"
+    lease = Lease(place.locks, device.seat)
+    if job.objective not in PROBES:
+        return timings(files, device, lease, job.workload, job.processes, basis=basis)
+    found = []
+    for file in files:
+        place.beat()  # each takes up to half a minute
+        found.append(PROBES[job.objective](file, device, lease, job.workload, basis=basis))
+    return found
+
+
+def _of_side(place: Place, trial: int, source: Source, device: Device, side: int) -> Path:
+    """The file of a network for square inputs of another side, made for timing."""
+    module = module_of(place, source.architecture, place.spec.seed)
+    if source.weights is not None:
+        restore(place.artifacts.path(source.weights), module)
+    return resize(place, source.architecture, module.eval(), device, side, f"trial {trial}").path

@@ -1,0 +1,104 @@
+"""The job that trains a candidate rung by rung and scores the file that ships."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from nas.core.job import Outcome, Train
+from nas.deploy import forms
+from nas.deploy.parity import check, validation_inputs
+from nas.evaluate.modules import prepared
+from nas.evaluate.objectives import Candidate, finite, own_objectives
+from nas.evaluate.place import Place, Report, stepping
+from nas.hardware.device import engine_of
+from nas.training.mixing import brief_mixing
+from nas.training.recipe import Recipe
+from nas.training.scoring import score
+from nas.training.tasks import load_task
+from nas.training.train import RungReport, train
+from nas.transforms.quantize.learned import rounds
+from nas.transforms.report import Report as Changes
+
+COMPARED = 64  # validation examples on which a file must agree with its network
+
+
+def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
+    """Trains a candidate rung by rung, then scores its deployed, exported form."""
+    module, reports = prepared(place, job.architecture, job.seed)
+    pipeline = place.pipeline(job.architecture)
+    recipe = Recipe.from_json(pipeline.recipe(place.recipe.to_json()))
+    stopped = False
+
+    def at_rung(reached: RungReport) -> bool:
+        nonlocal stopped
+        values = {
+            "epochs": reached.epochs,
+            "score": finite(place.spec.task.score_name, reached.score),
+            "n": reached.n,
+            "checkpoint": place.artifacts.put(reached.checkpoint),
+        }
+        stopped = report(reached.rung, values) == "stop"
+        return not stopped
+
+    train(
+        module,
+        load_task(place.spec.task.source, recipe),
+        recipe,
+        place.spec.fidelity,
+        job.seed,
+        folder=place.artifacts.scratch(),
+        start=place.artifacts.path(job.checkpoint) if job.checkpoint else None,
+        from_rung=job.from_rung,
+        to_rung=job.to_rung,
+        on_rung=at_rung,
+        step=stepping(place),
+        additions=[*pipeline.during(module), *brief_mixing(recipe)],
+    )
+    return Outcome() if stopped else _shipped(place, job, module, reports)
+
+
+def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Changes]) -> Outcome:
+    """Exports the trained candidate and scores the file in its runtime."""
+    shape, device = place.spec.task.input, place.device()
+    pipeline = place.pipeline(job.architecture)
+    deployed, reports = pipeline.deploy(trained, shape)
+    stem = place.scratch(f"{job.trial}-{job.repeat}")
+    if pipeline.writes:  # the timed file is not the graph of the module
+        written = forms.write(deployed, shape, stem, device)
+    else:
+        written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
+    run = forms.open_file(written.path, device)
+    precision = "codes" if rounds(deployed) else engine_of(device).precision
+    inputs = validation_inputs(place.task, COMPARED)
+    parity = check(deployed, written.path, inputs, precision, run)
+    if not parity.passed:
+        return Outcome(
+            error=f"the exported file differs from the trained network by {parity.relative:.2g} "
+            f"of the largest output; {parity.threshold:.2g} is allowed"
+        )
+    if pipeline.writes:
+        written = forms.changed(written, lambda path: reports.extend(pipeline.write(path)))
+        run = forms.open_file(written.path, device)
+    if written.build != job.build:
+        return Outcome(error="training changed the exported graph, not only its weights")
+
+    def predict(inputs: torch.Tensor) -> torch.Tensor:
+        return torch.from_numpy(run(inputs.contiguous().numpy()))
+
+    found = score(predict, place.task, step=stepping(place))
+    reports += pipeline.judge(trained, place.task, lambda: place.task.batches("validation", 0))
+    candidate = Candidate(job.architecture.choices, place.task, trained, written.path)
+    costs = own_objectives(place, candidate, trained=True)
+    return Outcome(
+        {
+            "file": place.artifacts.put(written.path),
+            "score": found["search"].to_json(),
+            "confirm": found["confirm"].to_json(),
+            "costs": costs,
+            "parity": parity.to_json(),
+            "reports": [r.to_json() for r in (*prepared, *reports)],
+        }
+    )
