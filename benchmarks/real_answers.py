@@ -76,7 +76,8 @@ class Answers:
         if self._file.is_file():
             for line in self._file.read_text().splitlines():
                 row = json.loads(line)
-                self._known[row.pop("key")] = Answer(**row)
+                key = row.pop("key")
+                self._known[key] = Answer(**row)
 
     @cached_property
     def task(self) -> TaskSpec:
