@@ -33,8 +33,8 @@ class Recipe:
         zoom: largest change of scale each way, as a share.
         precision: `float32`, `bfloat16` (of activations and products alone), or `fastest`: bfloat16
             where this device was measured to be faster in it.
-        optimizer: `adamw`, `adabelief` (`nas.training.adabelief`), `lamb` (`nas.training.lamb`),
-            `adagrad`, or momentum of 0.9, with Nesterov's look ahead (`nesterov`) or not (`sgd`).
+        optimizer: `adamw`, `adabelief` or `lamb` (`nas.training.optimizers`), `adagrad`, or
+            momentum of 0.9, with Nesterov's look ahead (`nesterov`) or not (`sgd`).
         floor: share of the highest rate that the cosine decays to.
         loss: `cross-entropy`, or `binary`: each class asked for by itself (arXiv 2110.00476).
         crop: smallest share of an image's area that a random window, of sides from 3:4 to 4:3,

@@ -27,9 +27,8 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.networks.parts.unified import UnifiedNorm
 from nas.training import checkpoint, precision
-from nas.training.adabelief import AdaBelief
 from nas.training.growth import Growth, remember
-from nas.training.lamb import Lamb
+from nas.training.optimizers import AdaBelief, Lamb
 from nas.training.recipe import Recipe
 from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
