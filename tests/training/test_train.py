@@ -143,6 +143,26 @@ def test_fresh_norm_statistics_are_put_back(tmp_path):
     assert report.rung == 0
 
 
+def test_a_training_of_few_steps_ends_with_fresh_statistics(tmp_path, monkeypatch):
+    """Averages that had no time to follow are not what is scored and shipped."""
+
+    def lagging():
+        module = _module()
+        module[1].momentum = 1e-3  # 24 steps move them by a fortieth
+        return module
+
+    inputs = torch.cat([x for x, _ in _task().batches("train", 0)])
+    module, reports = _train(tmp_path, lagging())
+    wanted = module[0](inputs).mean((0, 2, 3))
+    norm = module[1]
+    assert norm.momentum == 1e-3
+    torch.testing.assert_close(norm.running_mean, wanted, atol=0.1, rtol=0.1)
+    monkeypatch.setattr("nas.training.train._LAGGING", 24)
+    module, worse = _train(tmp_path, lagging())
+    assert module[1].running_mean.abs().max() < 0.1 * wanted.abs().max()
+    assert reports[-1].score > 85 > worse[-1].score
+
+
 @pytest.mark.parametrize("broken", ["loss", "gradient"])
 def test_a_training_that_diverges_says_so(tmp_path, broken):
     factor = float("nan") if broken == "loss" else float("inf")
