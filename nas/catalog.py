@@ -80,6 +80,11 @@ def load_space(name: str, network: str | None = None) -> SearchSpace:
     """
     first, *rest = name.split("+")
     if network is not None:
+        if isinstance(_defined(first), SearchSpace):
+            raise NasError(
+                f"the network {network} stands in for a space, and {first!r} is one",
+                f"name axes alone: --space {'+'.join(rest) or '+'.join(axes()[:2])}",
+            )
         return join(of_network(network), [load_axis(n) for n in (first, *rest)])
     found = _defined(first)
     if isinstance(found, Axis):

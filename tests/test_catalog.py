@@ -131,7 +131,7 @@ def test_a_network_of_ones_own_stands_in_for_a_space(
     [
         ("squeeze", None, "'squeeze' is an axis"),
         ("birdnet+largekernel", None, "'largekernel' is a space of networks"),
-        ("birdnet", "my_net:net", "'birdnet' is a space of networks"),
+        ("birdnet", "my_net:net", "stands in for a space, and 'birdnet' is one"),
         ("birdnet+squeez", None, "no space named 'squeez'"),
         ("birdnet+squeeze+squeeze", None, "axis 'squeeze' is named twice"),
     ],

@@ -45,6 +45,9 @@ class Crew(Protocol):
         ...
 
 
+MOST = 16  # processes for each core
+
+
 @contextmanager
 def crew(
     runner: str,
@@ -71,7 +74,13 @@ def crew(
                 raise NasError(
                     f"--{name} is for a cluster", f"add --runner ray, or leave --{name} out"
                 )
-        yield Here(runner, workers or len(os.sched_getaffinity(0)))
+        cores = len(os.sched_getaffinity(0))
+        if workers and workers > MOST * cores:
+            raise NasError(
+                f"--workers {workers}: a process each, and this machine has {cores} cores",
+                f"type --workers {cores}, or share the work out: --runner ray",
+            )
+        yield Here(runner, workers or cores)
         return
     from nas.runners.ray import joined
 

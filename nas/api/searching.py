@@ -19,7 +19,7 @@ from nas.catalog import load_objective, load_space
 from nas.core.errors import NasError, unknown
 from nas.core.fidelity import Fidelity
 from nas.core.front import Front, front_of
-from nas.core.objective import TIMED, Constraint, Objective, known_objectives, resolve
+from nas.core.objective import BUILTIN, TIMED, Constraint, Objective, known_objectives, resolve
 from nas.core.promotion import RULES
 from nas.core.refusals import nothing_left
 from nas.core.space import SearchSpace
@@ -476,6 +476,7 @@ def _constraint(
     names = {**known, **{o.name: o for o in chosen}}
     if constraint.name not in names:
         raise unknown("objective", constraint.name, names)
+    _sensible(constraint, names[constraint.name])
     if constraint.device not in (None, device.name):
         other = _installed(_device(constraint.device or "", hands))
         constraint = replace(constraint, device=other.name)
@@ -490,6 +491,22 @@ def _constraint(
         if constraint.quantile:
             raise NasError(f"constraint {text!r}: {constraint.name} has no quantiles", bare)
     return constraint
+
+
+def _sensible(limit: Constraint, of: Objective) -> None:
+    """Raises NasError for a limit on one of our own numbers that all networks break."""
+    share = of.unit == "%"
+    if of.name in BUILTIN and limit.sense == "<=" and limit.limit <= 0:
+        raise NasError(
+            f"constraint {str(limit)!r}: {of.name} is above 0", f"write {of.name}<=NUMBER"
+        )
+    if share and limit.sense == ">=" and limit.limit > 100:
+        raise NasError(f"constraint {str(limit)!r}: {of.name} is 100 % at most", f"{of.name}>=90")
+    if share and limit.sense == ">=" and 0 < limit.limit <= 1:
+        raise NasError(
+            f"constraint {str(limit)!r}: {of.name} is in %, of which that is next to nothing",
+            f"write {of.name}>={100 * limit.limit:g}",
+        )
 
 
 def _workloads(

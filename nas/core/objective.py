@@ -106,8 +106,8 @@ _CONSTRAINT = re.compile(
     r"\s*(?P<name>\w+(?::(?![brs]\d+\b)\w+)?)"
     r"(?:\.(?P<quantile>p50|p90|p99))?"
     r"(?:@(?P<device>(?:ssh://[^\s/]+/)?[\w-]+(?:\?python=[\w./+~-]+)?))?"
-    r"(?::b(?P<batch>[1-9]\d*(?:-\d+)?))?(?::r(?P<resolution>[1-9]\d*))?"
-    r"(?::s(?P<streams>[1-9]\d*))?"
+    r"(?::b(?P<batch>[1-9]\d{0,4}(?:-\d{1,5})?))?(?::r(?P<resolution>[1-9]\d{0,4}))?"
+    r"(?::s(?P<streams>[1-9]\d{0,3}))?"
     r"\s*(?P<sense><=|>=)\s*(?P<limit>[-+]?[\d.]+(?:[eE][-+]?\d+)?)\s*"
 )
 

@@ -17,6 +17,7 @@ from nas.core.errors import NasError
         ({"runner": "processes", "address": "head:6379"}, "--address is for a cluster"),
         ({"runner": "inline", "resources": ["gpu=1"]}, "--resources is for a cluster"),
         ({"runner": "processes", "callbacks": ["mlflow"]}, "--callback is for a cluster"),
+        ({"runner": "processes", "workers": 10**6}, "this machine has"),
         ({"runner": "ray", "address": "127.0.0.1:1"}, "no Ray cluster answers"),
         ({"runner": "ray", "resources": ["gpu"]}, "does not say how much"),
     ],

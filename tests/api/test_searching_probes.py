@@ -65,6 +65,10 @@ def test_a_limit_on_a_workload_is_part_of_the_study() -> None:
     ("limit", "device", "problem", "hint"),
     [
         ("size_mb:b8<=4", "cpu", "size_mb is of one example in a call", "write size_mb<=4"),
+        ("latency_ms<=-1", "cpu", "latency_ms is above 0", "write latency_ms<=NUMBER"),
+        ("accuracy>=101", "cpu", "accuracy is 100 % at most", "accuracy>=90"),
+        ("accuracy>=0.9", "cpu", "accuracy is in %", "write accuracy>=90"),
+        ("latency_ms:b9999999<=1", "cpu", "not a constraint", "write NAME<=NUMBER"),
         ("latency_ms:s4<=4", "a100", "callers at once are not predicted", "leave :s out"),
         ("latency_ms@a100:b1:s4<=4", "cpu", "a100 is not attached", "leave :s out"),
         ("latency_ms.p99:b8<=4", "a100", "quantiles are not predicted", "write 'latency_ms:b8<=4'"),
