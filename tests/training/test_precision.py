@@ -51,7 +51,7 @@ def test_a_block_is_really_timed() -> None:
     torch.manual_seed(1)
     wanted = torch.rand(2)
     torch.manual_seed(1)
-    assert 0.05 < precision._speedup(CPU, 2, 2) < 20
+    assert 1e-3 < precision._speedup(CPU, 2, 2) < 1e3
     assert torch.equal(torch.rand(2), wanted)
 
 
