@@ -65,7 +65,7 @@ def search(
     task: str | None = None,
     objectives: Sequence[str] = (),
     constraints: Sequence[str] = (),
-    strategy: str = "evolution",
+    strategy: str = "surrogate",
     promotion: str = "halving",
     presets: Sequence[str] = (),
     sources: Sequence[str] = (),
@@ -144,6 +144,7 @@ def search(
         with Store(url) as store:
             if resume:
                 spec = _resumed(store, study, trials, hours, artifacts)
+                spec = sources_of.unchanged(spec, sources_of.recipe(recipe), changed)
             else:
                 spec = _free(store, spec, named=study is not None)
             place = artifacts_of(url, spec)

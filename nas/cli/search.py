@@ -78,7 +78,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 )
 @click.option(
     "--strategy",
-    default="evolution",
+    default="surrogate",
     show_default=True,
     metavar="NAME",
     help="Who proposes what to try next.",

@@ -83,6 +83,7 @@ from nas.networks.parts.norms import ChannelNorm
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath, LayerScale
 from nas.networks.parts.sparse import FixedMask
+from nas.networks.parts.unified import UnifiedNorm
 from nas.networks.plan import Network, Stage
 from nas.networks.replknet import RepLKNetBlock
 from nas.networks.repmlp import (
@@ -247,6 +248,7 @@ BY_HAND = {
     SqueezeExcite: (SqueezeExcite(C, 0.25), (C, H, W), SE),
     ResponseNorm: (ResponseNorm(C), (C, H, W), vector(2 * C)),
     ChannelNorm: (ChannelNorm(C), (C, H, W), norm),
+    UnifiedNorm: (UnifiedNorm(C), (C, H, W), norm),
     LayerScale: (LayerScale(C), (C, H, W), vector(C)),
     DropPath: (DropPath(0.5), (C, H, W), vector(0)),
     SpatialMean: (SpatialMean(), (C, H, W), vector(0)),
