@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +21,7 @@ class Genes:
 
     A `Choice` or `Integer` is the index of its value, a `Real` its place on its scale in [0, 1];
     a decision that does not exist is `ABSENT`. All operations work on `(N, decisions)` at once,
-    and keep to what `SearchSpace` would propose: conditions and `within` hold.
+    and keep to what `SearchSpace` would propose: conditions, `within` and `proposed` hold.
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -128,8 +127,8 @@ class Genes:
             else:
                 drawn = rng.random(len(codes))
             codes[:, i] = np.where(blank, drawn, codes[:, i])
-            if isinstance(decision, Choice) and decision.within:
-                self._limit(i, decision, decision.within, codes, rng)
+            if isinstance(decision, Choice) and (decision.within or decision.proposed):
+                self._limit(i, decision, codes, rng)
             codes[~exists, i] = ABSENT
         return codes
 
@@ -149,13 +148,12 @@ class Genes:
         near = np.isclose(codes[:, at, None], np.array(places)).any(axis=1)
         return np.asarray(near, dtype=np.bool_)
 
-    def _limit(
-        self, at: int, decision: Choice, within: Mapping[str, Mapping[Value, Any]], codes: Array,
-        rng: np.random.Generator,
-    ) -> None:  # fmt: skip
-        """Draws anew what an earlier decision's value does not allow."""
+    def _limit(self, at: int, decision: Choice, codes: Array, rng: np.random.Generator) -> None:
+        """Draws anew what is not proposed, or not beside an earlier decision's value."""
         allowed = np.ones((len(codes), len(decision.values)), dtype=bool)
-        for parent, table in within.items():
+        if decision.proposed is not None:
+            allowed &= np.array([v in decision.proposed for v in decision.values])
+        for parent, table in (decision.within or {}).items():
             for value, kept in table.items():
                 fits = np.array([v in kept for v in decision.values])
                 allowed[self._is(parent, [value], codes)] &= fits

@@ -19,10 +19,11 @@ SPACE = SearchSpace(
         Real("dropout", 0.0, 0.5),
         Real("scale", 1e-4, 1e-1, log=True, when={"mixer": ["gated"]}),
         Choice("head", ["pool"]),
+        Choice("pattern", ["dense", "2:4", "zeros"], proposed=["dense", "zeros"]),
     ],
     build=lambda choices, task: None,
     presets={"wide": {"stride": 2, "mixer": "split", "kernel": 47, "depth": 3, "dropout": 0.1,
-                      "head": "pool"}},
+                      "head": "pool", "pattern": "dense"}},
 )  # fmt: skip
 GENES = Genes(SPACE)
 
@@ -34,6 +35,7 @@ def assert_proposable(codes):
         assert SPACE.architecture(architecture.choices) == architecture
         if architecture.choices["stride"] == 2:
             assert architecture.choices["kernel"] in (3, 5)
+        assert architecture.choices["pattern"] != "2:4"
         assert np.allclose(GENES.code(architecture), code)
 
 
