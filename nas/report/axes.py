@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import numpy as np
 
@@ -77,14 +78,15 @@ def axis(objective: Objective, members: Sequence[Numbers], others: Sequence[Numb
     The front is shown whole, with its intervals as far as they stay within half its range around
     it, so that one very wide interval leaves room for the others; other trials as far as they are
     at most one and a half ranges worse, so that a network that learned nothing does not press the
-    front against the border.
+    front against the border. A range is no less than the usual interval.
     """
     best = [row[objective.name] for row in members]
     low, high = min(m.value for m in best), max(m.value for m in best)
     log = _wants_log(objective, low, max([high, *(r[objective.name].value for r in others)]))
     scale, back = (math.log, math.exp) if log else (float, float)
     low, high = scale(low), scale(high)
-    reach = high - low or (1.0 if log else 0.1 * abs(high) or 1.0)
+    wide = [scale(m.high) - scale(m.low) for m in best if m.low > 0 or not log]
+    reach = max(high - low, median(wide or [0.0])) or (1.0 if log else 0.1 * abs(high) or 1.0)
     ends = [scale(e) for m in best for e in (m.low, m.high) if e > 0 or not log]
     bottom, top = max(min([low, *ends]), low - reach / 2), min(max([high, *ends]), high + reach / 2)
     worse = [scale(r[objective.name].value) for r in others]
