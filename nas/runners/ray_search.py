@@ -192,10 +192,23 @@ class Driver:
             return
         words = self._errors.pop(name, "")
         self._lost[f"{job}"] += 1
-        if "node" in words and "died" in words and self._lost[f"{job}"] < LOST:
+        if of_the_cluster(words) and self._lost[f"{job}"] < LOST:
             self.session.release(job)  # no fault of the candidate's
         else:
             self.session.tell(job, Outcome(error=_first(words)))
+
+
+def of_the_cluster(words: str) -> bool:
+    """Whether Ray lost a node, or the way to it, rather than a job its process.
+
+    >>> of_the_cluster("The actor died because its node has died.")
+    True
+    >>> of_the_cluster("The actor 44952e is unavailable: The actor is temporarily unavailable")
+    True
+    >>> of_the_cluster("The actor died unexpectedly before finishing this task.")
+    False
+    """
+    return ("node" in words and "died" in words) or "is temporarily unavailable" in words
 
 
 class Asks(Searcher):  # type: ignore[misc]
