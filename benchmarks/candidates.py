@@ -166,7 +166,13 @@ def by_nas(module: nn.Module, task: Task, recipe: Recipe) -> Callable[[tuple[Ten
         (),  # type: ignore[arg-type]
     )
     parameters = list(module.parameters())
-    return lambda batch: under_way._learn(batch, 1e-3, parameters)
+
+    def step(batch: tuple[Tensor, Tensor]) -> None:
+        under_way.optimizer.zero_grad(set_to_none=True)
+        under_way._descend(*batch)
+        under_way._move(1e-3, parameters)
+
+    return step
 
 
 def throughput(drawn: Architecture, task: Task, recipe: Recipe) -> dict[str, Any]:
