@@ -13,7 +13,7 @@ from nas.core.errors import NasError
 from nas.core.refusals import reasons
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
-from nas.strategies.protocol import first_size, proposal_seed
+from nas.strategies.protocol import first_size, proposal_seed, suggestions
 
 AXIS = "dilation."
 KERNEL = AXIS + "kernel"
@@ -117,11 +117,5 @@ def _asked(event: Event) -> tuple[int, Architecture, Mapping[str, Any]]:
 
 def _answers(history: History) -> dict[int, dict[str, Value]]:
     """What trained networks asked for: trial -> choices, by their names in the joint space."""
-    found: dict[int, dict[str, Value]] = {}
-    for event in history.events:
-        if event.kind != "reported" or event.payload.get("repeat"):
-            continue
-        for report in event.payload.get("trained", {}).get("reports", ()):
-            if report["transform"] == AXIS.rstrip(".") and report.get("suggests"):
-                found[event.trial] = {AXIS + k: v for k, v in report["suggests"].items()}
-    return found
+    said = suggestions(history, AXIS.rstrip("."))
+    return {trial: {AXIS + k: v for k, v in asked.items()} for trial, asked in said.items()}

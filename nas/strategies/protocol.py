@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +40,17 @@ def proposal_seed(seed: int, number: int) -> list[int]:
     [7, 3]
     """
     return [seed & 0xFFFFFFFFFFFFFFFF, number]
+
+
+def suggestions(history: History, transform: str) -> dict[int, Mapping[str, Any]]:
+    """What networks that were trained suggest by a transform's report, by their trials."""
+    return {
+        event.trial: report["suggests"]
+        for event in history.events
+        if event.kind == "reported" and not event.payload.get("repeat")
+        for report in event.payload.get("trained", {}).get("reports", ())
+        if report["transform"] == transform and report.get("suggests")
+    }
 
 
 def first_size(seed: int, number: int, start: int) -> float:

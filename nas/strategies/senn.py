@@ -12,7 +12,7 @@ from nas.core.errors import NasError
 from nas.core.expansion import SIZES, expansions
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
-from nas.strategies.protocol import proposal_seed
+from nas.strategies.protocol import proposal_seed, suggestions
 
 AXIS = "growth"
 ASK = f"{AXIS}.ask"
@@ -118,11 +118,5 @@ class SelfExpanding:
 
 def _answers(history: History) -> dict[int, dict[str, float]]:
     """What trained networks said: trial -> ratios by the decision that would grow."""
-    found: dict[int, dict[str, float]] = {}
-    for event in history.events:
-        if event.kind != "reported" or event.payload.get("repeat"):
-            continue
-        for report in event.payload.get("trained", {}).get("reports", ()):
-            if report["transform"] == AXIS and report.get("suggests"):
-                found[event.trial] = {k: float(v) for k, v in report["suggests"].items()}
-    return found
+    said = suggestions(history, AXIS)
+    return {trial: {k: float(v) for k, v in ratios.items()} for trial, ratios in said.items()}
