@@ -127,7 +127,7 @@ class Genes:
             else:
                 drawn = rng.random(len(codes))
             codes[:, i] = np.where(blank, drawn, codes[:, i])
-            if isinstance(decision, Choice) and (decision.within or decision.proposed):
+            if isinstance(decision, Choice) and (decision.within or decision.proposed is not None):
                 self._limit(i, decision, codes, rng)
             codes[~exists, i] = ABSENT
         return codes

@@ -47,6 +47,13 @@ def test_samples_moves_and_mixtures_are_architectures():
     assert_proposable(GENES.mix(codes, codes[::-1], rng))
 
 
+def test_where_all_is_useless_the_first_value_is_proposed():
+    decisions = [Choice("pattern", ["dense", "2:4"], proposed=[]), Integer("b", 0, 9)]
+    genes = Genes(SearchSpace("bare", decisions, build=lambda choices, task: None))
+    codes = genes.sample(50, np.random.default_rng(0))
+    assert {genes.architecture(code).choices["pattern"] for code in codes} == {"dense"}
+
+
 def test_a_move_changes_one_decision_and_what_hangs_on_it():
     decisions = [Choice("a", ["x", "y", "z"]), Integer("b", 0, 9), Choice("c", [1])]
     space = SearchSpace("flat", decisions, build=lambda choices, task: None)
