@@ -13,6 +13,7 @@ from typing import Any
 from nas import Axis, Choice
 from nas.core.architecture import Choices
 from nas.core.task import Task, TaskSpec
+from nas.training.published import PUBLISHED, published
 
 PLAIN, FIXED, NONE = "plain", "fixed", "none"
 GUIDE = "resnet18"
@@ -22,7 +23,6 @@ AVERAGED = "averaged weights: nas train --recipe has them"
 def transform(choices: Choices, task: Task | TaskSpec) -> Any:
     """Changes the recipe to what the choices say, and adds to the loss."""
     from nas.training.ingredients import prepare_bias_loss, regularise
-    from nas.training.published import published
     from nas.training.recipe import Recipe
     from nas.training.tasks import is_function
     from nas.transforms.report import Report
@@ -108,10 +108,7 @@ def added(module: Any, loss: str, strength: float, guide: Any) -> Any:
 axis = Axis(
     "recipe",
     [
-        Choice(
-            "published",
-            [PLAIN, "bag-of-tricks", "rsb-a1", "rsb-a2", "rsb-a3", "convnext", "resnet-rs"],
-        ),
+        Choice("published", [PLAIN, *PUBLISHED]),
         Choice("loss", [PLAIN, "bias", "binary"], when={"published": [PLAIN]}),
         Choice("orthogonal", [0.0, 0.01, 0.1]),
         Choice("batch", [FIXED, "adaptive"]),

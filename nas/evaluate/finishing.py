@@ -23,7 +23,7 @@ from nas.evaluate.place import Place, Report, stepping
 from nas.training.checkpoint import load_weights, restore, save_weights
 from nas.training.finish import finish, quicker
 from nas.training.recipe import PRECISIONS, Strong
-from nas.training.scoring import score
+from nas.training.scoring import of_file, score
 from nas.training.tasks import load_task
 from nas.training.train import RungReport
 from nas.transforms.stages import Addition
@@ -59,9 +59,7 @@ def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
     written = write_again(place, job.architecture, trained, made, device)
     run = forms.open_file(written.path, device)
 
-    def predict(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(run(inputs.contiguous().numpy()))
-
+    predict = of_file(run)
     found = score(predict, task, step=step)
     test = score(predict, task, ("all",), "test", step)["all"]
     weights = save_weights(place.scratch(f"{job.trial}-finished.safetensors"), trained)

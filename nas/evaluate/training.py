@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from nas.core.job import Outcome, Train
@@ -16,7 +15,7 @@ from nas.evaluate.place import Place, Report, stepping
 from nas.hardware.device import engine_of
 from nas.training.mixing import brief_mixing
 from nas.training.recipe import Recipe
-from nas.training.scoring import score
+from nas.training.scoring import of_file, score
 from nas.training.tasks import load_task
 from nas.training.train import RungReport, train
 from nas.transforms.quantize.learned import rounds
@@ -85,10 +84,7 @@ def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Ch
     if written.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
 
-    def predict(inputs: torch.Tensor) -> torch.Tensor:
-        return torch.from_numpy(run(inputs.contiguous().numpy()))
-
-    found = score(predict, place.task, step=stepping(place))
+    found = score(of_file(run), place.task, step=stepping(place))
     reports += pipeline.judge(trained, place.task, lambda: place.task.batches("validation", 0))
     candidate = Candidate(job.architecture.choices, place.task, trained, written.path)
     costs = own_objectives(place, candidate, trained=True)

@@ -130,3 +130,8 @@ def of_module(module: nn.Module) -> Callable[[Tensor], Any]:
     held = next(module.parameters(), None)
     device = torch.device("cpu") if held is None else held.device
     return lambda inputs: module(inputs.to(device))
+
+
+def of_file(run: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:
+    """`predict` of a file, given what runs it on arrays."""
+    return lambda inputs: torch.from_numpy(run(inputs.contiguous().numpy()))
