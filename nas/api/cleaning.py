@@ -23,9 +23,9 @@ def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[st
 
     Kept are the weights and files of the front's members, of trials that were trained to their
     end, and of trials under way. What goes are checkpoints of rungs that others followed, of
-    networks that were stopped or dominated, and what no study of the database names: numbers stay
-    in the database, but such a network is trained again where `nas export` or `--resume` asks for
-    it. Scratch folders of processes that are gone are removed as well.
+    networks that were stopped or dominated, and, beside the database, what none of its studies
+    names: numbers stay, but such a network is trained again where `nas export` or `--resume` asks
+    for it. Scratch folders of processes that are gone are removed as well.
 
     Returns `files` and `bytes` removed, `kept_files` and `kept_bytes`; nothing is removed with
     `dry_run`.
@@ -41,7 +41,7 @@ def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[st
             if row.name != study
             for name in named(store.events(row.name))
         }
-    artifacts = artifacts_of(url)
+    artifacts = artifacts_of(url, spec)
     if type(artifacts) is not Artifacts:
         raise NasError(
             f"the files of {study!r} are in {artifacts.place}, where this program removes nothing",
@@ -50,6 +50,9 @@ def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[st
     needed = others | wanted(trials, {m.trial for m in front_of(spec, trials).members})
     needed |= {name for each in finished(events).values() for name in _names(each)}
     files = [p for p in _files(artifacts.folder) if NAME.fullmatch(p.name)]
+    if spec.artifacts is not None:  # a place that other databases may use too
+        own = named(events)
+        files = [p for p in files if p.name in own]
     gone = [path for path in files if path.name not in needed]
     kept = [path for path in files if path.name in needed]
     found = {

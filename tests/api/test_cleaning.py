@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from conftest import toy_spec
 from example_study import toy_store
 
 from nas import NasError, api
 from nas.api.cleaning import named, wanted
 from nas.core.architecture import Architecture
 from nas.core.trial import Event, Rung, Trained, Trial
+from nas.store.store import Store
 
 
 def name(text: str, suffix: str = "safetensors") -> str:
@@ -61,3 +63,21 @@ def test_files_that_nothing_names_go_and_others_stay(tmp_path: Path) -> None:
     assert not dead.exists()
     with pytest.raises(NasError):
         api.gc("no-such-study", storage=url)
+
+
+def test_a_place_of_its_own_may_hold_the_files_of_others(tmp_path: Path) -> None:
+    url, place = f"sqlite:///{tmp_path / 'nas.db'}", tmp_path / "shared"
+    (tmp_path / "artifacts").mkdir()
+    place.mkdir()
+    left, stopped = tmp_path / "artifacts" / name("left"), place / name("stopped")
+    others = place / name("another database's")
+    for path in (left, stopped, others):
+        path.write_bytes(b"1")
+    with Store(url) as store:
+        store.create(replace(toy_spec(), artifacts=str(place)))
+        epoch = store.claim(toy_spec().name)
+        told = [Event("reported", 0, {"job": "build", "file": stopped.name})]
+        store.commit(toy_spec().name, epoch, told, [], [], [])
+        store.release(toy_spec().name, epoch)
+    assert api.gc(toy_spec().name, storage=url)["files"] == 1
+    assert left.exists() and others.exists() and not stopped.exists()
