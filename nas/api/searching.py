@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -127,6 +127,11 @@ def search(
         KeyboardInterrupt: after an interrupt; what was recorded stays, and `resume` goes on.
     """
     url = storage_url(storage)
+
+    def resumed(store: Store) -> StudySpec:
+        there = _resumed(store, study, trials, hours, artifacts)
+        return sources_of.unchanged(there, sources_of.recipe(recipe), changed)
+
     with crew(runner, workers, address, resources, callbacks, predict_after) as hands:
         if not resume:
             spec = plan(
@@ -140,13 +145,9 @@ def search(
                 with Store(url, read_only=True) as store:
                     spec = replace(spec, starts=first_points(store, spec, found, sources))
         if dry_run:
-            return _rehearsed(url, None if resume else spec, study, trials, hours, artifacts)
+            return _rehearsed(url, None if resume else spec, study, resumed)
         with Store(url) as store:
-            if resume:
-                spec = _resumed(store, study, trials, hours, artifacts)
-                spec = sources_of.unchanged(spec, sources_of.recipe(recipe), changed)
-            else:
-                spec = _free(store, spec, named=study is not None)
+            spec = resumed(store) if resume else _free(store, spec, named=study is not None)
             place = artifacts_of(url, spec)
             place.prepare()
             if not resume:
@@ -426,9 +427,7 @@ def _rehearsed(
     url: str,
     spec: StudySpec | None,
     study: str | None,
-    trials: int | None,
-    hours: float | None,
-    artifacts: str | None,
+    resumed: Callable[[Store], StudySpec],
 ) -> Front:
     """What a search would begin, or without a `spec` go on with; nothing is written."""
     if spec is not None and not exists(url):
@@ -436,7 +435,7 @@ def _rehearsed(
     with Store(url, read_only=True) as store:
         if spec is not None:
             return front_of(_free(store, spec, named=study is not None), [])
-        spec = _resumed(store, study, trials, hours, artifacts)
+        spec = resumed(store)
         return front_of(spec, store.trials(spec.name))
 
 

@@ -9,7 +9,20 @@ from conftest import toy_spec
 
 from nas.api import searching
 from nas.core.errors import NasError
+from nas.core.study import StudySpec
 from nas.store.store import Store
+from nas.training.tasks import describe
+
+SPACE = """
+from nas import Choice, SearchSpace
+
+space = SearchSpace("toy", [Choice("kernel", [3, 5])], build=lambda choices, task: None)
+"""
+
+
+def begun() -> StudySpec:
+    """A study whose space and data are here."""
+    return toy_spec(task=describe("digits"))
 
 
 @pytest.fixture
@@ -21,9 +34,11 @@ def url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
     monkeypatch.setattr(searching, "_searched", never)
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "toy.py").write_text(SPACE)
     place = f"sqlite:///{tmp_path}/nas.db"
     with Store(place) as store:
-        store.create(toy_spec())
+        store.create(begun())
     return place
 
 
@@ -32,7 +47,7 @@ def test_a_study_is_not_gone_on_with(url: str) -> None:
     front = searching.search(resume=True, study=name, trials=99, dry_run=True, storage=url)
     assert front.study == name
     with Store(url, read_only=True) as store:
-        assert store.spec(name) == toy_spec()
+        assert store.spec(name) == begun()
 
 
 def test_a_name_that_is_taken_is_told(url: str) -> None:

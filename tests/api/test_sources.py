@@ -87,7 +87,8 @@ def test_resuming_looks_before_it_claims_the_study(begun, tmp_path):
     with Store(url) as store:
         store.create(begun)
     Path("search_spaces/thin.py").write_text(SPACE.replace("[4, 8]", "[4, 8, 16]"))
-    with pytest.raises(NasError, match=r"search_spaces/thin\.py"):
-        searching.search(study="one", resume=True, storage=url)
+    for dry_run in (True, False):
+        with pytest.raises(NasError, match=r"search_spaces/thin\.py"):
+            searching.search(study="one", resume=True, dry_run=dry_run, storage=url)
     with Store(url) as store:
         assert store.spec("one") == begun and store.claim("one") == 1
