@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,14 @@ CPU = torch.device("cpu")
 @pytest.fixture(autouse=True)
 def empty(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def test_float32_goes_without_saying() -> None:
@@ -47,11 +56,12 @@ def test_the_fastest_is_measured_once(
     assert calls == [(CPU, 16, 8)]
 
 
-def test_a_block_is_really_timed() -> None:
+def test_a_block_is_really_timed(one_thread: None) -> None:
+    """By one thread, whose own time is taken: what else the machine does is not in it."""
     torch.manual_seed(1)
     wanted = torch.rand(2)
     torch.manual_seed(1)
-    assert 1e-3 < precision._speedup(CPU, 2, 2) < 1e3
+    assert 0.05 < precision._speedup(CPU, 2, 2) < 20
     assert torch.equal(torch.rand(2), wanted)
 
 
