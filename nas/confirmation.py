@@ -13,8 +13,9 @@ from operator import is_
 
 import numpy as np
 
-from nas.core.front import Row, known_rows, seed_deviation, signed, standings
+from nas.core.front import Row, known_rows, signed, standings
 from nas.core.job import Measure, Source, Train, Workload
+from nas.core.known import seed_deviation
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name
 

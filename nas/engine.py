@@ -13,7 +13,7 @@ from typing import Any
 from nas.confirmation import Confirmation, Slot, train_job
 from nas.core import ledger
 from nas.core.contenders import Contenders
-from nas.core.front import STATES, measure, standing_of
+from nas.core.front import STATES, standing_of
 from nas.core.job import (
     Build,
     Decision,
@@ -26,11 +26,11 @@ from nas.core.job import (
     Wait,
     Workload,
 )
-from nas.core.limits import timing_of, violation
+from nas.core.known import values_of, violations_of
+from nas.core.limits import timing_of
 from nas.core.line import Line
-from nas.core.objective import Constraint
 from nas.core.packed import Shelf
-from nas.core.promotion import RULES, Reached, Standing, bracket, judged, leading
+from nas.core.rungs import Rungs
 from nas.core.space import Excluded, SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Event, History, Origin, Proposal, Trial
@@ -75,7 +75,7 @@ class Search:
         self._lines = {"build": Line(), "train": Line()}
         self._unmeasured: set[int] = set()  # built, under way, and not being measured
         self._building = 0
-        self._reached: defaultdict[tuple[int, int], Reached] = defaultdict(Reached)
+        self._rungs = Rungs(spec, resumes(strategy), self.history.resumed)
         self._contenders = Contenders()
         self._beaten: list[int] = []
         self._confirmation = Confirmation(spec)
@@ -106,7 +106,7 @@ class Search:
 
     def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
         """Takes in a rung that a training reached; says whether it goes on."""
-        decision = self._decide(self.trials[job.trial], job.repeat, rung, values)
+        decision = self._rungs.decide(self.trials[job.trial], job.repeat, rung, values)
         payload = {"job": "train", "repeat": job.repeat, "rung": rung, "decision": decision}
         self._happened(Event("reported", job.trial, payload | {"values": dict(values)}))
         if decision == "stop":
@@ -165,12 +165,11 @@ class Search:
             again = self._next_proposal()
         elif event.kind == "told" and "reused" not in event.payload:
             trial = self.trials[event.trial]
-            found = {"values": self._values(trial), "violations": self._violations(trial)}
-            again = Event("told", event.trial, {**event.payload, **found})
+            again = Event("told", event.trial, {**event.payload, **self._found(trial)})
         elif "decision" in event.payload:
             p = event.payload
             trial = self.trials[event.trial]
-            decision = self._decide(trial, p["repeat"], p["rung"], p["values"])
+            decision = self._rungs.decide(trial, p["repeat"], p["rung"], p["values"])
             again = Event("reported", event.trial, {**p, "decision": decision})
         self._take(event)
         return again
@@ -340,7 +339,7 @@ class Search:
         trial = self.trials[number]
         if trial.state != "running":
             return
-        if any(excess > 0 for excess in self._violations(trial).values()):
+        if any(excess > 0 for excess in violations_of(self.spec, trial).values()):
             self._tell(number, "infeasible")
         elif trial.build and self._timed(trial) and (trial.trained or not self.spec.trains):
             self._tell(number, "complete")
@@ -349,12 +348,16 @@ class Search:
         trial = self.trials[number]
         payload = {
             "state": state,
-            "values": self._values(trial),
-            "violations": self._violations(trial),
+            **self._found(trial),
             "error": error,
         }
         self._happened(Event("told", number, payload))
         self._settle_twins(trial)
+
+    def _found(self, trial: Trial) -> dict[str, Any]:
+        """What the end of a trial says of its numbers."""
+        values, excesses = values_of(self.spec, trial), violations_of(self.spec, trial)
+        return {"values": values, "violations": excesses}
 
     def _settle_twins(self, trial: Trial) -> None:
         """Gives trials of the same network the result of the first, without work."""
@@ -366,71 +369,6 @@ class Search:
         for number in sorted(alike):
             payload = {**result, "reused": f"trial {first.number}"}
             self._happened(Event("told", number, payload))
-
-    # -- decisions
-
-    def _decide(self, trial: Trial, repeat: int, rung: int, values: Mapping[str, Any]) -> Decision:
-        rungs = self.spec.fidelity.rungs
-        if repeat or rung >= len(rungs) - 1 or self.spec.promotion == "none":
-            return "continue"
-        if trial.number == 0 and self.spec.network:  # what every table compares with
-            return "continue"
-        if trial.number in self.history.resumed:
-            return "continue"
-        late = self.spec.promotion == "halving" and resumes(self.strategy)
-        if late and rung != judged(rungs, self.spec.fidelity.reduction):
-            return "continue"
-        mine = self._bracket(trial.number) if self.spec.promotion == "hyperband" else 0
-        if rung < mine:
-            return "continue"
-        reached = self._reached[mine, rung]
-        standing = self._standing(trial, float(values["score"]))
-        if reached.beaten(trial.number, standing):
-            return "continue"
-        rule = leading if late else RULES[self.spec.promotion]
-        earlier = reached.earlier(trial.number)
-        return "continue" if rule(earlier, standing, self.spec.fidelity.reduction) else "stop"
-
-    def _bracket(self, number: int) -> int:
-        return bracket(number, len(self.spec.fidelity.rungs), self.spec.fidelity.reduction)
-
-    def _standing(self, trial: Trial, score: float) -> Standing:
-        """A trial as it stood when it had this score."""
-        values = self._values(trial) | self._scores(score)
-        known = [o for o in self.spec.objectives if o.name in values]
-        return Standing(tuple(o.sign * values[o.name] for o in known))
-
-    def _scores(self, score: float) -> dict[str, float]:
-        named = {self.spec.task.score_name: score, "error": 100.0 - score}
-        return {o.name: named[o.name] for o in self.spec.objectives if o.name in named}
-
-    def _values(self, trial: Trial) -> dict[str, float]:
-        """What is known of the objectives, the score on the search's own images."""
-        values: dict[str, float] = {}
-        for objective in self.spec.objectives:
-            found = measure(trial, objective, self.spec)
-            if found is not None:
-                values[objective.name] = found.value
-        score = trial.trained[0].score if trial.trained else _last_score(trial)
-        return values | ({} if score is None else self._scores(score))
-
-    def _violations(self, trial: Trial) -> dict[str, float]:
-        """Relative excess over each constraint of which the value is known."""
-        found = {}
-        for constraint in self.spec.constraints:
-            excess = self._violation(trial, constraint)
-            if excess is not None:
-                found[str(constraint)] = excess
-        return found
-
-    def _violation(self, trial: Trial, constraint: Constraint) -> float | None:
-        task = self.spec.task
-        if constraint.name in (task.score_name, "error") and constraint.name not in trial.costs:
-            if not trial.trained:
-                return None
-            score = trial.trained[0].score
-            return constraint.violation(100.0 - score if constraint.name == "error" else score)
-        return violation(trial, constraint, self.spec)
 
     # -- the reducer
 
@@ -449,7 +387,7 @@ class Search:
         trial = ledger.after(event, self.trials, first)
         self.trials[event.trial] = trial
         if event.kind == "reported":
-            self._reached_by(trial, event.payload)
+            self._rungs.take(trial, event.payload)
         self._moved(trial, None if before is None else before.state)
 
     def _moved(self, trial: Trial, before: str | None) -> None:
@@ -481,23 +419,10 @@ class Search:
         for number in out:
             self.trials.put_away(number)
 
-    def _reached_by(self, trial: Trial, payload: Mapping[str, Any]) -> None:
-        """Remembers the standing of a trial at a rung, for those that come after it."""
-        if "decision" not in payload or payload["repeat"] or self.spec.promotion == "none":
-            return
-        mine = self._bracket(trial.number) if self.spec.promotion == "hyperband" else 0
-        standing = self._standing(trial, float(payload["values"]["score"]))
-        self._reached[mine, payload["rung"]].add(trial.number, standing)
-
 
 def _name(trial: Trial) -> bytes:
     """A trial's network in 16 bytes: a search may propose millions."""
     return bytes.fromhex(trial.key)
-
-
-def _last_score(trial: Trial) -> float | None:
-    scores = [r.score for r in trial.rungs if r.repeat == 0]
-    return scores[-1] if scores else None
 
 
 def _known(trial: Trial, device: str, work: Workload) -> bool:

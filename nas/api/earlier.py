@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from nas.core.errors import NasError
-from nas.core.front import front_of, measure
+from nas.core.front import front_of
+from nas.core.known import measure
 from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.study import Start, StudySpec

@@ -15,8 +15,9 @@ from nas.api.searching import bench
 from nas.api.study import compared
 from nas.core import ledger
 from nas.core.errors import NasError
-from nas.core.front import known_rows, moved, seed_deviation, shippable, standings
+from nas.core.front import known_rows, moved, shippable, standings
 from nas.core.job import Workload
+from nas.core.known import seed_deviation
 from nas.core.measurement import Measurement
 from nas.core.retarget import Retarget, candidates, compare, searched, timed
 from nas.core.study import StudySpec

@@ -13,8 +13,8 @@ from nas.api.shipment import Form, Shipment
 from nas.api.study import chosen
 from nas.core.errors import NasError, unknown
 from nas.core.finished import Finished, finished, on_test_images
-from nas.core.front import score_measurement, seed_deviation
 from nas.core.job import Workload
+from nas.core.known import score_measurement, seed_deviation
 from nas.core.measurement import Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, measurement_name

@@ -9,7 +9,8 @@ from typing import Any
 from nas.api.places import storage_url
 from nas.core.errors import NasError
 from nas.core.finished import finished, on_test_images
-from nas.core.front import Front, front_of, measure, moved
+from nas.core.front import Front, front_of, moved
+from nas.core.known import measure
 from nas.core.limits import timing_of
 from nas.core.objective import TIMED, Constraint, Objective, known_objectives
 from nas.core.study import StudySpec

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Trained
-
-Z90 = 1.6448536269514722
 
 
 @dataclass(frozen=True)

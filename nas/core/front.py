@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 
 from nas.core.contenders import CROWD, Contenders
-from nas.core.limits import limited, rate, timing_of, violation
+from nas.core.known import measure, seed_deviation, unique
+from nas.core.limits import limited, timing_of, violation
 from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
 from nas.core.membership import membership, verdict
 from nas.core.objective import PROBED, TIMED, Constraint, Objective, known_objectives
 from nas.core.pareto import Array, hypervolume, non_dominated
 from nas.core.study import StudySpec
-from nas.core.trial import State, Trial, placed
+from nas.core.trial import State, Trial
 
 STATES: tuple[State, ...] = ("complete", "stopped", "infeasible", "failed", "running")
-Z90 = 1.6448536269514722
 NEAR = 0.05  # a point off the front that belongs less likely is not worth a mention
 
 
@@ -95,69 +95,6 @@ class Front:
             "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
             "untouched": self.untouched.to_json() if self.untouched else None,
         }
-
-
-def seed_deviation(trials: Sequence[Trial]) -> float | None:
-    """Standard deviation of the confirmed score between training seeds, pooled over repeats.
-
-    The image noise that both repeats share is small beside it and stays inside. None where no
-    trial was trained twice.
-    """
-    squares, degrees = 0.0, 0
-    for trial in unique(trials):
-        scores = [t.confirm for t in trial.trained]
-        if len(scores) > 1:
-            squares += float(np.var(scores, ddof=1)) * (len(scores) - 1)
-            degrees += len(scores) - 1
-    return math.sqrt(squares / degrees) if degrees else None
-
-
-def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) -> Measurement:
-    """The score of a trained trial on the images that the search never ranked on.
-
-    The interval says where a repeat with a fresh seed on fresh images falls: the doubt of the
-    value and the spread of one repeat, added in squares. Without repeats in the study the seed's
-    part is unknown; the record says so.
-    """
-    runs = trial.trained
-    value = float(np.mean([t.confirm for t in runs]))
-    images = _images(trial)
-    seeds = deviation or 0.0
-    se = math.sqrt(images**2 + seeds**2 / len(runs))
-    repeat = math.sqrt(se**2 + images**2 + seeds**2)
-    low, high = value - Z90 * repeat, value + Z90 * repeat
-    if spec.task.score_unit == "%":
-        low, high = max(0.0, low), min(100.0, high)
-    noise: Any = "not measured" if deviation is None else deviation
-    record = {"seeds": len(runs), "images": runs[0].confirm_n, "seed_deviation": noise}
-    name, unit = spec.task.score_name, spec.task.score_unit
-    return Measurement(
-        name, value, unit, low, high, se, runs[0].confirm_n, "measured", "trained file", record
-    )
-
-
-def measure(
-    trial: Trial, objective: Objective, spec: StudySpec, deviation: float | None = None
-) -> Measurement | None:
-    """What is known of one objective of a trial, the trained file's number first; or None.
-
-    `latency_ms` is of the study's device, `latency_ms@a100` of that one, `latency_ms@a100:b8` of
-    eight examples in a call there.
-    """
-    name, device, workload = placed(objective.name)
-    if name in TIMED:
-        found = timing_of(trial, device or spec.device, workload=workload)
-        return _throughput(found) if found and name == "throughput_ips" else found
-    if name in spec.probes:
-        return timing_of(trial, spec.device, objective=name)
-    if objective.name in (spec.task.score_name, "error") and objective.name not in trial.costs:
-        if not trial.trained:
-            return None
-        score = score_measurement(trial, spec, deviation)
-        return _error(score) if objective.name == "error" else score
-    if objective.name in trial.costs:
-        return Measurement.exact(objective.name, trial.costs[objective.name], objective.unit)
-    return None
 
 
 def front_of(
@@ -297,11 +234,6 @@ def _apart(errors: Array, found: Sequence[Measurement]) -> tuple[Array, Array]:
     return np.sqrt(errors**2 - together**2), (share - share.min()) * sizes
 
 
-def _images(trial: Trial) -> float:
-    """Standard error of a score, of the images alone."""
-    return float(np.mean([t.confirm_se for t in trial.trained]))
-
-
 def known_rows(spec: StudySpec, trials: Sequence[Trial], deviation: float | None) -> list[Row]:
     """Complete and feasible trials with the measurement of every objective."""
     rows = []
@@ -365,15 +297,6 @@ def _bases(row: Row) -> set[str]:
     return timed - {"counted"} or {"trained file"}
 
 
-def unique(trials: Sequence[Trial]) -> list[Trial]:
-    """The complete, feasible trials, each network once (the first that proposed it)."""
-    seen: dict[str, Trial] = {}
-    for trial in trials:
-        if trial.state == "complete" and trial.feasible:
-            seen.setdefault(trial.key, trial)
-    return list(seen.values())
-
-
 def signed(objectives: Sequence[Objective], rows: Sequence[Mapping[str, Measurement]]) -> Array:
     """Values `(N, M)` with the sign that makes less better."""
     values = [[o.sign * row[o.name].value for o in objectives] for row in rows]
@@ -393,22 +316,3 @@ def counts(trials: Sequence[Trial]) -> dict[str, int]:
     """How many trials are in each state."""
     found = Counter(trial.state for trial in trials)
     return {state: found[state] for state in STATES}
-
-
-def _throughput(latency: Measurement) -> Measurement:
-    """Examples a second, from a latency: of all of a call, and of all callers."""
-    value = rate(latency, latency.value)
-    return Measurement(
-        "throughput_ips", value, "images/s",
-        rate(latency, latency.high), rate(latency, latency.low),
-        value * latency.se / latency.value, latency.n, latency.source, latency.basis,
-        latency.record,
-    )  # fmt: skip
-
-
-def _error(score: Measurement) -> Measurement:
-    """100 - accuracy, with its interval turned round."""
-    return Measurement(
-        "error", 100 - score.value, "%", 100 - score.high, 100 - score.low,
-        score.se, score.n, score.source, score.basis, score.record,
-    )  # fmt: skip

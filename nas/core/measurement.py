@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Source = Literal["measured", "predicted"]
+Z90 = 1.6448536269514722  # deviations to either side that hold 90 % of a normal distribution
 
 
 @dataclass(frozen=True)

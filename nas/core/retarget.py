@@ -11,17 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.core import ledger
-from nas.core.front import (
-    Z90,
-    Front,
-    front_of,
-    known_rows,
-    seed_deviation,
-    standings,
-    unique,
-)
+from nas.core.front import Front, front_of, known_rows, standings
+from nas.core.known import seed_deviation, unique
 from nas.core.limits import timing_of
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.core.pareto import Array, non_dominated, normalise
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Trial

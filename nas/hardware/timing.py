@@ -23,7 +23,7 @@ import numpy as np
 from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.hardware import runtimes
 from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import environment, throttling
@@ -38,7 +38,6 @@ from nas.hardware.session import Asked, Session, sessions
 
 KEPT_SAMPLES = 400
 SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
-Z90 = 1.645
 SLOW = 4  # drifts: an anchor so much slower than it was in earlier sessions speaks of the machine
 PROTOCOL = Protocol().version
 

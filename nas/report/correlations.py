@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri
 
+from nas.core.measurement import Z90
 from nas.core.study import StudySpec
 from nas.core.trial import Trial
 
 Array = npt.NDArray[np.float64]
-Z90 = 1.6448536269514722
 FEWEST = 5  # pairs of fewer networks say nothing
 SIZES = ("params", "macs")
 AZ_NAS = ("az_expressivity", "az_progressivity", "az_trainability", "macs")

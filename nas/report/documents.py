@@ -7,7 +7,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from nas.core.front import Front, counts, front_of, held, measure, seed_deviation
+from nas.core.front import Front, counts, front_of, held
+from nas.core.known import measure, seed_deviation
 from nas.core.measurement import Measurement
 from nas.core.retarget import Retarget
 from nas.core.study import StudySpec

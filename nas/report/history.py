@@ -8,7 +8,8 @@ from datetime import datetime
 
 import numpy as np
 
-from nas.core.front import Front, known_rows, seed_deviation, shippable, signed
+from nas.core.front import Front, known_rows, shippable, signed
+from nas.core.known import seed_deviation
 from nas.core.pareto import hypervolume, non_dominated
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Trial

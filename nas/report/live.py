@@ -16,7 +16,8 @@ from rich.table import Table
 from rich.text import Text
 from tqdm import tqdm
 
-from nas.core.front import Front, counts, measure
+from nas.core.front import Front, counts
+from nas.core.known import measure
 from nas.core.measurement import Measurement
 from nas.report.axes import axis, pairs
 from nas.report.numbers import compact, duration, plain, with_unit

@@ -19,7 +19,8 @@ from optuna.distributions import (
 from optuna.storages import BaseStorage, InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from nas.core.front import Front, front_of, measure, seed_deviation
+from nas.core.front import Front, front_of
+from nas.core.known import measure, seed_deviation
 from nas.core.membership import verdict
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Trial

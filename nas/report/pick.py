@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nas.core.errors import NasError, unknown
-from nas.core.front import Z90, Front, Member, signed
+from nas.core.front import Front, Member, signed
 from nas.core.limits import limited
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.core.objective import Constraint
 from nas.core.pareto import normalise
 from nas.core.trial import placed

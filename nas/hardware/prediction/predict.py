@@ -21,14 +21,13 @@ import numpy as np
 
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.hardware.device import Device, attached
 from nas.hardware.prediction.calibration import Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.prediction.calibration import find as find_calibration
 from nas.hardware.prediction.kernels import Form, Kernel, lower
 from nas.hardware.prediction.law import Law, Points, upper
 
-Z90 = 1.645
 # 90 % of networks are within this factor of the prediction, by what it rests on: half-widths seen
 # when one device's numbers predicted another's, and when micro-benchmarks predicted networks.
 FACTORS = {"datasheet": 2.3, "transfer": 1.9, "table": 1.5, "anchored": 1.4}

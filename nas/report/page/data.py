@@ -11,7 +11,8 @@ from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
-from nas.core.front import Front, counts, measure, moved, seed_deviation
+from nas.core.front import Front, counts, moved
+from nas.core.known import measure, seed_deviation
 from nas.core.membership import verdict
 from nas.core.objective import BUILTIN, TIMED, Objective
 from nas.core.retarget import Retarget
