@@ -141,21 +141,14 @@ class Shipment:
     @cached_property
     def written(self) -> Written:
         """The files in the format asked for. Raises: NasError where the form has none."""
-        from nas.deploy.formats import from_onnx, preprocessing, program
+        from nas.deploy.formats import from_onnx, preprocessing
 
         form, task = self.form, self.place.task
         if form.preprocess_in_graph and (form.format == "pt2" or task.normalisation is None):
             why = "pt2 takes what training took" if task.normalisation else "no images are trained"
             raise NasError(f"--preprocess-in-graph: {why}", "leave it out, or type --format onnx")
         if form.format == "pt2":
-            if self.searched.pipeline(self.architecture).writes:
-                raise NasError(
-                    f"trial {self.trial.number} is quantized in its ONNX file by onnxruntime's "
-                    "quantizer, and a torch program has no such operators",
-                    "type --format onnx or openvino",
-                )
-            shape = self.place.spec.task.input
-            return program(self.deployed, shape, self.folder, self.device.engine)
+            return self._program()
         source = self.onnx
         if form.preprocess_in_graph:
             about = task.normalisation or {}
@@ -163,6 +156,20 @@ class Shipment:
             mean, std = list(about["mean"]), list(about["std"])
             preprocessing(self.onnx, source, mean, std, task.classes)
         return from_onnx(source, form.format, self.folder, self.device.engine)
+
+    def _program(self) -> Written:
+        """The network as a torch program, with the int8 of its ONNX file where that has any."""
+        from nas.deploy.formats import program
+
+        shape, engine = self.place.spec.task.input, self.device.engine
+        if not self.searched.pipeline(self.architecture).writes:
+            return program(self.deployed, shape, self.folder, engine)
+        from nas.transforms.quantize.program import in_torch
+
+        module = in_torch(self.deployed, self.onnx)
+        found = program(module, shape, self.folder, engine)
+        about = f"torch program, int8 codes, computed in {engine.precision}"
+        return replace(found, precision="int8", about=about)
 
     @cached_property
     def run(self) -> Opened:

@@ -145,9 +145,10 @@ def test_a_teacher_from_the_front_and_one_of_the_users_own(tour, capsys):
 @pytest.mark.parametrize(
     ("options", "runtime"),
     [({"format": "openvino"}, "openvino"), ({"format": "pt2"}, "torch"),
-     ({"int8": True}, "onnxruntime"), ({"preprocess_in_graph": True}, "onnxruntime"),
+     ({"int8": True}, "onnxruntime"), ({"int8": True, "format": "pt2"}, "torch"),
+     ({"preprocess_in_graph": True}, "onnxruntime"),
      pytest.param({"format": "pt2", "runtime": "torch:bf16"}, "torch", marks=pytest.mark.long)],
-    ids=["openvino", "pt2", "int8", "images", "torch-bf16"],
+    ids=["openvino", "pt2", "int8", "int8-pt2", "images", "torch-bf16"],
 )  # fmt: skip
 def test_every_format_agrees_and_runs_where_only_its_runtime_is(tour, tmp_path, options, runtime):
     found = api.export("tour", 0, tmp_path / "out", searched=True, **options)
@@ -172,8 +173,6 @@ def test_formats_that_cannot_be(tour, tmp_path):
     assert caught.value.hint == "type pip install tensorrt, on the machine with the GPU"
     with pytest.raises(NasError, match="onnxruntime does not run the format pt2"):
         api.export("tour", 0, tmp_path / "out", format="pt2", runtime="onnxruntime")
-    with pytest.raises(NasError, match="quantized in its ONNX file"):
-        api.export("tour", 0, tmp_path / "out", format="pt2", int8=True)
     with pytest.raises(NasError, match="no format named 'onx'"):
         api.export("tour", 0, tmp_path / "out", format="onx")
     assert not (tmp_path / "out").exists()

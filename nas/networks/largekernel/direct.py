@@ -19,7 +19,7 @@ from torch import Tensor
 from nas.networks.largekernel.geometry import Geometry, spread
 from nas.networks.largekernel.method import Gradients
 
-_CACHED = 2**18  # entries of the images whose layout is changed at a time
+_CACHED = 2**18  # entries of the images that a core works on at a time: a megabyte, as its cache
 _AT_ONCE = 2**24  # entries of per-image weight gradients held at a time
 
 
@@ -77,13 +77,27 @@ class Direct:
         if wanted[0]:
             dx = self._convolved(spread(grad, g), weight.flip((-2, -1)), replace(g, stride=1))
         if wanted[1]:
-            count = max(1, _AT_ONCE // (g.channels * g.kernel[0] * g.kernel[1]))
+            count = max(1, min(_AT_ONCE // (g.channels * g.kernel[0] * g.kernel[1]), _images(x)))
             starts = range(0, g.batch, count)
             sums = [self._by_images(x[i : i + count], grad[i : i + count], g) for i in starts]
             dw = (torch.stack(sums).sum(0) if len(sums) > 1 else sums[0]).to(weight.dtype)
         return dx, dw
 
     def _convolved(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+        """The forward kernel, on a few images at a time, so that they do not leave the cache."""
+        g, count = geometry, _images(x)
+        if count >= len(x):
+            return self._at_once(x, weight, g)
+        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+        layout = torch.channels_last if last else torch.contiguous_format
+        shape = (len(x), g.channels, *g.output)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=layout)
+        for at in range(0, len(x), count):
+            few = slice(at, at + count)
+            out[few] = self._at_once(x[few], weight, g)
+        return out
+
+    def _at_once(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         """The forward kernel, in this layout."""
         g = geometry
         x = x.contiguous(memory_format=self.layout)
@@ -122,19 +136,6 @@ class Planar(Direct):
         """oneDNN leaves its fast kernel where a line of taps is longer than about 20."""
         taps, pixels = _taps_and_pixels(geometry)
         return None if geometry.kernel[1] > 21 else 0.035 * taps * pixels + 6 * pixels
-
-    def _convolved(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
-        """A few images at a time, so that they change layout without leaving the cache."""
-        images = max(1, _CACHED // (x[0].numel() or 1))
-        if x.is_contiguous() or images >= len(x) or x.device.type != "cpu":
-            return super()._convolved(x, weight, geometry)
-        g = geometry
-        shape = (len(x), g.channels, *g.output)
-        out = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
-        for at in range(0, len(x), images):
-            few = slice(at, at + images)
-            out[few] = super()._convolved(x[few], weight, g)
-        return out
 
     def _as_channels(self, x: Tensor) -> Tensor:
         return x.reshape(1, -1, *x.shape[2:])
@@ -192,6 +193,13 @@ def _joined(y: Tensor, geometry: Geometry) -> Tensor:
     parts = torch.unflatten(y.permute(0, 2, 3, 1), 0, (geometry.batch, d, d))  # B, d, d, h, w, C
     whole: Tensor = parts.permute(0, 3, 1, 4, 2, 5).flatten(3, 4).flatten(1, 2)
     return whole[:, :height, :width].permute(0, 3, 1, 2)
+
+
+def _images(x: Tensor) -> int:
+    """How many images each core's cache holds; on a GPU all are worked on together."""
+    if x.device.type != "cpu":
+        return len(x)
+    return max(1, _CACHED * torch.get_num_threads() // (x[0].numel() or 1))
 
 
 def _taps_and_pixels(geometry: Geometry) -> tuple[int, int]:

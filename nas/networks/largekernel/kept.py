@@ -22,7 +22,7 @@ import torch
 
 from nas.core.folders import cache_folder
 
-_VERSION = 2  # raise it when a method is added or changed: what was measured no longer holds
+_VERSION = 3  # raise it when a method is added or changed: what was measured no longer holds
 _known: dict[Path, dict[str, Any]] = {}
 
 

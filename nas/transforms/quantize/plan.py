@@ -10,6 +10,7 @@ import onnx
 from onnx import ModelProto, NodeProto
 
 SECTIONS = 4
+MULTIPLYING = ("Conv", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def layers(proto: ModelProto) -> list[Layer]:
     rows = []
     for node in proto.graph.node:
         weight = next((n for n in node.input[1:2] if n in weights), None)
-        if node.op_type not in ("Conv", "Gemm", "MatMul") or weight is None:
+        if node.op_type not in MULTIPLYING or weight is None:
             continue
         made = shapes.get(node.output[0], [1])
         places = math.prod(made[2:] if node.op_type == "Conv" else made[1:-1])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from nas.networks.largekernel import direct
 from nas.networks.largekernel.convolution import convolve
 from nas.networks.largekernel.geometry import Geometry, crop
 from nas.networks.largekernel.passes import Choice, available, backward, forward
@@ -81,6 +82,16 @@ def test_every_method_is_the_convolution(
 @pytest.mark.parametrize(("size", "kernel"), [(8, 13), (16, 31)])
 def test_a_batch_of_128(size: int, kernel: int) -> None:
     compare(Geometry(128, 3, (size, size), (kernel, kernel)), torch.float32, torch.channels_last)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_more_images_than_the_cache_holds(
+    monkeypatch: pytest.MonkeyPatch, stride: int, layout: torch.memory_format
+) -> None:
+    monkeypatch.setattr(direct, "_CACHED", 5 * 12 * 13 * 3)  # three images, the last share two
+    compare(Geometry(8, 5, (12, 13), (7, 9), stride), torch.float32, layout)
+    compare(Geometry(8, 5, (12, 13), (5, 3), 1, dilation=2), torch.float64, layout)
 
 
 @settings(max_examples=60, deadline=None)
