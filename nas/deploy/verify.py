@@ -2,8 +2,9 @@
 
 A package may come from a stranger. None of its code is run (`infer.py` is only hashed), nothing in
 it is unpickled, names and sizes are checked before anything is read. What is run is the network,
-by its runtime: an ONNX file or an OpenVINO one computes and does nothing else. A `.pt2` and a
-TensorRT engine may do more, and are run only where the person trusts the package.
+by its runtime, in a process of its own that is bounded in time and memory: an ONNX file or an
+OpenVINO one computes and does nothing else. A `.pt2` and a TensorRT engine may do more, and are run
+only where the person trusts the package.
 """
 
 from __future__ import annotations
@@ -23,10 +24,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from nas.core.errors import NasError
+from nas.deploy.answers import answers
 from nas.deploy.formats import FORMATS, NAMES
 from nas.deploy.package import CARD, EXAMPLES, INFER, TEXT, digest_of, sha256
 from nas.deploy.parity import AGREEMENT, THRESHOLDS, compare
-from nas.hardware import runtimes
 from nas.hardware.runtimes import OPTIONS, Runtime
 
 CARD_BYTES = 16_000_000
@@ -278,8 +279,8 @@ def outputs(package: Opened, kind: str = "cpu") -> list[Check]:
     """The file's outputs now, against the trained network's and against its own when packaged."""
     try:
         examples = examples_of(package)
-        run = runtimes.opened(package.file, package.runtime, kind)
-        said = np.asarray(run(examples["inputs"]), np.float64)
+        found = answers(package.file, package.runtime, kind, examples["inputs"])
+        said = np.asarray(found, np.float64)
         precision = package.card["precision"]
         before = examples["found"].astype(np.float64)
         same = compare(before, said, THRESHOLDS[precision])
