@@ -130,9 +130,14 @@ class Stored(Artifacts):
 def opened(place: str) -> Artifacts:
     """The artifacts of a folder, or of a URL that fsspec reaches.
 
+    Raises: NasError where it is neither.
+
     >>> opened("studies/artifacts").place
     'studies/artifacts'
     """
+    scheme, slash, rest = place.partition(":/")
+    if slash and len(scheme) > 1 and scheme.isalnum() and not rest.startswith("/"):
+        raise NasError(f"artifacts cannot be at {place!r}", f"did you mean {scheme}://{rest} ?")
     return Stored(place) if "://" in place else Artifacts(Path(place))
 
 
