@@ -88,6 +88,19 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     yield Choice(at + "gate", gates, when=exists, within=within)
     yield Choice(at + "ratio", [1 / 16, 1 / 8, 1 / 4], when={at + "gate": ["se"]})
     yield Choice(at + "increment", increments, when={**exists, "block": ["dual"]})
+    if i:  # on the first stage's maps attention would take as long as all else
+        yield from _attention(at, exists)
+
+
+def _attention(at: str, exists: dict[str, list[Value]]) -> Iterator[Decision]:
+    """The decisions of HaloNet's attention in the place of a stage's spatial convolutions."""
+    bottlenecks: dict[str, list[Value]] = {**exists, "block": ["bottleneck"]}
+    yield Choice(at + "attends", ["none", "last", "others", "all"], when=bottlenecks)
+    on: dict[str, list[Value]] = {at + "attends": ["last", "others", "all"]}
+    yield Choice(at + "heads", [4, 8], when=on)
+    yield Choice(at + "head", [0, 16], when=on)
+    yield Choice(at + "window", [4, 8], when=on)
+    yield Choice(at + "halo", [0, 1, 2, 3], when=on)
 
 
 def _sizes(i: int, side: int) -> tuple[list[int], list[int], list[int]]:

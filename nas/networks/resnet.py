@@ -2,12 +2,13 @@
 
 ResNet (arXiv 1512.03385) and its B, C and D forms (1812.01187), activation first (1603.05027), wide
 (1605.07146), ResNeXt (1611.05431), Res2Net, ResNeSt, SKNet, RegNet (2003.13678), ResNet-RS
-(2103.07579), LAuReL's skips; dual paths are in `dualpath.py`. A network is data first
-(`ResidualNetwork`), and `ResidualNet` builds it.
+(2103.07579), LAuReL's skips; dual paths are in `dualpath.py`, local attention in `halonet.py`. A
+network is data first (`ResidualNetwork`), and `ResidualNet` builds it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.dualpath import DualPathBlock
+from nas.networks.halonet import attends, make_local
 from nas.networks.parts.activations import make_activation
 from nas.networks.parts.gates import ResponseNorm, make_gate
 from nas.networks.parts.laurel import LearnedSkip
@@ -45,6 +47,11 @@ class ResidualStage:
         gate: `none`, `se`, `eca`, `ese`, `scse`, `gc` or `grn`.
         ratio: bottleneck of `se`.
         increment: channels that each dual-path block adds to the dense stream.
+        attends: which bottlenecks have HaloNet's attention for their spatial convolution: `none`,
+            `last`, `others` (every second one) or `all`.
+        heads: of it, which divide the spatial channels.
+        head: channels of each query; 0: those of a value.
+        window: side of its blocks. halo: of the rim that they see.
     """
 
     depth: int
@@ -58,11 +65,18 @@ class ResidualStage:
     gate: str = "none"
     ratio: float = 1 / 16
     increment: int = 0
+    attends: str = "none"
+    heads: int = 8
+    head: int = 0
+    window: int = 8
+    halo: int = 3
 
     @property
     def spatial(self) -> int:
         """Channels of the spatial convolution: a multiple of what it is divided into."""
         parts = {"scales": self.scale, "split": self.radix}.get(self.conv, 1) * self.groups
+        if self.attends != "none":
+            parts = math.lcm(parts, self.heads)
         return parts * max(1, round(self.width * self.inner / parts))
 
 
@@ -163,10 +177,12 @@ def make_pool(network: ResidualNetwork) -> nn.Module:
 
 
 def make_spatial(
-    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, first: bool
+    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, index: int
 ) -> nn.Module:
     """The spatial convolution with its norm and activation, from `inputs` channels."""
-    outputs, act, norm = stage.spatial, network.activation, network.norm
+    outputs, act, norm, first = stage.spatial, network.activation, network.norm, index == 0
+    if attends(stage, index):
+        return make_local(network, stage, inputs, stride)
     if stage.conv == "plain":
         return conv_norm(inputs, outputs, 3, stride, act, norm, stage.groups)
     if stage.conv == "scales":
@@ -180,7 +196,7 @@ def make_spatial(
 
 
 def bottleneck(
-    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, first: bool
+    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, index: int
 ) -> dict[str, nn.Module]:
     """A 1x1 convolution, the spatial one, and a 1x1 convolution to the stage's width."""
     narrow = round(stage.spatial * network.reduce)
@@ -190,17 +206,17 @@ def bottleneck(
     average = nn.AvgPool2d(3, stride, 1) if stride > 1 else None
     if shrink == "before" and average is not None:
         layers["average"] = average
-    layers["spatial"] = make_spatial(network, stage, narrow, at["spatial"], first)
+    layers["spatial"] = make_spatial(network, stage, narrow, at["spatial"], index)
     if shrink == "after" and average is not None:
         layers["average"] = average
     return layers
 
 
 def basic(
-    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, first: bool
+    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int, index: int
 ) -> dict[str, nn.Module]:
     """Two spatial convolutions, the last of them plain."""
-    layers = {"spatial": make_spatial(network, stage, inputs, stride, first)}
+    layers = {"spatial": make_spatial(network, stage, inputs, stride, index)}
     if network.dropout:
         layers["dropout"] = nn.Dropout(network.dropout)
     return layers
@@ -223,11 +239,12 @@ class ResidualBlock(nn.Module):
         act, norm, width = network.activation, network.norm, stage.width
         stride, pre = stage.stride if index == 0 else 1, network.order == "pre"
         make = basic if network.block == "basic" else bottleneck
-        layers = make(network, stage, inputs, stride, index == 0)
-        inner = stage.gate != "none" and (network.gate_at == "inner" or stage.gate == "grn")
+        layers = make(network, stage, inputs, stride, index)
+        kind = "none" if attends(stage, index) else stage.gate  # attention is gate enough
+        inner = kind != "none" and (network.gate_at == "inner" or kind == "grn")
         gated = stage.spatial if inner else width
         hidden = round(inputs * stage.ratio) if network.gate_of == "input" else None
-        gate = make_gate(stage.gate, gated, stage.ratio, hidden)
+        gate = make_gate(kind, gated, stage.ratio, hidden)
         if inner:  # before an average, which may follow the spatial convolution
             names = list(layers)
             layers = {n: layers[n] for n in names if names.index(n) <= names.index("spatial")} | {

@@ -306,16 +306,16 @@ BY_HAND = {
         conv(16, 3, 4, 9, False) + vector(8) + conv(4, 4, 8, 9, False) + vector(16)
         + conv(4, 8, 8, 9, False) + vector(16) + linear(8, 10),
     ),
-    # blocks of 4x4 pixels see windows of 6x6; what distances add is a product a row and a column
+    # blocks of 4x4 pixels see windows of 6x6, of 11 distances each way; every query meets all
     HaloAttention: (
         HaloAttention(C, 2, 5, 4, 1), (C, 8, 8),
         conv(64, C, 10) + conv(64, C, 20) + conv(64, 10, C) + vector(2 * 11 * 5)
-        + attention(64, 36, 10) + Cost((0, 2 * 64 * 6 * 10, 0)),
+        + attention(64, 36, 10) + Cost((0, 2 * 64 * 11 * 10, 0)),
     ),
     LocalAttention: (
         LocalAttention(replace(LOOK, attention="halo", block=2, halo=1), 4), (16, C),
         conv(16, C, 8) + conv(16, C, 16) + conv(16, 8, C) + vector(2 * 7 * 4)
-        + attention(16, 16, 8) + Cost((0, 2 * 16 * 4 * 8, 0)),
+        + attention(16, 16, 8) + Cost((0, 2 * 16 * 7 * 8, 0)),
     ),
     Attention: (
         Attention(replace(LOOK, attention="reduced", reduction=2), 4), (16, C),

@@ -25,23 +25,27 @@ STAGE = TransformerStage(1, 12, 2, 6)
 def by_loops(layer: HaloAttention, x: Tensor) -> Tensor:
     """Every pixel's query against every pixel of its block's window, one by one."""
     height, width = x.shape[-2:]
-    q, (k, v) = layer.q(x), layer.kv(x).chunk(2, 1)
-    found = torch.zeros(1, layer.heads * layer.head, height, width, dtype=x.dtype)
-    for head, row, column in itertools.product(range(layer.heads), range(height), range(width)):
+    q, (k, v) = layer.q(x), layer.kv(x).tensor_split([layer.heads * layer.head], 1)
+    value = v.shape[1] // layer.heads
+    steps = (range(0, size, layer.stride) for size in (height, width))
+    found = torch.zeros_like(q[:, :1]).repeat(1, v.shape[1], 1, 1)
+    for head, row, column in itertools.product(range(layer.heads), *steps):
         part = slice(head * layer.head, (head + 1) * layer.head)
-        query = q[0, part, row, column]
+        its = slice(head * value, (head + 1) * value)
+        query = q[0, part, row // layer.stride, column // layer.stride]
         top, left = row // layer.block * layer.block, column // layer.block * layer.block
         logits, values = [], []
         for i, j in itertools.product(range(layer.window), range(layer.window)):
             r, c = top - layer.halo + i, left - layer.halo + j
             inside = 0 <= r < height and 0 <= c < width
             key = k[0, part, r, c] if inside else torch.zeros_like(query)
-            values.append(v[0, part, r, c] if inside else torch.zeros_like(query))
+            values.append(v[0, its, r, c] if inside else torch.zeros_like(v[0, its, 0, 0]))
             down, right = i - (row - top), j - (column - left)
             offset = layer.rows[down + layer.window - 1] + layer.columns[right + layer.window - 1]
             logits.append(query @ key * layer.head**-0.5 + query @ offset)
         weights = torch.stack(logits).softmax(0)
-        found[0, part, row, column] = weights @ torch.stack(values)
+        place = (row // layer.stride, column // layer.stride)
+        found[0, its, *place] = weights @ torch.stack(values)
     return layer.out(found)
 
 
@@ -50,6 +54,14 @@ def test_a_pixel_sees_its_block_and_the_rim(shape: tuple[int, int]) -> None:
     torch.manual_seed(0)
     layer = HaloAttention(6, 2, 3, 2, 1).double().eval()
     nn.init.zeros_(layer.kv.bias)  # beyond the map's edge a filled-up pixel is a zero, too
+    x = torch.randn(1, 6, *shape, dtype=torch.float64)
+    torch.testing.assert_close(layer(x), by_loops(layer, x))
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (6, 7)])
+def test_queries_may_be_two_pixels_apart_and_values_wider(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    layer = HaloAttention(6, 2, 3, 4, 1, value=5, stride=2, whole=False).double().eval()
     x = torch.randn(1, 6, *shape, dtype=torch.float64)
     torch.testing.assert_close(layer(x), by_loops(layer, x))
 

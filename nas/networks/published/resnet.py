@@ -32,7 +32,10 @@ ECA: Given = {"gate": "eca"}
 def assemble(depths: Depths, widths: Sequence[int], given: Given) -> dict[str, Value]:
     """Choices of a network and its stages; a sequence in `given` has one value for each stage."""
     choices: dict[str, Value] = {"stages": len(depths)}
-    per_stage = {"inner", "groups", "conv", "scale", "radix", "gate", "ratio", "increment"}
+    per_stage = {
+        "inner", "groups", "conv", "scale", "radix", "gate", "ratio", "increment",
+        "attends", "heads", "head", "window", "halo",
+    }  # fmt: skip
     for i, (depth, width) in enumerate(zip(depths, widths, strict=True)):
         choices |= {f"stages.{i}.depth": depth, f"stages.{i}.width": width}
     for name, value in given.items():
@@ -96,6 +99,16 @@ def tiered(depths: Depths, *given: Given) -> dict[str, Value]:
     """timm's `ts` networks: a stem that widens, gates inside the bottleneck."""
     extra = {name: value for part in given for name, value in part.items()}
     return bottleneck(depths, {"stem.kind": "tiered", "gate.at": "inner"}, extra)
+
+
+def attending(depths: Depths, where: Sequence[str], *given: Given) -> dict[str, Value]:
+    """timm's `ts` networks with HaloNet's attention in some bottlenecks, of 8x8 pixels a block."""
+    choices = tiered(depths, {"activation": "silu", "attends": where, "window": 8}, *given)
+    for i, place in enumerate(where):
+        for name in ("heads", "head", "window", "halo") if place == "none" else ():
+            choices.pop(f"stages.{i}.{name}", None)
+    del choices["stages.0.attends"]  # which never does
+    return choices
 
 
 def narrow33(*given: Given) -> dict[str, Value]:
@@ -277,6 +290,19 @@ GATED: dict[str, Choices] = {
     "gcresnet50t": tiered(R50, {"gate": "gc", "stem.pool": "last"}),
     "gcresnext50ts": tiered(R50, {"activation": "silu", "groups": (2, 4, 8, 16), "gate": "gc"}),
 }
+LOCAL: dict[str, Choices] = {
+    "halonet50ts": attending(
+        R50, ("none", "last", "others", "others"), {"heads": (0, 4, 8, 8), "halo": 3}
+    ),
+    "eca_halonext26ts": attending(
+        R26, ("none", "none", "others", "all"),
+        {"heads": 8, "head": 16, "halo": 2, "groups": (4, 8, 16, 32), **ECA},
+    ),
+    "halo2botnet50ts": attending(  # the last stage is BoTNet's, on the maps of 256 pixels a side
+        R50, ("none", "others", "others", "others"),
+        {"heads": (0, 8, 8, 4), "halo": (0, 3, 3, 0), "stem.pool": "last"},
+    ),
+}  # fmt: skip
 MULTISCALE: dict[str, Choices] = {
     **{
         f"res2net50_{w}w_{s}s": bottleneck(R50, scales(w, s))
@@ -356,5 +382,6 @@ REGNETS: dict[str, Choices] = {
     },
 }
 PRESETS: Mapping[str, Choices] = {
-    **RESNETS, **FIRST, **CARDINAL, **GATED, **MULTISCALE, **RADIX, **DUAL, **REVISITED, **REGNETS,
+    **RESNETS, **FIRST, **CARDINAL, **GATED, **LOCAL, **MULTISCALE, **RADIX, **DUAL, **REVISITED,
+    **REGNETS,
 }  # fmt: skip
