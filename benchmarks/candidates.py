@@ -9,11 +9,11 @@ of the work, not over the space. `plain` is the same network from the same weigh
 `nn.Conv2d` for every depthwise layer, in planes, with PyTorch's own AdamW in the usual loop:
 forward, zero_grad, backward, clip, step. `nas` is the layer and loop of `nas.training.train`.
 
-Steps of both are run in turn on one thread; the least processor time of each is taken, batches
-included. Throughput is images a second; the ratio of all twenty is that of their total times.
-`--accuracy` trains each candidate both ways, with one recipe, seed and order of batches, for one
-epoch of half the digits, and compares the scores. What is in the result is not run again, so that
-`--minutes` at a time it is completed.
+Steps of both are run in turn, each way in a process of its own and on one thread; the least
+processor time of each is taken, batches included. Throughput is images a second; the ratio of all
+twenty is that of their total times. `--accuracy` trains each candidate both ways, with one recipe,
+seed and order of batches, for one epoch of half the digits, and compares the scores. What is in the
+result is not run again, so that `--minutes` at a time it is completed.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ import argparse
 import copy
 import json
 import math
+import multiprocessing
 import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import date
 from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,7 @@ from nas.networks.largekernel.convolution import convolve
 from nas.networks.largekernel.kept import of_device
 from nas.networks.mixers.depthwise import Depthwise
 from nas.networks.mixers.peripheral import PeripheralMixer
+from nas.training.allocator import kept_memory
 from nas.training.recipe import Recipe, brief
 from nas.training.scoring import of_module, score
 from nas.training.tasks import load_task
@@ -175,20 +179,54 @@ def by_nas(module: nn.Module, task: Task, recipe: Recipe) -> Callable[[tuple[Ten
     return step
 
 
-def throughput(drawn: Architecture, task: Task, recipe: Recipe) -> dict[str, Any]:
+def serve(pipe: Connection, name: str, recipe: Recipe) -> None:
+    """Trains one way for as long as it is told to: a network begins one, None is one step more."""
+    torch.set_num_threads(1)
+    task = load_task("digits", recipe)
+    kept = kept_memory() if name == "nas" else nullcontext()
+    with kept:
+        while True:
+            asked = pipe.recv()
+            if asked is not None:
+                module = built(Architecture.from_json(asked), task)
+                plain = Plain(module, task, recipe) if name == "plain" else None
+                run = by_nas(module, task, recipe) if plain is None else partial(usual, plain)
+                batches = iter(task.batches("train", 0))
+            started = time.thread_time()
+            run(next(batches))
+            pipe.send(time.thread_time() - started)
+
+
+def usual(plain: Plain, batch: tuple[Tensor, Tensor]) -> None:
+    """A step of the usual loop."""
+    plain.step(batch, 1e-3)
+
+
+@contextmanager
+def both(recipe: Recipe) -> Iterator[dict[str, Connection]]:
+    """A process for each way."""
+    context = multiprocessing.get_context("spawn")
+    pipes, processes = {}, []
+    for name in ("nas", "plain"):
+        pipes[name], other = context.Pipe()
+        processes.append(context.Process(target=serve, args=(other, name, recipe), daemon=True))
+        processes[-1].start()
+    try:
+        yield pipes
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def throughput(drawn: Architecture, pipes: dict[str, Connection], recipe: Recipe) -> dict[str, Any]:
     """Least seconds of a step of each way, run in turn."""
-    module = built(drawn, task)
-    plain = Plain(copy.deepcopy(module), task, recipe)
-    runs = {"nas": by_nas(module, task, recipe), "plain": lambda batch: plain.step(batch, 1e-3)}
-    sources = {name: iter(task.batches("train", 0)) for name in runs}
-    least, spent = dict.fromkeys(runs, math.inf), 0.0
+    least, spent = dict.fromkeys(pipes, math.inf), 0.0
     for number in range(ROUNDS):
-        for name, run in runs.items():
+        for name, pipe in pipes.items():
             if name == "plain" and number > 1 and spent > ENOUGH_S:
                 continue
-            started = time.thread_time()
-            run(next(sources[name]))
-            took = time.thread_time() - started
+            pipe.send(None if number else drawn.to_json())
+            took = pipe.recv()
             spent += took
             if number:  # the first compiles, and may measure what to choose
                 least[name] = min(least[name], took)
@@ -256,20 +294,21 @@ def main() -> None:
         result = {**about, "candidates": {}}
     done = result["candidates"]
     begun = time.perf_counter()
-    for seed, drawn in candidates(task, given.large):
-        entry = done.get(str(seed), {})
-        if ("accuracy" if given.accuracy else "step_ms") in entry:
-            continue
-        if time.perf_counter() - begun > 60 * given.minutes:
-            break
-        if given.accuracy:
-            entry["accuracy"] = accuracy(drawn, task, recipe)
-        else:
-            entry |= throughput(drawn, task, recipe)
-        done[str(seed)] = {**entry, "key": drawn.key}
-        result |= {"date": date.today().isoformat(), "summary": summary(done)}
-        path.write_text(json.dumps(result, indent=1) + "\n")
-        print(seed, json.dumps(entry), flush=True)
+    with both(recipe) as pipes:
+        for seed, drawn in candidates(task, given.large):
+            entry = done.get(str(seed), {})
+            if ("accuracy" if given.accuracy else "step_ms") in entry:
+                continue
+            if time.perf_counter() - begun > 60 * given.minutes:
+                break
+            if given.accuracy:
+                entry["accuracy"] = accuracy(drawn, task, recipe)
+            else:
+                entry |= throughput(drawn, pipes, recipe)
+            done[str(seed)] = {**entry, "key": drawn.key}
+            result |= {"date": date.today().isoformat(), "summary": summary(done)}
+            path.write_text(json.dumps(result, indent=1) + "\n")
+            print(seed, json.dumps(entry), flush=True)
     print(json.dumps(result.get("summary"), indent=1))
 
 

@@ -48,5 +48,8 @@ class DualPathBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, H, W)` to `(B, width + dense, H / stride, W / stride)`."""
         skip, branch = self.project(x), self.gate(self.branch(x))
-        added = skip[:, : self.width] + branch[:, : self.width]
-        return torch.cat((added, skip[:, self.width :], branch[:, self.width :]), 1)
+        # slices by index would have gradients in planes, whatever the map's layout
+        (kept, old), (more, new) = (
+            part.split((self.width, part.shape[1] - self.width), 1) for part in (skip, branch)
+        )
+        return torch.cat((kept + more, old, new), 1)

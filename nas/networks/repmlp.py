@@ -11,7 +11,7 @@ from nas.networks.mixers.depthwise import Size
 from nas.networks.parts.layers import conv, named
 from nas.networks.parts.log import Log
 from nas.networks.parts.merge import affine, normalised
-from nas.networks.parts.pooling import SpatialMean
+from nas.networks.parts.pooling import SpatialMean, spatial_mean
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class PerceptronUnit(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
         y = self.norm1(x)
-        x = x + self.mix(y) * self.gate(y.mean((2, 3), keepdim=True))
+        x = x + self.mix(y) * self.gate(spatial_mean(y, keepdim=True))
         z: Tensor = x + self.pointwise(x)
         return z
 

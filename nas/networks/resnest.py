@@ -11,6 +11,7 @@ from nas.core.scaling import rounded_width
 from nas.networks.parts.activations import make_activation
 from nas.networks.parts.layers import conv_norm, named
 from nas.networks.parts.norms import make_norm
+from nas.networks.parts.pooling import spatial_mean
 
 
 class SplitAttention(nn.Module):
@@ -44,7 +45,7 @@ class SplitAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C, H / stride, W / stride)`."""
         splits = torch.stack(self.splits(x).chunk(self.radix, 1), 1)  # (B, radix, C, H, W)
-        scores = self.attend(splits.sum(1).mean((2, 3), keepdim=True))
+        scores = self.attend(spatial_mean(splits.sum(1), keepdim=True))
         if self.radix == 1:
             return splits[:, 0] * torch.sigmoid(scores)
         # the grouped layers leave the scores ordered by group, then radix

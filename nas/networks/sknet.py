@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.networks.parts.layers import conv, conv_norm, named, norm_act
+from nas.networks.parts.pooling import spatial_mean
 
 
 class SelectiveKernel(nn.Module):
@@ -41,7 +42,7 @@ class SelectiveKernel(nn.Module):
         """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
         seen = x.chunk(2, 1) if self.halves else (x, x)
         near, far = (path(part) for path, part in zip(self.paths, seen, strict=True))
-        scores = self.attend((near + far).mean((2, 3), keepdim=True))
+        scores = self.attend(spatial_mean(near + far, keepdim=True))
         share = torch.sigmoid(torch.sub(*scores.chunk(2, 1)))  # a softmax over two
         y: Tensor = near * share + far * (1 - share)
         return y

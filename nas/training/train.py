@@ -27,6 +27,7 @@ from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.networks.parts.unified import UnifiedNorm
 from nas.training import checkpoint, precision
+from nas.training.allocator import kept_memory
 from nas.training.growth import Growth, remember
 from nas.training.optimizers import AdaBelief, Lamb
 from nas.training.recipe import Recipe
@@ -100,7 +101,7 @@ def train(  # noqa: PLR0913
     for addition in additions:
         if addition.begin is not None:
             addition.begin(training.optimizer)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), kept_memory():
         for epoch in range(done, rungs[last]):
             steps = fidelity.epochs * training.epoch(epoch)
             reached = epoch + 1 in rungs

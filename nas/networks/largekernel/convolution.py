@@ -12,6 +12,7 @@ from nas.networks.largekernel import passes
 from nas.networks.largekernel.choice import choose
 from nas.networks.largekernel.geometry import Geometry, crop
 from nas.networks.largekernel.passes import expand
+from nas.networks.parts.layout import dense
 
 
 def convolve(
@@ -50,6 +51,7 @@ def convolve_quickly(
         x, weight = x.to(lower), weight.to(lower)
         bias = None if bias is None else bias.to(lower)
     with torch.autocast(x.device.type, enabled=False):
+        x = dense(x)
         if torch.compiler.is_compiling():
             y: Tensor = depthwise_op(x, weight, stride, dilation, list(cells or ()))
             return y if bias is None else y + bias[:, None, None]

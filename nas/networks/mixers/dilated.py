@@ -33,9 +33,11 @@ class DilatedMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        return torch.stack(
-            [norm(conv(x)) for conv, norm in zip(self.convs, self.norms, strict=True)]
-        ).sum(0)
+        first, *others = (norm(conv(x)) for conv, norm in zip(self.convs, self.norms, strict=True))
+        y: Tensor = first  # a stack of them would lie in planes, whatever the map's layout
+        for other in others:
+            y = y + other
+        return y
 
     def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
         """Every branch into one KxK kernel: zeros between dilated taps, then around them."""

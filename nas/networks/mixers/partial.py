@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.networks.mixers.depthwise import Size, deploy
+from nas.networks.parts.layout import with_dense_gradient
 from nas.networks.parts.log import Log
 
 
@@ -21,7 +22,7 @@ class Partial(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
         passed, convolved = torch.split(x, [self.passed, self.convolved], 1)
-        return torch.cat((passed, self.mixer(convolved)), 1)
+        return torch.cat((passed, with_dense_gradient(self.mixer(convolved))), 1)
 
     def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
         """Merges what is inside."""

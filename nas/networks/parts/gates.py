@@ -13,6 +13,7 @@ from nas.core.errors import unknown
 from nas.networks.parts.activations import make_activation
 from nas.networks.parts.merge import Linear
 from nas.networks.parts.norms import ChannelNorm
+from nas.networks.parts.pooling import spatial_mean
 
 SQUASHES: dict[str, Callable[[Tensor], Tensor]] = {
     "sigmoid": torch.sigmoid,
@@ -44,7 +45,7 @@ class SqueezeExcite(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        pooled = x.mean((2, 3), keepdim=True)
+        pooled = spatial_mean(x, keepdim=True)
         return x * SQUASHES[self.squash](self.excite(self.activation(self.squeeze(pooled))))
 
 
@@ -57,7 +58,7 @@ class EffectiveSqueeze(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        return x * F.hardsigmoid(self.excite(x.mean((2, 3), keepdim=True)))
+        return x * F.hardsigmoid(self.excite(spatial_mean(x, keepdim=True)))
 
 
 class EfficientChannel(nn.Module):
@@ -74,7 +75,7 @@ class EfficientChannel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        shares = torch.sigmoid(self.mix(x.mean((2, 3)).unsqueeze(1)))
+        shares = torch.sigmoid(self.mix(spatial_mean(x).unsqueeze(1)))
         return x * shares.transpose(1, 2).unsqueeze(3)
 
 

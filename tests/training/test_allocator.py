@@ -1,0 +1,63 @@
+"""Memory that is kept for the next step, and given back at the end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+# a process of its own: what glibc does depends on all that was taken before
+SCRIPT = """
+import json, resource, torch
+from contextlib import nullcontext
+from pathlib import Path
+from nas.training.allocator import kept_memory
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1])
+
+def steps():
+    for number in range(4):
+        if number == 1:
+            begun = faults()
+        parts = [torch.ones(2**22) for _ in range(4)]  # 64 MiB, 16,384 pages
+        del parts
+    return faults() - begun
+
+found = {"usual": steps()}
+before = resident()
+with kept_memory():
+    found["kept"] = steps()
+    found["held"] = resident() - before
+found["after"] = resident() - before
+found["usual again"] = steps()
+print(json.dumps(found))
+"""
+
+
+def pages(**environment: str) -> dict[str, int]:
+    usual = {"PATH": "/usr/bin:/bin", "PYTHONPATH": ":".join(filter(None, sys.path))}
+    command = [sys.executable, "-c", SCRIPT]
+    done = subprocess.run(command, capture_output=True, check=True, env=usual | environment)
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_a_step_pays_once_for_its_pages_and_the_system_has_them_back() -> None:
+    found = pages()
+    assert found["usual"] > 10_000  # of the 49,152 pages of three steps, or fewer larger ones
+    assert found["kept"] < found["usual"] / 5
+    assert found["held"] > 10_000
+    assert found["after"] < found["held"] / 3
+    assert found["usual again"] > 5 * found["kept"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's")
+def test_who_has_set_the_allocator_keeps_his_setting() -> None:
+    assert pages(MALLOC_ARENA_MAX="2")["kept"] > 10_000
