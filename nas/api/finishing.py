@@ -108,6 +108,7 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
     runner: str = "processes",
     workers: int | None = None,
     address: str | None = None,
+    resources: Sequence[str] = (),
     take_over: bool = False,
     storage: str | None = None,
     watch: Watcher | None = None,
@@ -126,7 +127,8 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
         teacher: what they learn from, `STUDY:TRIAL` of this database or a function `PKG.MOD:FN` of
             the task that returns a module. teacher_weights: that module's, a .safetensors file.
         precision: `float32`, `bfloat16`, or `auto`: the quicker on this machine.
-        runner, workers: who does the work, and how many at once. address: of a Ray cluster.
+        runner, workers: who does the work, and how many at once.
+        address: of a Ray cluster. resources: what one training takes there, such as `gpu=1`.
         take_over: claims a study whose writer is thought dead.
         watch: told of every epoch.
 
@@ -146,7 +148,7 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
             for n in dict.fromkeys(trials)
         ]
         session = Finishing(spec, store, epoch, jobs, watch)
-        with crew(runner, min(len(jobs), workers or len(jobs)), address) as hands:
+        with crew(runner, min(len(jobs), workers or len(jobs)), address, resources) as hands:
             work, _ = hands.hired(spec, artifacts, {})
             work.run(cast(Session, session))
     if not session.done:

@@ -54,6 +54,12 @@ FORMATS = ("onnx", "pt2", "openvino", "tensorrt")
     help="How many at once.  [default: all]",
 )
 @click.option("--address", metavar="A", help="A Ray cluster, for --runner ray.")
+@click.option(
+    "--resources",
+    multiple=True,
+    metavar="NAME=N",
+    help="What one training takes of it, such as gpu=1.  [default: cpu=1]",
+)
 @click.option("--take-over", is_flag=True, help="Write a study whose writer is thought dead.")
 @shared
 def train(

@@ -61,6 +61,11 @@ class Protocol:
     memory_share: float = 0.75
 
     @property
+    def slow(self) -> float:
+        """How many times slower than in earlier sessions an anchor speaks of the machine."""
+        return 1 + 4 * self.drift
+
+    @property
     def version(self) -> str:
         """Names the agent's version and these rules.
 

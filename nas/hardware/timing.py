@@ -38,7 +38,6 @@ from nas.hardware.session import Asked, Session, sessions
 
 KEPT_SAMPLES = 400
 SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
-SLOW = 4  # drifts: an anchor so much slower than it was in earlier sessions speaks of the machine
 PROTOCOL = Protocol().version
 
 
@@ -329,7 +328,7 @@ def _measurement(
         "between": round(between, 5),
         "between_is": known,
         "noisy": any(f["noisy"] for f in found),
-        "converged": (common.get("slower_than_usual") or 1.0) <= 1 + SLOW * rules.drift
+        "converged": (common.get("slower_than_usual") or 1.0) <= rules.slow
         and all(_converged(f, r, rules) for f, r in zip(found, own, strict=True)),
         "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
     }

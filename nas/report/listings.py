@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from nas.core.measurement import Measurement
+from nas.hardware.protocol import Protocol
 from nas.report.networks import grouped
 from nas.report.numbers import interval, percent, plain, with_unit
 from nas.report.tables import cell, listing, origin, pair_table
@@ -293,7 +294,7 @@ def _meanwhile(record: Mapping[str, Any]) -> list[str]:
     """What a timing's record says against it, in words, each once."""
     found = [why for session in record.get("sessions", []) for why in session.get("throttled", [])]
     slower = record.get("slower_than_usual") or 1.0
-    if slower > 1.2:
+    if slower > Protocol().slow:
         found.append(f"this machine was {slower:.2f} times slower than it usually is")
     if record.get("host_changed"):
         found.append("the machine or its driver changed")

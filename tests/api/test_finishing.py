@@ -72,7 +72,8 @@ def test_ray_trains_several_points_to_the_bytes_that_one_process_makes(
     )  # fmt: skip
     watch = Killing(tmp_path, trainings=2)
     given = {"epochs": 3, "precision": "float32"}
-    found = api.train("few", [0, 1], runner="ray", workers=2, watch=watch, **given)
+    found = api.train("few", [0, 1], runner="ray", workers=2, resources=("cpu=1",), watch=watch,
+                      **given)  # fmt: skip
     assert watch.killed and not found["failed"]
     assert watch.seen.count(("trial 0", 3)) == watch.seen.count(("trial 1", 3)) == 1
     here = api.train("few", [0, 1], runner="inline", **given)

@@ -139,6 +139,8 @@ def test_a_teacher_from_the_front_and_one_of_the_users_own(tour, capsys):
         api.train("tour", [0], epochs=1, runner="inline", teacher="nobody")
     with pytest.raises(NasError, match="has no trial 9"):
         api.train("tour", [9], epochs=1, runner="inline")
+    with pytest.raises(NasError, match="--resources is for a cluster"):
+        api.train("tour", [0], epochs=1, resources=("gpu=1",))
 
 
 @pytest.mark.slow
