@@ -30,7 +30,7 @@ from PIL import Image
 
 from nas import api
 from nas.api.places import storage_url
-from nas.api.searching import plan
+from nas.api.planning import plan
 from nas.catalog import load_space
 from nas.core.errors import NasError
 from nas.core.study import Start

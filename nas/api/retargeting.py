@@ -11,7 +11,6 @@ from typing import Protocol
 
 from nas.api.files import file_of, resized
 from nas.api.places import artifacts_of, storage_url
-from nas.api.searching import bench
 from nas.api.study import compared
 from nas.core import ledger
 from nas.core.errors import NasError
@@ -24,6 +23,7 @@ from nas.core.study import StudySpec
 from nas.core.trial import Event, Timing, Trial, measurement_name
 from nas.hardware.device import Device, named
 from nas.hardware.lease import Lease, default_folder
+from nas.runners.benches import bench
 from nas.session import Bench
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from nas.api import searching
+from nas.api import planning, searching, sources
 from nas.api.sources import unchanged
 from nas.core.errors import NasError
 from nas.store.store import Store
@@ -39,11 +39,11 @@ def begun(tmp_path, monkeypatch):
     (tmp_path / "ownnet.py").write_text("def net(task):\n    return None\n")
     (tmp_path / "start.safetensors").write_bytes(b"weights")
     (tmp_path / "thin.toml").write_text(RECIPE)
-    spec = searching.plan(
+    spec = planning.plan(
         "bitwidth", "mine", "digits", ["accuracy", "thin:width"], [], "random", "none", [], 4,
         None, 1, "one", 0, False, None, "ownnet:net", "start.safetensors",
     )  # fmt: skip
-    return replace(spec, files={**spec.files, **searching.sources_of.recipe("thin.toml")})
+    return replace(spec, files={**spec.files, **sources.recipe("thin.toml")})
 
 
 def test_a_study_that_rests_on_what_it_did_goes_on(begun):
@@ -51,7 +51,7 @@ def test_a_study_that_rests_on_what_it_did_goes_on(begun):
         "search_spaces/bitwidth.py", "hardware_profiles/mine.toml", "search_spaces/thin.py",
         f"{Path.cwd().name}/ownnet.py", "start.safetensors", f"{Path.cwd().name}/thin.toml",
     }  # fmt: skip
-    assert unchanged(begun, searching.sources_of.recipe("thin.toml"), False) == begun
+    assert unchanged(begun, sources.recipe("thin.toml"), False) == begun
     assert unchanged(replace(begun, files={}), {}, False).files  # of before files were recorded
 
 
@@ -63,7 +63,7 @@ def test_a_study_that_rests_on_what_it_did_goes_on(begun):
 def test_a_file_that_changed_is_told_in_two_lines(begun, name):
     path = Path.cwd() / name
     path.write_bytes(path.read_bytes() + b"\n# another\n")
-    also = searching.sources_of.recipe("thin.toml")
+    also = sources.recipe("thin.toml")
     with pytest.raises(NasError) as refused:
         unchanged(begun, also, False)
     problem, hint = str(refused.value).splitlines()

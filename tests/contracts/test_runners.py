@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from watching import until_recorded
 
-from nas.api.searching import RUNNERS
+from nas.api.crew import RUNNERS
 from nas.catalog import load_space
 from nas.engine import Search
 from nas.store.store import Store

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nas.api.searching import plan
+from nas.api.planning import plan
 from nas.catalog import load_space
 from nas.core.architecture import Architecture
 from nas.hardware.counting import count

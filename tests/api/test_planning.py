@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from nas.api import searching
+from nas.api import planning
 from nas.core.errors import NasError
 from nas.core.study import StudySpec
 from nas.hardware import energy
 
 
 def planned(*objectives: str, device: str = "cpu", constraints: tuple[str, ...] = ()) -> StudySpec:
-    return searching.plan(
+    return planning.plan(
         "largekernel", device, "digits", objectives, constraints, "random", "halving", (), 4, None,
         None, "probed", 0, False,
     )  # fmt: skip
