@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from nas.api import searching
+from nas.api import planning
 from nas.core.errors import NasError
 from nas.core.study import StudySpec
 from nas.hardware import runtimes
 
 
 def planned(device: str, runtime: str | None, *constraints: str) -> StudySpec:
-    return searching.plan(
+    return planning.plan(
         "largekernel", device, "digits", (), constraints, "random", "halving", (), 4, None,
         None, "runs", 0, False, runtime,
     )  # fmt: skip
@@ -29,8 +29,9 @@ def test_the_study_names_the_runtime_of_its_own_device_alone() -> None:
 
 def test_results_are_filed_under_the_runtime() -> None:
     from nas.hardware.device import named
+    from nas.runners.benches import bench
 
-    found = {searching.bench(named("cpu").under(r)).runtime for r in (None, "torch", "torch:bf16")}
+    found = {bench(named("cpu").under(r)).runtime for r in (None, "torch", "torch:bf16")}
     assert len(found) == 3
 
 
