@@ -13,7 +13,7 @@ import pytest
 
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.core.measurement import Measurement
+from nas.core.measurement import Z90, Measurement
 from nas.hardware import runtimes, timing
 from nas.hardware.device import parse
 from nas.hardware.history import AnchorHistory
@@ -215,7 +215,7 @@ def test_the_interval_has_both_terms():
     within = run.estimates[0]["se"] / run.estimates[0]["value"]
     slack = run.estimates[0]["p50"] / run.estimates[0]["value"] - 1
     assert found.se / found.value == pytest.approx(np.linalg.norm([within, 0.03, slack]), rel=1e-6)
-    assert found.high - found.value == pytest.approx(1.645 * 2**0.5 * found.se, rel=1e-6)
+    assert found.high - found.value == pytest.approx(Z90 * 2**0.5 * found.se, rel=1e-6)
     assert found.value == pytest.approx(1.0, rel=0.01)
 
 
