@@ -31,8 +31,9 @@ from scipy.stats import beta, norm
 from nas.core.architecture import Architecture
 from nas.core.decision import Choice, Integer
 from nas.core.fidelity import Fidelity
-from nas.core.front import Z90, front_of
+from nas.core.front import front_of
 from nas.core.job import Done, Measure, Outcome, Train, Wait
+from nas.core.measurement import Z90
 from nas.core.objective import BUILTIN
 from nas.core.pareto import non_dominated
 from nas.core.space import SearchSpace

@@ -22,6 +22,7 @@ from nas.networks.published.resnet import PRESETS
 
 STAGES = 4
 NAMES = {"stem.kind": "stem", "stem.pool": "pool"}
+PARTLY: list[Value] = ["none", "last", "others"]  # places of attention that leave convolutions
 RESIDUAL: dict[str, list[Value]] = {"block": ["basic", "bottleneck"]}
 
 
@@ -67,10 +68,13 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     """The decisions of stage `i`, the first being 0."""
     at = f"stages.{i}."
     exists: dict[str, list[Value]] = {"stages": [4]} if i == 3 else {}
+    convolves: dict[str, list[Value]] = {at + "attends": PARTLY} if i else {}
     depths, widths, increments = _sizes(i, side)
     yield Choice(at + "depth", depths, when=exists)
     yield Choice(at + "width", widths, when=exists)
     yield Choice(at + "inner", [0.25, 0.5, 1.0], when=exists)
+    if i:  # on the first stage's maps attention would take as long as all else
+        yield from _attention(at, exists)
     wide: dict[str, list[Value]] = {**exists, "block": ["bottleneck", "dual"]}
     yield Choice(at + "groups", [1, 2, 4, 8, 16, 32], when=wide)
     kinds = ["plain", "scales", "split", "select"]
@@ -78,24 +82,24 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     yield Choice(
         at + "conv",
         kinds,
-        when={**exists, **RESIDUAL},
+        when={**exists, **convolves, **RESIDUAL},
         within={"block": narrow},
     )
     yield Choice(at + "scale", [2, 4], when={at + "conv": ["scales"]})
     yield Choice(at + "radix", [1, 2], when={at + "conv": ["split"]})
     gates: list[Value] = ["none", "se", "eca", "ese", "scse", "gc", "grn"]
     within: dict[str, dict[Value, list[Value]]] = {"block": {"dual": gates[:-1]}}
-    yield Choice(at + "gate", gates, when=exists, within=within)
+    yield Choice(at + "gate", gates, when={**exists, **convolves}, within=within)
     yield Choice(at + "ratio", [1 / 16, 1 / 8, 1 / 4], when={at + "gate": ["se"]})
     yield Choice(at + "increment", increments, when={**exists, "block": ["dual"]})
-    if i:  # on the first stage's maps attention would take as long as all else
-        yield from _attention(at, exists)
 
 
 def _attention(at: str, exists: dict[str, list[Value]]) -> Iterator[Decision]:
     """The decisions of HaloNet's attention in the place of a stage's spatial convolutions."""
-    bottlenecks: dict[str, list[Value]] = {**exists, "block": ["bottleneck"]}
-    yield Choice(at + "attends", ["none", "last", "others", "all"], when=bottlenecks)
+    blocks: dict[Value, list[Value]] = {"basic": ["none"], "dual": ["none"]}
+    depths: dict[Value, list[Value]] = {1: ["none", "all"]}
+    within = {"block": blocks, at + "depth": depths}
+    yield Choice(at + "attends", [*PARTLY, "all"], when=exists, within=within)
     on: dict[str, list[Value]] = {at + "attends": ["last", "others", "all"]}
     yield Choice(at + "heads", [4, 8], when=on)
     yield Choice(at + "head", [0, 16], when=on)

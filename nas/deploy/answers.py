@@ -1,7 +1,7 @@
 """A network's outputs from a process of its own: what hangs, swells or crashes there ends there.
 
 A graph may loop for ever or ask for all memory. The process is told on its standard input what to
-run, as JSON; inputs and outputs are tensors in a folder.
+run, as JSON; inputs, outputs and refusals are files in a folder. What it prints is not read.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from nas.hardware.runtimes import Runtime
 
 LONGEST_S = 300.0
 MEMORY = 0.5  # of the machine's
-_INPUTS, _OUTPUTS = "inputs.safetensors", "outputs.safetensors"
+MOST_BYTES = 2**28  # of outputs
+_INPUTS, _OUTPUTS, _REFUSED = "inputs.safetensors", "outputs.safetensors", "refused.json"
+_HINT = "do not use the file: it is not a network that answers"
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Question:
     options: tuple[str, ...]
     kind: str
     longest_s: float
+    memory: float | None
     folder: str
 
 
@@ -47,63 +50,74 @@ def answers(
     kind: str,
     inputs: NDArray[Any],
     longest_s: float = LONGEST_S,
+    memory: float = MEMORY,
 ) -> NDArray[Any]:
     """The first output (N, ...) of a file for inputs (N, ...), worked out in another process.
 
+    Args:
+        longest_s: seconds after which it is ended.
+        memory: share of the machine's that it may take on a processor; what drives a GPU reserves
+            more addresses than there is memory, so there it is not bounded.
+
     Raises: NasError where the runtime is not installed, refuses the file, or did not answer within
-        `longest_s` seconds and half of the machine's memory.
+        these bounds with at most `MOST_BYTES`.
     """
     with workplace("answers") as folder:
         save_file({"inputs": np.ascontiguousarray(inputs)}, folder / _INPUTS)
+        share = memory if kind == "cpu" else None
         asked = Question(
-            str(file.resolve()), runtime.name, runtime.options, kind, longest_s, str(folder)
+            str(file.resolve()), runtime.name, runtime.options, kind, longest_s, share, str(folder)
         )
-        said = _asked(asked)
-        if said is not None:
-            raise NasError(*said)
+        ended = _asked(asked)
+        if (folder / _REFUSED).exists():
+            raise NasError(*json.loads((folder / _REFUSED).read_text()))
+        if ended is not None or not (folder / _OUTPUTS).exists():
+            raise NasError(ended or "the network gave no answer", _HINT)
+        if (folder / _OUTPUTS).stat().st_size > MOST_BYTES + 2**16:
+            raise NasError("the network answers with more than any network does", _HINT)
         found: NDArray[Any] = load_file(folder / _OUTPUTS)["outputs"]
         return found
 
 
-def _asked(question: Question) -> tuple[str, str] | None:
-    """Runs the process to its end: None where it answered, else what was wrong, and a hint."""
-    hint = "do not use the file: it is not a network that answers"
+def _asked(question: Question) -> str | None:
+    """Runs the process to its end: None where it ended well, else how it did."""
+    late = f"the network did not answer within {question.longest_s:g} s"
     try:
         done = subprocess.run(
             # -P: a package's own folder may be where this is called, and holds a stranger's files
             [sys.executable, "-P", "-m", "nas.deploy.answers"],
             input=json.dumps(vars(question)).encode(),
-            capture_output=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
             timeout=question.longest_s + 30,  # it ends by itself before that
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return f"the network did not answer within {question.longest_s:g} s", hint
-    if done.returncode == 0:
-        refused = json.loads(done.stdout.splitlines()[-1])
-        return tuple(refused) if refused else None
+        return late
     if done.returncode == -signal.SIGALRM:
-        return f"the network did not answer within {question.longest_s:g} s", hint
-    last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-    said = f": {last[0][:200]}" if last else f" ({done.returncode})"
-    return f"the process that ran the network ended{said}", hint
+        return late
+    if done.returncode:
+        return f"the process that ran the network ended with code {done.returncode}"
+    return None
 
 
 def main() -> None:
-    """Answers the question on standard input; prints null, or a refusal's two lines."""
+    """Answers the question on standard input: leaves outputs in its folder, or a refusal."""
     asked = Question(**json.load(sys.stdin))
-    # what drives a GPU reserves more addresses than there is memory
-    restrain(asked.longest_s, MEMORY if asked.kind == "cpu" else None)
+    restrain(asked.longest_s, asked.memory)
     folder = Path(asked.folder)
-    refused = None
     try:
         runtime = Runtime(asked.runtime, tuple(asked.options))
         run = runtimes.opened(Path(asked.file), runtime, asked.kind)
         outputs = np.asarray(run(load_file(folder / _INPUTS)["inputs"]))
+        if outputs.nbytes > MOST_BYTES:
+            raise NasError(f"the network answers with {outputs.nbytes:,} bytes", _HINT)
         save_file({"outputs": np.ascontiguousarray(outputs)}, folder / _OUTPUTS)
     except NasError as error:
-        refused = [error.problem, error.hint]
-    print(json.dumps(refused))
+        (folder / _REFUSED).write_text(json.dumps([error.problem, error.hint]))
+    except MemoryError:
+        said = f"the network takes more than {asked.memory:.2g} of this machine's memory"
+        (folder / _REFUSED).write_text(json.dumps([said, _HINT]))
 
 
 if __name__ == "__main__":

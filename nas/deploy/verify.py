@@ -2,9 +2,9 @@
 
 A package may come from a stranger. None of its code is run (`infer.py` is only hashed), nothing in
 it is unpickled, names and sizes are checked before anything is read. What is run is the network,
-by its runtime, in a process of its own that is bounded in time and memory: an ONNX file or an
-OpenVINO one computes and does nothing else. A `.pt2` and a TensorRT engine may do more, and are run
-only where the person trusts the package.
+by its runtime, in a process of its own that is bounded in time and, on a processor, in memory: an
+ONNX file or an OpenVINO one computes and does nothing else. A `.pt2` and a TensorRT engine may do
+more, and are run only where the person trusts the package.
 """
 
 from __future__ import annotations
@@ -291,7 +291,7 @@ def outputs(package: Opened, kind: str = "cpu") -> list[Check]:
         now = compare(wanted, said, THRESHOLDS[precision], least)
     except NasError as error:
         lacking = "is not installed" in error.problem
-        return [Check("outputs", None if lacking else False, error.problem)]
+        return [Check("outputs", None if lacking else False, printable(error.problem))]
     card = package.card["parity"]
     first = f"when it was packaged {card['relative']:.2g} on {card['n']}"
     repeat = f"within {same.relative:.2g} of its own outputs when it was packaged"

@@ -137,7 +137,8 @@ def opened(place: str) -> Artifacts:
     """
     scheme, slash, rest = place.partition(":/")
     if slash and len(scheme) > 1 and scheme.isalnum() and not rest.startswith("/"):
-        raise NasError(f"artifacts cannot be at {place!r}", f"did you mean {scheme}://{rest} ?")
+        path = f"/{rest}" if scheme == "file" else rest
+        raise NasError(f"artifacts cannot be at {place!r}", f"did you mean {scheme}://{path} ?")
     return Stored(place) if "://" in place else Artifacts(Path(place))
 
 

@@ -56,6 +56,7 @@ def test_what_was_changed_behind_its_name_is_refused(tmp_path: Path) -> None:
         ("s3://key:secret@bucket/nas", "holds a password"),
         ("nosuch://bucket/nas", "cannot keep artifacts"),
         ("s3:/bucket/nas", "did you mean s3://bucket/nas"),
+        ("file:/tmp/nas", "did you mean file:///tmp/nas"),
     ],
 )
 def test_places_that_cannot_be(url: str, told: str) -> None:

@@ -53,11 +53,23 @@ def _names(visible: str, place: int, uuid: str) -> bool:
 
 
 def memory_bytes() -> int:
-    """The machine's memory, 0 where the system does not say."""
+    """The memory that this machine or container has, 0 where the system does not say."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        whole = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (ValueError, OSError):
         return 0
+    return min([whole, *_allowed(Path("/sys/fs/cgroup"))])
+
+
+def _allowed(root: Path) -> list[int]:
+    """What a container's memory is limited to, by control groups of version 2 or 1."""
+    found = []
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            found.append(int((root / name).read_text()))
+        except (OSError, ValueError):  # there is none, or it says `max`
+            continue
+    return found
 
 
 def fingerprint(again: bool = False) -> dict[str, Any]:

@@ -6,8 +6,16 @@ import torch
 from torch import Tensor
 
 
+def traced() -> bool:
+    """Whether a graph is being traced or a function transformed, where layouts mean nothing."""
+    functions = torch._C._functorch.maybe_current_level() is not None
+    return functions or torch.compiler.is_compiling()
+
+
 def dense(x: Tensor) -> Tensor:
     """Some channels of a channels-last map as a map of their own, channels last; others as is."""
+    if traced():
+        return x
     part = x.shape[1] > 1 and x.stride(1) == 1 and not x.is_contiguous()
     return x.contiguous(memory_format=torch.channels_last) if part else x
 
@@ -17,6 +25,6 @@ def with_dense_gradient(x: Tensor) -> Tensor:
 
     A batch norm's gradient takes several times as long from a part (torch 2.13, on a processor).
     """
-    if x.requires_grad and not torch.compiler.is_compiling():
+    if x.requires_grad and not traced():
         x.register_hook(dense)  # type: ignore[no-untyped-call]
     return x

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from nas.networks.parts.layout import traced
+
 
 class SpatialMean(nn.Module):
     """The mean of each map, `(B, C, H, W)` to `(B, C)`.
@@ -32,15 +34,17 @@ def spatial_mean(x: Tensor, keepdim: bool = False) -> Tensor:
 
 def _by_torch(x: Tensor) -> bool:
     """Whether no gradient of a channels-last map is to come, or a graph is being traced."""
+    if traced():
+        return True
     learning = torch.is_grad_enabled() and x.requires_grad
     planes = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
-    return planes or not learning or torch.compiler.is_compiling()
+    return planes or not learning
 
 
 class _Mean(torch.autograd.Function):
     """The mean of each map, whose gradient lies as the map does."""
 
-    generate_vmap_rule = True
+    generate_vmap_rule = True  # for gradients of several outputs at once
 
     @staticmethod
     def forward(x: Tensor) -> Tensor:
@@ -49,6 +53,10 @@ class _Mean(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
         ctx.shape = inputs[0].shape
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor) -> Tensor:
+        return tangent.mean((2, 3))
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:

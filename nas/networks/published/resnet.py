@@ -104,8 +104,9 @@ def tiered(depths: Depths, *given: Given) -> dict[str, Value]:
 def attending(depths: Depths, where: Sequence[str], *given: Given) -> dict[str, Value]:
     """timm's `ts` networks with HaloNet's attention in some bottlenecks, of 8x8 pixels a block."""
     choices = tiered(depths, {"activation": "silu", "attends": where, "window": 8}, *given)
+    idle = {"none": ("heads", "head", "window", "halo"), "all": ("gate",)}
     for i, place in enumerate(where):
-        for name in ("heads", "head", "window", "halo") if place == "none" else ():
+        for name in idle.get(place, ()):
             choices.pop(f"stages.{i}.{name}", None)
     del choices["stages.0.attends"]  # which never does
     return choices

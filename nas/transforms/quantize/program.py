@@ -13,20 +13,22 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nas.core.errors import NasError
+from nas.networks.mixers.depthwise import Depthwise
 from nas.transforms.quantize.packing import BLOB
 from nas.transforms.quantize.plan import MULTIPLYING
 from nas.transforms.quantize.rewrite import turned
 
 ELSE = "type --format onnx or openvino"
+SIMPLE = (nn.Conv1d, nn.Conv2d, nn.Linear, Depthwise)  # all that they do is the product
 _CODES = "_quantized"  # what onnxruntime's quantizer puts behind a weight's name
 
 
 class _Steps(nn.Module):
-    """Codes (O, ...) times the step of each output channel."""
+    """Codes times steps, which are shaped as to meet the codes of their output channel."""
 
-    def __init__(self, steps: Tensor, axes: int) -> None:
+    def __init__(self, steps: Tensor) -> None:
         super().__init__()
-        self.register_buffer("steps", steps.reshape(-1, *[1] * (axes - 1)))
+        self.register_buffer("steps", steps)
         self.steps: Tensor
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -62,8 +64,10 @@ def in_torch(module: nn.Module, source: Path) -> nn.Module:
     """A copy of a deployed module with the int8 of its quantized file.
 
     Weights are the file's codes, one byte each, and are multiplied by their steps in each call;
-    what int8 layers take and make is rounded as in the file. The arithmetic between is float32:
-    torch has no int8 convolution outside its compiler, so such a program is small, not fast.
+    what convolutions and linear layers take and make is rounded as in the file. The arithmetic
+    between is float32: torch has no int8 convolution outside its compiler, so such a program is
+    small, not fast. Of a layer of another kind, or one that runs twice, only the weights are codes:
+    what its product takes and makes is inside of it, or differs from call to call.
 
     Raises: NasError where the file holds another format than int8 with fixed ranges, or the weight
         of an int8 layer is no parameter of the module.
@@ -73,20 +77,34 @@ def in_torch(module: nn.Module, source: Path) -> nn.Module:
     made = {name: node for node in proto.graph.node for name in node.output}
     _only_static(consts)
     found = deepcopy(module)
+    layers: dict[str, list[NodeProto]] = {}
     for node in proto.graph.node:
-        pair = made.get(node.input[1]) if node.op_type in MULTIPLYING else None
-        if pair is None or pair.op_type != "DequantizeLinear" or pair.input[0] not in consts:
+        if node.op_type in MULTIPLYING:
+            layers.setdefault(_codes_of(node, made), []).append(node)
+    for name, (node, *again) in layers.items():
+        if name not in consts:
             continue  # fp32, or a product of activations
-        codes, steps = (_value(consts, name) for name in pair.input[:2])
-        if turned(node):
-            codes = codes.T
-        owner, leaf = _owner(found, pair.input[0].removesuffix(_CODES), codes, steps)
-        _give(owner, leaf, codes, steps)
+        codes, steps = (_value(consts, part) for part in made[node.input[1]].input[:2])
+        across = turned(node)  # codes are (I, O) there, and (O, ...) elsewhere
+        steps = steps if across else steps.reshape(-1, *[1] * (codes.ndim - 1))
+        weight = name.removesuffix(_CODES)
+        if weight not in dict(found.named_parameters()):
+            codes, steps = (codes.T, steps[:, None]) if across else (codes, steps)
+            weight = _turned_round(found, weight, codes, steps)
+        owner = _give(found, weight, codes, steps)
+        if again or not isinstance(owner, SIMPLE):
+            continue
         owner.register_forward_pre_hook(_Rounded.by(made[node.input[0]], consts))
         whole = len(node.input) > 2 or getattr(owner, "bias", None) is None
         for after in _roundings(proto, node.output[0]) if whole else ():
             owner.register_forward_hook(_Rounded.by(after, consts).behind)
     return found
+
+
+def _codes_of(node: NodeProto, made: Mapping[str, NodeProto]) -> str:
+    """The name of the codes that a layer multiplies by; empty where it multiplies by none."""
+    pair = made.get(node.input[1])
+    return pair.input[0] if pair is not None and pair.op_type == "DequantizeLinear" else ""
 
 
 def _value(consts: Mapping[str, TensorProto], name: str) -> Tensor:
@@ -111,29 +129,23 @@ def _only_static(consts: Mapping[str, TensorProto]) -> None:
         )
 
 
-def _owner(module: nn.Module, name: str, codes: Tensor, steps: Tensor) -> tuple[nn.Module, str]:
-    """The module whose parameter became these codes, and the parameter's name there.
+def _turned_round(module: nn.Module, name: str, codes: Tensor, steps: Tensor) -> str:
+    """The parameter that became codes (O, I) of another name, known by its values.
 
-    A weight that the file turns round has lost its name: it is known by its values.
+    A weight that the file has the other way round has lost its name.
     """
-    near = [name] if name in dict(module.named_parameters()) else [
-        other for other, weight in module.named_parameters() if _became(weight, codes, steps)
-    ]  # fmt: skip
-    if not near:
-        raise NasError(f"the int8 weight {name!r} is no parameter of the network's own", ELSE)
-    path, _, leaf = near[0].rpartition(".")
-    return module.get_submodule(path), leaf
+    apart = codes * steps
+    for other, weight in module.named_parameters():
+        like = weight.shape == codes.shape and weight.dtype == torch.float32
+        if like and bool(((weight.detach() - apart).abs() <= 0.51 * steps).all()):
+            return other
+    raise NasError(f"the int8 weight {name!r} is no parameter of the network's own", ELSE)
 
 
-def _became(weight: Tensor, codes: Tensor, steps: Tensor) -> bool:
-    """Whether a parameter (O, ...) is within half a step of what the codes stand for."""
-    if weight.shape != codes.shape or weight.dtype != torch.float32:
-        return False
-    rows, apart = weight.detach().flatten(1), codes.flatten(1) * steps[:, None]
-    return bool(((rows - apart).abs() <= 0.51 * steps[:, None]).all())
-
-
-def _give(owner: nn.Module, leaf: str, codes: Tensor, steps: Tensor) -> None:
-    """Codes in place of a parameter, which is computed from them in each call."""
+def _give(module: nn.Module, name: str, codes: Tensor, steps: Tensor) -> nn.Module:
+    """Codes in place of a parameter, which is computed from them in each call; who has it."""
+    path, _, leaf = name.rpartition(".")
+    owner = module.get_submodule(path)
     setattr(owner, leaf, nn.Parameter(codes.contiguous(), requires_grad=False))
-    parametrize.register_parametrization(owner, leaf, _Steps(steps, codes.ndim), unsafe=True)
+    parametrize.register_parametrization(owner, leaf, _Steps(steps), unsafe=True)
+    return owner

@@ -37,6 +37,21 @@ def test_each_example_of_a_batch_has_its_own_gradient() -> None:
     assert rows.shape == (6, 4, 3, 5, 5)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_functions_of_it_may_be_transformed(layout: torch.memory_format) -> None:
+    x = torch.randn(2, 3, 2, 2, dtype=torch.float64).contiguous(memory_format=layout)
+
+    def squares(t: torch.Tensor) -> torch.Tensor:
+        return spatial_mean(t).square().sum()
+
+    hessian = torch.func.hessian(squares)(x).reshape(24, 24)
+    same = torch.kron(torch.eye(6, dtype=torch.float64), torch.full((4, 4), 2 / 16.0).double())
+    torch.testing.assert_close(hessian, same)
+    x.requires_grad_()
+    _, tangent = torch.autograd.functional.jvp(spatial_mean, x, torch.ones_like(x))
+    torch.testing.assert_close(tangent, torch.ones_like(tangent))
+
+
 def test_a_traced_layer_is_one_operator() -> None:
     x = torch.randn(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
     traced = torch.export.export(SpatialMean().eval(), (x,))

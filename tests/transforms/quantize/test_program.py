@@ -104,3 +104,40 @@ def test_a_weight_of_another_network_is_no_parameter(network, tmp_path):
         network.mix.weight *= 3  # in the file under another name, known by its values
     with pytest.raises(NasError, match=r"is no parameter of the network's own"):
         in_torch(network, path)
+
+
+class Bare(nn.Module):
+    """A product with a parameter that is no layer's, of something else than the module's input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, 16, 3, 2, 1)
+        self.weight = nn.Parameter(torch.randn(16, 7) / 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return (3 * torch.relu(self.before(x)).mean((2, 3))) @ self.weight
+
+
+class Twice(nn.Module):
+    """A layer that runs twice, with unlike inputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.before = nn.Conv2d(3, 16, 3, 2, 1)
+        self.again = nn.Conv2d(16, 16, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.again(5 * torch.relu(self.again(self.before(x)))).mean((2, 3))
+
+
+@pytest.mark.parametrize("kind", [Bare, Twice])
+def test_of_what_is_no_plain_layer_only_the_weights_are_codes(kind, tmp_path):
+    torch.manual_seed(0)
+    module = kind().eval()
+    found = in_torch(module, quantized(module, tmp_path, Plan()))
+    with torch.no_grad():
+        plain = module(torch.from_numpy(IMAGES)).numpy()
+        close = found(torch.from_numpy(IMAGES)).numpy()
+    right = outputs(tmp_path / "int8.onnx")
+    assert np.abs(close - plain).mean() <= 1.5 * np.abs(right - plain).mean()
+    assert sum(p.dtype == torch.int8 for p in found.parameters()) == 2
