@@ -141,6 +141,11 @@ def residual(model: str) -> str | None:
     return plain if plain != model else None
 
 
+def attending(model: str) -> str | None:
+    """timm's HaloNets; the paper's own have no counts."""
+    return of_timm(model).removesuffix("_256") if "." in model else None
+
+
 # --- mobile bottlenecks and one-shot aggregation -------------------------------------------------
 
 
@@ -224,6 +229,7 @@ NAMES: dict[str, dict[str, Name]] = {
             "Wide ResNet (CIFAR-10)", "Wide ResNet (CIFAR-100)",
         )
     },
+    "HaloNet": {"resnet": attending},
     "ECA-Net": {"mbconv": mobile, "resnet": residual},
     "EfficientNet": {"mbconv": mobile},
     "Fast scaling": {"mbconv": mobile},
@@ -238,7 +244,7 @@ NAMES: dict[str, dict[str, Name]] = {
     "VoVNet": {"osa": aggregated, "resnet": residual},
     "pycls reference": {"resnet": residual, "mbconv": mobile},
 }  # fmt: skip
-MISSING = ("DSM", "HaloNet")
+MISSING = ("DSM",)
 OUTSIDE = (  # system and model
     r"BoTNet|ESPCN|LambdaNet|MixNet|RepOpt-GhostNet|Unified Norm|SENN-CNN|Bias loss",
     r"(CoDeNet|IC-Conv|VoVNetV2) \(",  # detectors

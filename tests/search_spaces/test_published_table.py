@@ -181,6 +181,6 @@ def test_rows_name_presets() -> None:
         preset for space in SPACES for preset in load_space(space).presets
     }
     lost = {(r.system, r.model) for r in LISTED if r.system in NAMES and not r.preset}
-    assert lost == set()
+    assert lost == {("HaloNet", "HaloNet-H7")}  # of which an accuracy alone was published
     assert sum(bool(row.preset) for row in LISTED) >= COVERED * len(LISTED)
     assert {(row.model, row.resolution) for row in LISTED} >= set(EXCEPTIONS)
