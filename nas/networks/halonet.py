@@ -6,40 +6,56 @@ stage attend is timm's choice of its `halonet` and `halo2botnet` networks.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from torch import nn
+from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.mixers.halo import HaloAttention
-from nas.networks.parts.layers import named, norm_act
-
-if TYPE_CHECKING:
-    from nas.networks.resnet import ResidualNetwork, ResidualStage
+from nas.networks.parts.layers import norm_act
 
 WHERE = ("none", "last", "others", "all")
 
 
-def attends(stage: ResidualStage, index: int) -> bool:
-    """Whether block `index` of a stage attends: the last one, every second one, or all."""
-    match stage.attends:
+def attends(where: str, index: int, depth: int) -> bool:
+    """Whether block `index` of a stage of `depth` attends: the last one, every second one, or all.
+
+    >>> [attends("others", i, 4) for i in range(4)]
+    [False, True, False, True]
+    """
+    match where:
         case "none":
             return False
         case "last":
-            return index == stage.depth - 1
+            return index == depth - 1
         case "others":
             return index % 2 == 1
         case "all":
             return True
-    raise unknown("place of attention", stage.attends, WHERE)
+    raise unknown("place of attention", where, WHERE)
 
 
-def make_local(
-    network: ResidualNetwork, stage: ResidualStage, inputs: int, stride: int
-) -> nn.Module:
-    """Attention from `inputs` channels to the stage's spatial ones, its norm and activation."""
-    value = stage.spatial // stage.heads
-    attend = HaloAttention(
-        inputs, stage.heads, stage.head or value, stage.window, stage.halo, value, stride, False
-    )
-    return named(attend=attend, after=norm_act(stage.spatial, network.activation, network.norm))
+class HaloLayer(nn.Module):
+    """HaloNet's attention with its norm and activation.
+
+    Args:
+        inputs, outputs: channels; `heads` divide the outputs.
+        head: channels of each query; 0: of each value.
+        window: side of a block of pixels. halo: of the rim that it sees.
+        stride: between the pixels that look.
+        activation, norm: behind.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, heads: int, head: int, window: int, halo: int,
+        stride: int, activation: str, norm: str,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        value = outputs // heads
+        self.attend = HaloAttention(
+            inputs, heads, head or value, window, halo, value, stride, whole=False
+        )
+        self.after = norm_act(outputs, activation, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
+        y: Tensor = self.after(self.attend(x))
+        return y

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.dualpath import DualPathBlock
-from nas.networks.halonet import attends, make_local
+from nas.networks.halonet import HaloLayer, attends
 from nas.networks.parts.activations import make_activation
 from nas.networks.parts.gates import ResponseNorm, make_gate
 from nas.networks.parts.laurel import LearnedSkip
@@ -181,8 +181,9 @@ def make_spatial(
 ) -> nn.Module:
     """The spatial convolution with its norm and activation, from `inputs` channels."""
     outputs, act, norm, first = stage.spatial, network.activation, network.norm, index == 0
-    if attends(stage, index):
-        return make_local(network, stage, inputs, stride)
+    if attends(stage.attends, index, stage.depth):
+        s = stage
+        return HaloLayer(inputs, outputs, s.heads, s.head, s.window, s.halo, stride, act, norm)
     if stage.conv == "plain":
         return conv_norm(inputs, outputs, 3, stride, act, norm, stage.groups)
     if stage.conv == "scales":
@@ -240,7 +241,8 @@ class ResidualBlock(nn.Module):
         stride, pre = stage.stride if index == 0 else 1, network.order == "pre"
         make = basic if network.block == "basic" else bottleneck
         layers = make(network, stage, inputs, stride, index)
-        kind = "none" if attends(stage, index) else stage.gate  # attention is gate enough
+        attending = attends(stage.attends, index, stage.depth)
+        kind = "none" if attending else stage.gate  # attention is gate enough
         inner = kind != "none" and (network.gate_at == "inner" or kind == "grn")
         gated = stage.spatial if inner else width
         hidden = round(inputs * stage.ratio) if network.gate_of == "input" else None

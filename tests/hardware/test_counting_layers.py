@@ -26,6 +26,7 @@ from nas.networks.affnet import (
 )
 from nas.networks.convnext import ConvNeXtBlock
 from nas.networks.dualpath import DualPathBlock
+from nas.networks.halonet import HaloLayer
 from nas.networks.hiervit import (
     Attention,
     Embedding,
@@ -311,6 +312,12 @@ BY_HAND = {
         HaloAttention(C, 2, 5, 4, 1), (C, 8, 8),
         conv(64, C, 10) + conv(64, C, 20) + conv(64, 10, C) + vector(2 * 11 * 5)
         + attention(64, 36, 10) + Cost((0, 2 * 64 * 11 * 10, 0)),
+    ),
+    # queries two pixels apart, without biases: 2 blocks of 2x2 queries each way, windows of 6x6
+    HaloLayer: (
+        HaloLayer(C, 6, 2, 5, 4, 1, 2, "relu", "batch"), (C, 8, 8),
+        conv(16, C, 10, 1, False) + conv(64, C, 16, 1, False) + vector(2 * 11 * 5)
+        + Cost((0, 16 * 36 * (10 + 6) + 2 * 16 * 11 * 10, 0)) + vector(12),
     ),
     LocalAttention: (
         LocalAttention(replace(LOOK, attention="halo", block=2, halo=1), 4), (16, C),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from nas.core.errors import NasError
-from nas.networks.halonet import attends, make_local
+from nas.networks.halonet import HaloLayer, attends
 from nas.networks.mixers.halo import HaloAttention
 from nas.networks.resnet import ResidualNet, ResidualNetwork, ResidualStage
 
@@ -16,13 +16,12 @@ from nas.networks.resnet import ResidualNet, ResidualNetwork, ResidualStage
     [("none", []), ("last", [4]), ("others", [1, 3]), ("all", [0, 1, 2, 3, 4])],
 )
 def test_which_blocks_attend(where: str, found: list[int]) -> None:
-    stage = ResidualStage(5, 64, 2, attends=where)
-    assert [i for i in range(5) if attends(stage, i)] == found
+    assert [i for i in range(5) if attends(where, i, 5)] == found
 
 
 def test_a_place_that_is_none_is_named() -> None:
     with pytest.raises(NasError, match="place of attention"):
-        attends(ResidualStage(2, 64, 2, attends="lasts"), 0)
+        attends("lasts", 0, 2)
 
 
 @pytest.mark.parametrize("where", ["last", "all"])
@@ -45,9 +44,7 @@ def test_spatial_channels_are_divided_among_heads() -> None:
 
 
 def test_queries_have_the_channels_asked_for_or_those_of_the_values() -> None:
-    network = ResidualNetwork(3, 10, ())
     for head, channels in ((0, 2), (16, 16)):
-        stage = ResidualStage(1, 64, 1, attends="all", heads=8, head=head)
-        layer = make_local(network, stage, 24, 2).attend
+        layer = HaloLayer(24, 16, 8, head, 8, 3, 2, "relu", "batch").attend
         assert (layer.q.out_channels, layer.q.stride) == (8 * channels, (2, 2))
         assert layer.kv.out_channels == 8 * channels + 16
