@@ -26,7 +26,10 @@ from nas.report.pick import KNEE, ranked
 Document = dict[str, Any]
 DIGITS = 6
 POINTS = 400  # of the curve of hypervolume
-_WORDS = {"macs": "MACs", "params": "parameters", "trainable_params": "trainable parameters"}
+_WORDS = {
+    "macs": "MACs", "params": "parameters", "trainable_params": "trainable parameters",
+    "task_mb": "bytes of one more task",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -133,8 +136,8 @@ def _quantity(objective: Objective, spec: StudySpec) -> Document:
 def label(name: str) -> str:
     """The name of a quantity without its unit, in words.
 
-    >>> label("latency_ms"), label("trainable_params"), label("birdnet:widest_layer")
-    ('latency', 'trainable parameters', 'widest layer')
+    >>> label("latency_ms"), label("task_mb"), label("birdnet:widest_layer")
+    ('latency', 'bytes of one more task', 'widest layer')
     """
     stem = _WORDS.get(name, name.rpartition(":")[2])
     for ending in ("_ms", "_mb", "_mj", "_ips"):
