@@ -171,3 +171,17 @@ def _real(decision: Real, share: float) -> float:
     else:
         value = decision.low + (decision.high - decision.low) * share
     return float(decision.repair(value, {}))
+
+
+def unseen(codes: Array, seen: set[bytes]) -> Array:
+    """Codes that were not proposed yet, each once."""
+    unique = np.unique(codes, axis=0)
+    return unique[[code.tobytes() not in seen for code in unique]]
+
+
+def apart(codes: Array, past: Array) -> npt.NDArray[np.int64]:
+    """In how many decisions each code differs from the nearest of those of the past. `(N,)`"""
+    found = np.full(len(codes), codes.shape[1], dtype=np.int64)
+    for code in past:
+        found = np.minimum(found, (codes != code).sum(axis=1))
+    return found

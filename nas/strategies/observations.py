@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -150,6 +150,16 @@ class Observations:
         if trial not in self._latest:
             return 0.0
         return sum(v for v in self._results[self._latest[trial]].violations.values() if v > 0)
+
+    def excess(self, limits: Collection[str]) -> dict[int, float]:
+        """The most by which each told trial breaks one of some constraints, where that is known."""
+        found = {}
+        for trial, place in self._latest.items():
+            violations = self._results[place].violations
+            known = [violations[limit] for limit in limits if limit in violations]
+            if known:
+                found[trial] = max(known)
+        return found
 
     def objective(self, place: int, first: int, guessed: bool = True) -> Data:
         """What the first so many results say of an objective at full training.

@@ -13,11 +13,12 @@ from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
 from nas.strategies.belief import Belief, Evidence
-from nas.strategies.candidates import Genes
+from nas.strategies.candidates import Genes, apart, unseen
 from nas.strategies.curve import Curve
 from nas.strategies.improvement import boxes, expected_improvement, front_within, thinned
 from nas.strategies.kernel import Embedding
 from nas.strategies.known import Costs, Known, exact
+from nas.strategies.lighter import Lighter
 from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import first_size, proposal_seed
 from nas.strategies.work import Counts, Work
@@ -41,12 +42,12 @@ class Surrogate:
     which also are features of the surrogate. Without `costs` every objective is modelled.
 
     The first proposals are small to middling, as those of `Evolution`, then some spread over the
-    space. Then thousands of candidates, moved and mixed from
-    the near-front or drawn fresh, are ranked by the hypervolume they are expected to add, times
-    the probability that they keep every constraint. Hypervolume is measured up to a reference of
-    its own: the median error of what was tried, and the highest cost. A pending trial counts as
-    if it had come out as predicted. Every third proposal trusts the surrogate less, so a search
-    that settled in one part of the space is drawn out of it.
+    space, or lighter ones where limits turn out to be tight (`Lighter`). Then thousands of
+    candidates, moved and mixed from the near-front or drawn fresh, are ranked by the hypervolume
+    they are expected to add, times the probability that they keep every constraint. Hypervolume is
+    measured up to a reference of its own: the median error of what was tried, and the highest cost.
+    A pending trial counts as if it had come out as predicted. Every third proposal trusts the
+    surrogate less, so a search that settled in one part of the space is drawn out of it.
 
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
@@ -111,7 +112,16 @@ class Surrogate:
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
         self._beliefs: dict[int | str, Belief | Curve] = {}
-        self._work = None if self._counts is None else Work(self._genes, self._counts)
+        self._work = self._lighter = None
+        if self._counts is not None:
+            self._work = Work(self._genes, self._counts)
+            limits = [str(c) for c in self._constraints if self._of_a_cost(c)]
+            self._lighter = Lighter(self._space, self._genes, self._work, limits)
+
+    def _of_a_cost(self, limit: Constraint) -> bool:
+        """Whether more work makes it harder to keep a limit, as it does for all but a score."""
+        scores = {o.name for o in self._objectives if o.needs == "trained"} | {"accuracy", "error"}
+        return limit.name not in scores
 
     def _next(
         self, number: int, asked: Sequence[Array], again: Sequence[int], rng: np.random.Generator
@@ -123,6 +133,11 @@ class Surrogate:
         filling = tried < FIRST or (tried < spread and number % 2 == 0)
         view = None if filling else self._view(asked, again)
         stopped = [] if filling else [t for t in self._past.resumable if t not in again]
+        light = None
+        if view is None and not stopped and self._lighter is not None:
+            light = self._lighter.propose(self._past, asked, seen, rng)
+        if light is not None:
+            return light
         if view is None and tried < FIRST:
             size = first_size(self._seed, number, FIRST)
             drawn = self._genes.code(self._space.sample_sized(rng, size))
@@ -150,7 +165,7 @@ class Surrogate:
         short, found = list[Array](), list[Array]()
         pool = self._pool(view.parents, rng)
         for _ in range(2):
-            pool = _unseen(pool, seen)
+            pool = unseen(pool, seen)
             if not len(pool):
                 break
             promise = self._promise(pool, view, boldness)
@@ -187,15 +202,12 @@ class Surrogate:
         """Of some random codes of all sizes the one that differs most from all that was tried."""
         drawn = [self._space.sample_sized(rng, size) for size in rng.random(60)]
         codes = np.array([self._genes.code(architecture) for architecture in drawn])
-        fresh = _unseen(codes, seen)
+        fresh = unseen(codes, seen)
         past = np.array([*self._past.codes.values(), *asked])
         if not len(fresh) or not len(past):
             first: Array = codes[0]
             return first
-        apart = np.full(len(fresh), len(self._genes.decisions))
-        for code in past:
-            apart = np.minimum(apart, (fresh != code).sum(axis=1))
-        farthest: Array = fresh[int(apart.argmax())]
+        farthest: Array = fresh[int(apart(fresh, past).argmax())]
         return farthest
 
     # -- what is believed
@@ -383,9 +395,3 @@ class _View:
     parents: Array
     low: Array
     high: Array
-
-
-def _unseen(codes: Array, seen: set[bytes]) -> Array:
-    """Codes that were not proposed yet, each once."""
-    unique = np.unique(codes, axis=0)
-    return unique[[code.tobytes() not in seen for code in unique]]
