@@ -48,6 +48,17 @@ def test_a_tight_limit_costs_few_trials():
     assert min(with_counts) >= 8
 
 
+def test_a_search_that_goes_on_from_its_history_proposes_the_same():
+    limits = (Constraint.parse(LIMIT),)
+    lived, history = Surrogate(SPACE, OBJECTIVES, limits, 3, None, Asked()), History()
+    for number in range(14):
+        [proposal] = lived.propose(history, 1)
+        [again] = Surrogate(SPACE, OBJECTIVES, limits, 3, None, Asked()).propose(history, 1)
+        assert again == proposal
+        for event in ended(number, proposal.architecture):
+            history.append(event)
+
+
 def lighter(architectures, limits=(LIMIT,)):
     genes = Genes(SPACE)
     found, history = Observations(genes, OBJECTIVES, (Constraint.parse(LIMIT),)), History()
