@@ -20,6 +20,8 @@ from nas.networks.published.mbconv import PRESETS
 
 STAGES = 10  # the most that a preset has
 WIDTHS = (16, 24, 40, 80, 112, 192, 320, 320, 320, 320)  # EfficientNet-B0's
+# as the published networks have them; with wide maps in every run a network trains for minutes
+STRIDES = {0: [1], 1: [2], 3: [2]}
 ACTIVATIONS = ["silu", "relu", "hardswish", "relu6", "gelu", "mish"]
 
 
@@ -56,7 +58,7 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     later: dict[str, Any] = {"when": exists or None}
     yield Choice(at + "depth", [1, 2, 3] if side <= 64 else [1, 2, 3, 4], **later)
     yield Choice(at + "width", sorted({rounded_width(WIDTHS[i] * s) for s in shares}), **later)
-    yield Choice(at + "stride", [1, 2] if i else [1], **later)
+    yield Choice(at + "stride", STRIDES.get(i, [1, 2]), **later)
     yield Choice(at + "kernel", [3, 5, 7], **later)
     yield Choice(at + "expansion", [2, 3, 4, 6] if i else [1, 2, 4], **later)
     yield Choice(at + "activation", ACTIVATIONS, **later)
