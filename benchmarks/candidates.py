@@ -190,8 +190,7 @@ def serve(pipe: Connection, name: str, recipe: Recipe) -> None:
     """Trains one way for as long as it is told to: a network begins one, None is one step more."""
     torch.set_num_threads(1)
     task = load_task("digits", recipe)
-    kept = kept_memory() if name == "nas" else nullcontext()
-    with kept:
+    with kept_memory() if name == "nas" else nullcontext():
         while True:
             asked = pipe.recv()
             if asked is not None:
@@ -301,7 +300,7 @@ def main() -> None:
         result = {**about, "candidates": {}}
     done = result["candidates"]
     begun = time.perf_counter()
-    with both(recipe) as pipes:
+    with nullcontext({}) if given.accuracy else both(recipe) as pipes:
         for seed, drawn in candidates(task, given.large):
             entry = done.get(str(seed), {})
             if ("accuracy" if given.accuracy else "step_ms") in entry:

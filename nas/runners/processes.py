@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
+from nas.hardware.agent.fingerprint import memory_bytes
 from nas.session import Session
 
 PATIENCE_S = 3.0  # a worker deep in one long operation is not waited for
@@ -98,7 +99,7 @@ def hire(setup: Mapping[str, Any], folder: Path | None = None) -> Worker:
 
 def memory_share(workers: int) -> int:
     """What each of so many workers of this machine may use, in bytes."""
-    return int(0.9 * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / workers)
+    return int(0.9 * memory_bytes() / workers)
 
 
 class Processes:

@@ -54,13 +54,14 @@ class Lighter:
         known = self._work(past.code(kept or list(excess)))
         bound = known.max() if kept else known.min() - math.log(2)  # or half of the least
         work = self._work(pool)
-        light = pool[work <= bound] if (work <= bound).any() else pool[work.argsort()[:SHORT]]
+        within = work <= bound
+        light = pool[within] if within.any() else pool[work.argsort()[:SHORT]]
         tried = np.array([*past.codes.values(), *asked])
         short = light[np.argsort(-apart(light, tried), kind="stable")[:SHORT]]
         self._work.look(short)
         exact = self._work(short)
-        fits = (exact <= bound).any()
-        found: Array = short[int((exact <= bound).argmax() if fits else exact.argmin())]
+        within = exact <= bound
+        found: Array = short[int(within.argmax() if within.any() else exact.argmin())]
         return found
 
     def _pool(

@@ -22,6 +22,7 @@ from nas.core.errors import unknown
 from nas.networks.largekernel.geometry import Geometry
 from nas.networks.largekernel.kept import kept, of_device
 from nas.networks.largekernel.passes import METHODS, Choice, available, backward, forward
+from nas.networks.parts.layout import layout_of
 
 RULE = "rule"
 _SMALL_MS = 0.5  # by estimate: below, the rule decides
@@ -47,7 +48,7 @@ def forced(name: str) -> Iterator[None]:
 def choose(x: Tensor, geometry: Geometry) -> Choice:
     """The methods for these maps' device, type, layout and shape."""
     name = _forced[-1] if _forced else os.environ.get("NAS_LARGEKERNEL", "")
-    last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+    last = layout_of(x) == torch.channels_last
     key = (name, x.device, x.dtype, last, geometry, torch.get_num_threads())
     if key not in _chosen:
         _chosen[key] = _decided(name, geometry, x.device, x.dtype, last)

@@ -12,7 +12,7 @@ from nas.networks.largekernel import passes
 from nas.networks.largekernel.choice import choose
 from nas.networks.largekernel.geometry import Geometry, crop
 from nas.networks.largekernel.passes import expand
-from nas.networks.parts.layout import dense
+from nas.networks.parts.layout import dense, layout_of
 
 
 def convolve(
@@ -101,7 +101,7 @@ class _Depthwise(torch.autograd.Function):
             return *_differentiable(grad, x, weight, g), db, None, None
         if not any(wanted):
             return None, None, db, None, None
-        grad = grad.contiguous(memory_format=passes.layout(x))
+        grad = grad.contiguous(memory_format=layout_of(x))
         return *passes.backward(ctx.choice, grad, x, weight, g, wanted), db, None, None
 
 
@@ -132,7 +132,7 @@ def depthwise_op(x: Tensor, weight: Tensor, stride: int, dilation: int, cells: l
 def _(x: Tensor, weight: Tensor, stride: int, dilation: int, cells: list[int]) -> Tensor:
     height, width = ((side - 1) // stride + 1 for side in x.shape[-2:])
     shape = (x.shape[0], x.shape[1], height, width)
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=passes.layout(x))
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
 
 
 @torch.library.custom_op("nas::depthwise_backward", mutates_args=())
@@ -141,7 +141,7 @@ def depthwise_backward_op(
 ) -> tuple[Tensor, Tensor]:
     """The gradients of `depthwise_op`'s input and weight."""
     geometry = _geometry(x, weight, stride, dilation, tuple(cells) or None)
-    grad = grad.contiguous(memory_format=passes.layout(x))
+    grad = grad.contiguous(memory_format=layout_of(x))
     dx, dw = passes.backward(choose(x, geometry), grad, x, weight, geometry)
     assert dx is not None and dw is not None
     return dx, dw.contiguous()
@@ -151,7 +151,7 @@ def depthwise_backward_op(
 def _(
     grad: Tensor, x: Tensor, weight: Tensor, stride: int, dilation: int, cells: list[int]
 ) -> tuple[Tensor, Tensor]:
-    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=passes.layout(x))
+    dx = torch.empty(x.shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
     return dx, weight.new_empty(weight.shape)
 
 

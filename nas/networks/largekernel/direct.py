@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nas.networks.largekernel.geometry import Geometry, spread
 from nas.networks.largekernel.method import Gradients
+from nas.networks.parts.layout import layout_of
 
 _CACHED = 2**18  # entries of the images that a core works on at a time: a megabyte, as its cache
 _AT_ONCE = 2**24  # entries of per-image weight gradients held at a time
@@ -88,10 +89,8 @@ class Direct:
         g, count = geometry, _images(x)
         if count >= len(x):
             return self._at_once(x, weight, g)
-        last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        layout = torch.channels_last if last else torch.contiguous_format
         shape = (len(x), g.channels, *g.output)
-        out = torch.empty(shape, dtype=x.dtype, memory_format=layout)
+        out = torch.empty(shape, dtype=x.dtype, memory_format=layout_of(x))
         for at in range(0, len(x), count):
             few = slice(at, at + count)
             out[few] = self._at_once(x[few], weight, g)

@@ -17,6 +17,7 @@ from nas.networks.largekernel.geometry import Geometry, crop, uncrop
 from nas.networks.largekernel.method import Gradients, Method
 from nas.networks.largekernel.tiled import Tiled, usable
 from nas.networks.largekernel.toeplitz import Toeplitz
+from nas.networks.parts.layout import layout_of
 
 METHODS: dict[str, Method] = {
     m.name: m
@@ -44,7 +45,7 @@ def forward(name: str, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The output by one method, in the layout of `x`."""
     method = METHODS[name]
     y = method.forward(_wide(x), *_given(method, _wide(weight), geometry))
-    return y.to(x.dtype).contiguous(memory_format=layout(x))
+    return y.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 
 def backward(
@@ -76,12 +77,6 @@ def _wide(x: Tensor) -> Tensor:
     return x.float() if narrow else x
 
 
-def layout(x: Tensor) -> torch.memory_format:
-    """Channels last where `x` is so and cannot be read as planes too."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    return torch.channels_last if last else torch.contiguous_format
-
-
 def expand(weight: Tensor, cells: tuple[int, ...]) -> Tensor:
     """Cells `(C, 1, s, s)` as taps `(C, 1, K, K)`."""
     index = torch.tensor(cells, device=weight.device)
@@ -106,7 +101,7 @@ def _backward(
     method = METHODS[name]
     dx, dw = method.backward(grad, x, *_given(method, weight, geometry), wanted)
     if dx is not None:
-        dx = dx.contiguous(memory_format=layout(x))
+        dx = dx.contiguous(memory_format=layout_of(x))
     if dw is not None and not method.takes_cells:
         dw = uncrop(dw, geometry.kernel)
         if geometry.cells is not None:

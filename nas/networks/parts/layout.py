@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last where `x` is so and cannot be read as planes too."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
+
+
 def traced() -> bool:
     """Whether a graph is being traced or a function transformed, where layouts mean nothing."""
     functions = torch._C._functorch.maybe_current_level() is not None

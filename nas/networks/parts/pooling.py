@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from nas.networks.parts.layout import traced
+from nas.networks.parts.layout import layout_of, traced
 
 
 class SpatialMean(nn.Module):
@@ -37,8 +37,7 @@ def _by_torch(x: Tensor) -> bool:
     if traced():
         return True
     learning = torch.is_grad_enabled() and x.requires_grad
-    planes = x.is_contiguous() or not x.is_contiguous(memory_format=torch.channels_last)
-    return planes or not learning
+    return not learning or layout_of(x) != torch.channels_last
 
 
 class _Mean(torch.autograd.Function):
