@@ -1,12 +1,17 @@
 """How a search grows: the real `Search`, `Session` and `Store` with simulated workers.
 
     python benchmarks/scale.py [--trials 10000 --trials 100000] [--storage URL] [--json FILE]
+    python benchmarks/scale.py --trials 1000000 --stretch 2000
 
 Workers, a hundredth of the trials, build and train under a simulated clock: a job takes as long as
 a network of its size would, and none of ours. Everything else is what `nas search` runs: the
 strategy proposes among 24 decisions, every decision is a transaction before it is acted on, rungs
 are judged by successive halving, the front is confirmed. Counted as decisions are a job that is
 handed out, a rung that is judged and an outcome that is taken in.
+
+With `--stretch`, each decision is a transaction of its own only during the last so many trials of
+every tenth, which are what is timed; in between transactions are put together, so that a million
+trials take an hour and not three. All else is as without.
 
 For each number of trials: decisions a second on the wall and per second of the processor, over the
 whole search and over its last tenth; what memory it took beyond the start; the size of the
@@ -32,11 +37,10 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,7 @@ from nas.core.job import Build, Done, Job, Outcome, Train, Wait
 from nas.core.objective import BUILTIN
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
+from nas.core.trial import Evaluation, Event, Timing
 from nas.engine import Search
 from nas.session import Session
 from nas.store.artifacts import Artifacts
@@ -59,6 +64,7 @@ from nas.strategies.choose import create
 
 STUDY = "scale"
 TENTHS = 10
+TOGETHER = 5000  # events in one transaction, outside the timed stretches
 TARGETS = {"sqlite": 500.0, "postgresql": 300.0}  # decisions a second, sustained
 FRONT_S, MEMORY_B = 1.0, 2000.0
 
@@ -132,11 +138,67 @@ def outcome_of(job: Job, workers: Workers, spec: StudySpec) -> Outcome:
     })  # fmt: skip
 
 
-def searched(session: Session, workers: Workers, trials: int) -> list[dict[str, float]]:
-    """Drives a session to its end; how things stood after each tenth of the trials, and then."""
+class Hasty(Session):
+    """A session that puts transactions together as long as it is told to."""
+
+    together = False
+
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self._events: list[Event] = []
+        self._brought: dict[tuple[str, int, int], Evaluation] = {}
+
+    def settle(self) -> None:
+        """Writes what was put together; from now on each decision is a transaction."""
+        self._write()
+        self.together = False
+
+    def _commit(
+        self, evaluations: Sequence[Evaluation] = (), timings: Sequence[Timing] = ()
+    ) -> None:
+        if not self.together:
+            return super()._commit(evaluations, timings)
+        self._events += self.search.drain()
+        self._brought |= {(e.key, e.rung, e.seed): e for e in evaluations}
+        if len(self._events) >= TOGETHER:
+            self._write()
+
+    def _stored(self, job: Train, epochs: int) -> Mapping[str, Any] | None:
+        if not self.together:
+            return super()._stored(job, epochs)
+        brought = self._brought.get((job.architecture.key, epochs, job.seed))
+        return brought and brought.values
+
+    def _write(self) -> None:
+        trials = [self.search.trials[n] for n in sorted({e.trial for e in self._events})]
+        evaluations, beaten = list(self._brought.values()), self.search.drain_beaten()
+        self._store.commit(
+            self.spec.name, self._epoch, self._events, trials, evaluations, (), beaten
+        )
+        self._events, self._brought = [], {}
+
+
+def searched(session: Hasty, workers: Workers, trials: int, stretch: int) -> list[dict[str, float]]:
+    """Drives a session to its end.
+
+    How things stood at first, before and after the timed stretch of each tenth of the trials, and
+    at the end.
+    """
     marks = [_mark(session, workers, 0)]
-    decisions, asking = 0, True
+    turns = [int(trials * tenth / TENTHS) - first
+             for tenth in range(1, TENTHS + 1) for first in (stretch, 0)]  # fmt: skip
+    decisions, asking, session.together = 0, True, stretch < trials / TENTHS
     while True:
+        tally = session.search.tally
+        ended = sum(tally.values()) - tally["running"]
+        while turns and ended >= turns[0]:
+            del turns[0]
+            if len(turns) % 2:
+                session.settle()
+            marks.append(_mark(session, workers, decisions))
+            if turns and not len(turns) % 2:
+                session.together = stretch < trials / TENTHS
+                print(f"\r{ended} of {trials} trials", end="", file=sys.stderr, flush=True)
         while asking and workers.idle:
             job = session.ask()
             if isinstance(job, Done):
@@ -160,11 +222,6 @@ def searched(session: Session, workers: Workers, trials: int) -> list[dict[str, 
             decisions += 1
         session.tell(job, outcome_of(job, workers, session.spec))
         workers.free()
-        tally = session.search.tally
-        ended = sum(tally.values()) - tally["running"]
-        if len(marks) <= TENTHS and ended >= len(marks) * trials / TENTHS:
-            marks.append(_mark(session, workers, decisions))
-            print(f"\r{ended} of {trials} trials", end="", file=sys.stderr, flush=True)
 
 
 def _mark(session: Session, workers: Workers, decisions: int) -> dict[str, float]:
@@ -180,7 +237,7 @@ def _resident_mb() -> float:
     return pages * resource.getpagesize() / 1e6
 
 
-def measured(url: str, trials: int, folder: Path) -> dict[str, Any]:
+def measured(url: str, trials: int, folder: Path, stretch: int | None = None) -> dict[str, Any]:
     """One size: the search, then its front."""
     task = TaskSpec("digits", (3, 32, 32), 10, examples=60000, digest="d" * 32)
     spec = StudySpec(
@@ -193,18 +250,19 @@ def measured(url: str, trials: int, folder: Path) -> dict[str, Any]:
         epoch = store.claim(STUDY)
         strategy = create(spec.strategy, space, spec.objectives, seed=0)
         search = Search(spec, space, strategy, width=workers.idle)
-        session = Session(search, store, epoch, Artifacts(folder / "artifacts"))
-        marks = searched(session, workers, trials)
+        session = Hasty(search, store, epoch, Artifacts(folder / "artifacts"))
+        marks = searched(session, workers, trials, stretch or trials // TENTHS)
         store.release(STUDY, epoch)
         tally = search.tally
-    first, last = marks[0], marks[TENTHS]
-    rates = [_rate(a, b) for a, b in pairwise(marks[: TENTHS + 1])]
+    first, last = marks[0], marks[-2]
+    stretches = list(zip(marks[1:-1:2], marks[2:-1:2], strict=True))
     return {
         "trials": trials, "workers": max(1, trials // 100), "tally": tally,
         "decisions": int(last["decisions"]), "confirming_decisions":
             int(marks[-1]["decisions"] - last["decisions"]),
         "confirming_s": marks[-1]["wall_s"] - last["wall_s"],
-        "search": _rate(first, last), "tenths": rates,
+        "timed_trials": TENTHS * (stretch or trials // TENTHS),
+        "search": _rate(stretches), "tenths": [_rate([s]) for s in stretches],
         "simulated_days": last["simulated_s"] / 86400,
         "memory_bytes_a_trial": 1e6 * (last["memory_mb"] - first["memory_mb"]) / trials,
         "database_bytes_a_trial": _size(url) / trials,
@@ -212,12 +270,14 @@ def measured(url: str, trials: int, folder: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _rate(start: Mapping[str, float], end: Mapping[str, float]) -> dict[str, float]:
-    decisions = end["decisions"] - start["decisions"]
+def _rate(stretches: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) -> dict[str, float]:
+    """The rates of all stretches together, and the memory at their end."""
+    passed = {n: sum(end[n] - start[n] for start, end in stretches)
+              for n in ("decisions", "wall_s", "processor_s")}  # fmt: skip
     return {
-        "decisions_a_second": decisions / (end["wall_s"] - start["wall_s"]),
-        "decisions_a_processor_second": decisions / (end["processor_s"] - start["processor_s"]),
-        "memory_mb": end["memory_mb"],
+        "decisions_a_second": passed["decisions"] / passed["wall_s"],
+        "decisions_a_processor_second": passed["decisions"] / passed["processor_s"],
+        "memory_mb": stretches[-1][1]["memory_mb"],
     }
 
 
@@ -318,6 +378,7 @@ def table(document: Mapping[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, action="append", help="repeat it for more sizes")
+    parser.add_argument("--stretch", type=int, help="time so many trials of every tenth")
     parser.add_argument("--storage", help="a PostgreSQL URL; SQLite by default")
     parser.add_argument("--json", type=Path, help="keep the results in this file, and go on there")
     given = parser.parse_args()
@@ -327,7 +388,7 @@ def main() -> None:
     for trials in given.trials or [10_000, 100_000]:
         if trials not in rows:
             # a process of its own, so that memory is of this size alone
-            rows[trials] = _apart(given.storage, trials)
+            rows[trials] = _apart(given.storage, trials, given.stretch)
         ordered = [rows[n] for n in sorted(rows)]
         document = {
             "benchmark": "scale", "storage": kind, "date": datetime.now(UTC).date().isoformat(),
@@ -341,16 +402,16 @@ def main() -> None:
     print(table(document))
 
 
-def _apart(storage: str | None, trials: int) -> dict[str, Any]:
+def _apart(storage: str | None, trials: int, stretch: int | None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="nas-scale-") as name:
         folder = Path(name)
         with database(storage, folder, trials) as url:
             ask = "import json, sys, pathlib; sys.path.insert(0, sys.argv[1]); import scale; " \
                   "print(json.dumps(scale.measured(sys.argv[2], int(sys.argv[3]), " \
-                  "pathlib.Path(sys.argv[4]))))"  # fmt: skip
+                  "pathlib.Path(sys.argv[4]), int(sys.argv[5]) or None)))"  # fmt: skip
             here = str(Path(__file__).resolve().parent)
             done = subprocess.run(
-                [sys.executable, "-c", ask, here, url, str(trials), name],
+                [sys.executable, "-c", ask, here, url, str(trials), name, str(stretch or 0)],
                 check=True, stdout=subprocess.PIPE, text=True,
             )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)

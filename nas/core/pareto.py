@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import moocore
@@ -11,14 +12,14 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 
 
-def dominates(one: npt.ArrayLike, other: npt.ArrayLike) -> bool:
+def dominates(one: Sequence[float], other: Sequence[float]) -> bool:
     """Whether `one` is nowhere worse than `other` and somewhere better.
 
     >>> dominates([1, 2], [2, 2]), dominates([1, 2], [1, 2])
     (True, False)
     """
-    a, b = np.asarray(one), np.asarray(other)
-    return bool(np.all(a <= b) and np.any(a < b))
+    pairs = list(zip(one, other, strict=True))  # of two or three numbers: an array takes longer
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def non_dominated(points: npt.ArrayLike) -> npt.NDArray[np.bool_]:
