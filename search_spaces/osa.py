@@ -34,8 +34,8 @@ def decisions(task: TaskSpec) -> list[Decision]:
 def _network(side: int) -> Iterator[Decision]:
     """The decisions that all stages share."""
     yield Choice("stages", [3, 4] if side <= 64 else [4])
-    yield Choice("stem.width", [16, 32, 64] if side <= 64 else [32, 64])
-    yield Choice("stem.end", [16, 32, 64] if side <= 64 else [64, 128])
+    yield Choice("stem.width", [16, 24, 32] if side <= 64 else [32, 64])
+    yield Choice("stem.end", [16, 32, 48] if side <= 64 else [64, 128])
     yield Choice("stem.stride", [1] if side < 48 else [1, 2] if side <= 128 else [2, 4])
     yield Choice("activation", ["relu", "silu", "hardswish", "gelu", "mish"])
     yield Choice("depthwise", [False, True])
@@ -48,12 +48,12 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     """The decisions of stage `i`, the first being 0."""
     at = f"stages.{i}."
     exists: dict[str, list[Value]] = {"stages": [4]} if i == 3 else {}
-    bases: tuple[int, ...] = (32, 48, 64, 96) if side <= 64 else (112, 128, 192, 256)
-    inner = (16, 24, 32, 48, 64) if side <= 64 else (64, 96, 128, 160)
+    bases = (24, 32, 48, 64) if side <= 64 else (112, 128, 192, 256)
+    inner = (16, 24, 32, 48) if side <= 64 else (64, 96, 128, 160)
     yield Choice(at + "depth", [1, 2] if side <= 64 else [1, 2, 3, 4], when=exists)
     yield Choice(at + "width", [base * (i + 1) for base in bases], when=exists)
     yield Choice(at + "inner", [base * (4 + i) // 4 for base in inner], when=exists)
-    yield Choice(at + "layers", [2, 3, 4, 5], when=exists)
+    yield Choice(at + "layers", [2, 3, 4] if side <= 64 else [2, 3, 4, 5], when=exists)
     yield Choice(at + "gate", ["none", "ese", "se", "eca"], when=exists)
 
 

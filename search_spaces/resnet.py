@@ -40,7 +40,7 @@ def _network(side: int) -> Iterator[Decision]:
     strides = [1] if side < 48 else [1, 2] if side <= 128 else [2, 4]
     yield Choice("stages", [3, 4] if side <= 64 else [4])
     yield Choice("stem.kind", ["3x3", "deep", "tiered"] if side < 96 else ["7x7", "deep", "tiered"])
-    yield Choice("stem.width", [16, 32, 64] if side <= 64 else [32, 64])
+    yield Choice("stem.width", [16, 24, 32] if side <= 64 else [32, 64])
     yield Choice("stem.stride", strides)
     yield Choice("stem.pool", ["max", "conv", "last"], when={"stem.stride": [4]})
     yield Choice("stages.0.stride", [1, 2], when={"stem.stride": [2]})
@@ -111,7 +111,7 @@ def _sizes(i: int, side: int) -> tuple[list[int], list[int], list[int]]:
     """Depths, widths and dense increments proposed for stage `i` on images of `side` pixels."""
     bases: tuple[int, ...]
     if side <= 48:
-        depths, bases, increments = [1, 2, 3], (16, 32, 48, 64), [8, 16]
+        depths, bases, increments = [1, 2, 3], (16, 24, 32, 48), [8, 16]
     elif side <= 128:
         depths, bases, increments = [1, 2, 3, 4], (32, 64, 96, 128), [8, 16, 32]
     else:

@@ -23,6 +23,7 @@ import torch
 from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from nas.hardware.meta import borrowed, on_meta, plain_attention
 
@@ -100,6 +101,25 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Counts:
         nonzero_macs=total["macs"] - lost,
         by_module=by_module,
     )
+
+
+def macs(module: nn.Module, input_shape: Sequence[int]) -> int:
+    """`Counts.macs` in a third of the time, and nothing else: for choosing among candidates.
+
+    By torch's counter of the operators that reach the dispatcher, which knows no recurrent layers.
+    The module lives on the meta device, in evaluation mode.
+    """
+    counter = _Flops(display=False)
+    with torch.no_grad(), plain_attention(), counter:
+        module(torch.zeros(1, *input_shape, device="meta", dtype=Weights(module).dtype))
+    return int(counter.get_total_flops()) // 2
+
+
+class _Flops(FlopCounterMode):
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """False: skipping it would import the compiler, which takes seconds."""
+        return False
 
 
 def trace(

@@ -39,7 +39,7 @@ class Counter:
         self._known: dict[str, Mapping[str, float]] = {}
 
     def __call__(self, architectures: Sequence[Architecture]) -> list[Mapping[str, float]]:
-        """The counts of each, by name: `macs`, `params`; none where it cannot be built."""
+        """The counts of each, by name: `macs`; none where it cannot be built."""
         for architecture in architectures:
             if architecture.key not in self._known:
                 self._known[architecture.key] = self._counted(architecture)

@@ -122,26 +122,27 @@ def counting(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
     from nas.core.study import StudySpec
     from nas.evaluate.modules import deployed_of, module_of
     from nas.evaluate.place import Place
-    from nas.hardware.counting import count
+    from nas.hardware.counting import count, macs
     from nas.store.artifacts import opened
 
     torch.set_num_threads(1)
     spec = StudySpec.from_json(given["spec"])
     place = Place(spec, opened(given["artifacts"]), Path(given["locks"]), beat)
 
-    def counted(architecture: Architecture, device: str) -> dict[str, float]:
-        with torch.device(device):
-            module = module_of(place, architecture, spec.seed)
-            counts = count(deployed_of(place, architecture, module), spec.task.input)
-        return {"macs": float(counts.macs), "params": float(counts.params)}
+    def deployed(architecture: Architecture) -> torch.nn.Module:
+        return deployed_of(place, architecture, module_of(place, architecture, spec.seed))
+
+    def counted(architecture: Architecture) -> int:
+        try:
+            with torch.device("meta"):
+                return macs(deployed(architecture), spec.task.input)
+        except (RuntimeError, NotImplementedError):  # something of it needs numbers
+            return count(deployed(architecture), spec.task.input).macs
 
     def work(job: Mapping[str, Any], report: Report) -> Mapping[str, Any]:
         architecture = Architecture.from_json(job["architecture"])
         try:
-            try:
-                return {"costs": counted(architecture, "meta")}
-            except (RuntimeError, NotImplementedError):  # something of it needs numbers
-                return {"costs": counted(architecture, "cpu")}
+            return {"costs": {"macs": float(counted(architecture))}}
         except Exception as error:
             return {"costs": {}, "error": f"{type(error).__name__}: {error}"}
 

@@ -1,5 +1,6 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -7,7 +8,10 @@ from torch import nn
 from torch.nn.utils import parametrize, prune
 from torch.utils.flop_counter import FlopCounterMode
 
-from nas.hardware.counting import count, einsum_macs
+from nas.catalog import load_space
+from nas.core.task import TaskSpec
+from nas.hardware.counting import count, einsum_macs, macs
+from nas.transforms.fold import fold
 
 
 class Call(nn.Module):
@@ -212,6 +216,17 @@ def test_the_module_is_left_as_it_was():
     assert module.training and not module[3].training and module[0].training
     assert all(torch.equal(v, before[k]) for k, v in module.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
+
+
+@pytest.mark.parametrize("name", ["largekernel", "resnet", "mixer", "hiervit"])
+def test_the_quick_count_is_that_of_the_table(name):
+    task = TaskSpec("digits", (3, 32, 32), 10, examples=100, digest="d" * 32)
+    space, rng = load_space(name).at(task), np.random.default_rng(1)
+    for size in (0.1, 0.5):
+        with torch.device("meta"):
+            network = space.build(space.sample_sized(rng, size).choices, task)
+            deployed = fold(network, task.input)[0]
+        assert macs(deployed, task.input) == count(deployed, task.input).macs > 0
 
 
 def test_meta_modules_count_like_real_ones():
