@@ -59,13 +59,11 @@ def main() -> None:
     """Searches what the result lacks, and writes it after each space."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("spaces", nargs="*", default=spaces())
-    parser.add_argument("--fresh", action="store_true", help="search all of them again")
+    parser.add_argument("--fresh", action="store_true", help="search those named again")
     given = parser.parse_args()
-    kept = json.loads(RESULT.read_text()) if RESULT.exists() and not given.fresh else {}
-    rows = kept.get("spaces", {})
-    for space in given.spaces:
-        if space in rows:
-            continue
+    rows = json.loads(RESULT.read_text())["spaces"] if RESULT.exists() else {}
+    again = given.spaces if given.fresh else [s for s in given.spaces if s not in rows]
+    for space in again:
         with tempfile.TemporaryDirectory() as folder:
             rows[space] = searched(space, Path(folder))
         print(space, json.dumps(rows[space]), flush=True)

@@ -56,7 +56,7 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     exists: dict[str, list[Value]] = {"stages": list(range(i + 1, STAGES + 1))} if i > 3 else {}
     shares = (0.5, 0.75, 1.0, 1.5) if side <= 64 else (0.75, 1.0, 1.25, 1.5)
     later: dict[str, Any] = {"when": exists or None}
-    yield Choice(at + "depth", [1, 2, 3] if side <= 64 else [1, 2, 3, 4], **later)
+    yield Choice(at + "depth", [1, 2] if side <= 64 else [1, 2, 3, 4], **later)
     yield Choice(at + "width", sorted({rounded_width(WIDTHS[i] * s) for s in shares}), **later)
     yield Choice(at + "stride", STRIDES.get(i, [1, 2]), **later)
     yield Choice(at + "kernel", [3, 5, 7], **later)

@@ -53,7 +53,7 @@ def _stage(i: int, side: int) -> Iterator[Decision]:
     yield Choice(at + "depth", [1, 2] if side <= 64 else [1, 2, 3, 4], when=exists)
     yield Choice(at + "width", [base * (i + 1) for base in bases], when=exists)
     yield Choice(at + "inner", [base * (4 + i) // 4 for base in inner], when=exists)
-    yield Choice(at + "layers", [2, 3, 4] if side <= 64 else [2, 3, 4, 5], when=exists)
+    yield Choice(at + "layers", [2, 3] if side <= 64 else [2, 3, 4, 5], when=exists)
     yield Choice(at + "gate", ["none", "ese", "se", "eca"], when=exists)
 
 
