@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import NasError
 from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, note, noted
+from nas.deploy.translation import TRANSLATIONS, undecomposed
 
 OPSET = 20
 _KINDS = {
@@ -78,11 +79,13 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
     example = torch.zeros((2, *input_shape), device=device)
     with _quiet():
         try:
-            program = torch.onnx.export(
-                module, (example,), dynamo=True, external_data=False, optimize=False,
-                dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
-                input_names=["input"], output_names=["output"], verbose=False,
-            )  # fmt: skip
+            with undecomposed():
+                program = torch.onnx.export(
+                    module, (example,), dynamo=True, external_data=False, optimize=False,
+                    dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
+                    input_names=["input"], output_names=["output"], verbose=False,
+                    custom_translation_table=TRANSLATIONS,
+                )  # fmt: skip
         except Exception as error:  # the exporter documents no set of what it raises
             raise NasError(
                 f"the network cannot be exported to ONNX: {_cause(error)}",

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 import torch
 from fvcore.nn.jit_analysis import JitModelAnalysis
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -107,11 +108,13 @@ def macs(module: nn.Module, input_shape: Sequence[int]) -> int:
     """`Counts.macs` in a third of the time, and nothing else: for choosing among candidates.
 
     By torch's counter of the operators that reach the dispatcher, which knows no recurrent layers.
-    The module lives on the meta device, in evaluation mode.
+    The module is in evaluation mode; on the meta device nothing is computed.
     """
-    counter = _Flops(display=False)
-    with torch.no_grad(), plain_attention(), counter:
-        module(torch.zeros(1, *input_shape, device="meta", dtype=Weights(module).dtype))
+    weights, counter = Weights(module), _Flops(display=False)
+    device = next((t.device for t in weights.tensors.values()), torch.device("cpu"))
+    # As products of matrices: of a processor's own kernel of attention the counter knows nothing
+    with torch.no_grad(), plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
+        module(torch.zeros(1, *input_shape, device=device, dtype=weights.dtype))
     return int(counter.get_total_flops()) // 2
 
 

@@ -44,5 +44,5 @@ class SelectiveKernel(nn.Module):
         near, far = (path(part) for path, part in zip(self.paths, seen, strict=True))
         scores = self.attend(spatial_mean(near + far, keepdim=True))
         share = torch.sigmoid(torch.sub(*scores.chunk(2, 1)))  # a softmax over two
-        y: Tensor = near * share + far * (1 - share)
+        y: Tensor = far + (near - far) * share
         return y

@@ -11,6 +11,7 @@ from nas.core.errors import NasError, unknown
 
 OPTIMIZERS = ("adamw", "adabelief", "adagrad", "lamb", "nesterov", "sgd")
 LOSSES = ("cross-entropy", "binary")
+COMPILED = ("never", "repaid", "always")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Recipe:
         dropout: before the last layer, where the network has one there; 0 likewise.
         mixup, cutmix: as `Strong` has them, of every batch; 0 leaves both out of a brief training.
         growth: bound of the norm test by which batches grow (`nas.training.growth`); 0 keeps them.
+        compiled: `never`, `always`, or `repaid`: where the way to the next rung takes so long that
+            compiling the network repays itself (`nas.training.compiling`).
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
     64
@@ -79,6 +82,7 @@ class Recipe:
     mixup: float = 0.0
     cutmix: float = 0.0
     growth: float = 0.0
+    compiled: str = "repaid"
 
     def __post_init__(self) -> None:
         if self.optimizer not in OPTIMIZERS:
@@ -100,6 +104,8 @@ class Recipe:
         ]  # fmt: skip
         if self.precision not in ("float32", "bfloat16", "fastest"):
             raise unknown("precision", self.precision, ("float32", "bfloat16", "fastest"))
+        if self.compiled not in COMPILED:
+            raise unknown("way to compile", self.compiled, COMPILED)
         if wrong:
             raise NasError(
                 f"no such recipe: {', '.join(wrong)}",
@@ -204,6 +210,8 @@ class Strong:
         ]  # fmt: skip
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
+        if self.compiled not in COMPILED:
+            raise unknown("way to compile", self.compiled, COMPILED)
         if wrong:
             raise NasError(
                 f"no such recipe: {', '.join(wrong)}", "epochs are at least 1, shares lie in [0, 1]"

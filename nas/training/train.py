@@ -2,7 +2,8 @@
 
 Everything random in an epoch is made of the seed and the epoch's number, and the learning rate of
 the step's number. A training that goes on from a checkpoint is therefore, on one thread and one
-machine, bit for bit the training that never stopped.
+machine, bit for bit the training that never stopped; but for one that is long enough to be
+compiled (`nas.training.compiling`), which it is to rounding.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from nas.core.task import Task
 from nas.networks.parts.unified import UnifiedNorm
 from nas.training import checkpoint, precision
 from nas.training.allocator import kept_memory
+from nas.training.compiling import Forward
 from nas.training.growth import Growth, remember
 from nas.training.optimizers import AdaBelief, Lamb
 from nas.training.recipe import Recipe
@@ -130,7 +132,7 @@ class _Training:
         def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
             lower = precision.lowered(self.recipe.precision, inputs.device, tuple(inputs.shape))
             with precision.within(lower, inputs.device):
-                output = module(inputs)
+                output = (self.forward if module is self.module else module)(inputs)
             found: Tensor = self.task.loss(precision.widened(output), target)
             return found
 
@@ -138,6 +140,12 @@ class _Training:
         for addition in self.additions:
             loss = addition.criterion(loss) if addition.criterion else loss
         return loss
+
+    @cached_property
+    def forward(self) -> Forward:
+        """Calls the module; not compiled where additions look inside it, or batches grow."""
+        alone = not self.additions and not self.recipe.growth
+        return Forward(self.module, self.recipe.compiled if alone else "never")
 
     @cached_property
     def growth(self) -> Growth | None:
@@ -221,6 +229,7 @@ class _Training:
         seed = epoch_seed(self.seed, epoch)
         torch.manual_seed(seed)  # dropout and its like
         count = steps_in(self.task.batches("train", seed), self.fidelity.data)
+        self.forward.left = count * (min(r for r in self.fidelity.rungs if r > epoch) - epoch)
         batches = iter(self.task.batches("train", seed))
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         health = torch.zeros((), device=parameters[0].device)
@@ -267,8 +276,15 @@ class _Training:
         """Adds the gradients of a batch to the parameters'; returns its loss."""
         device = next(self.module.parameters()).device
         target = target.to(device) if isinstance(target, Tensor) else target
-        loss = self.criterion(self.module, inputs.to(device), target)
-        loss.backward()  # type: ignore[no-untyped-call]
+        inputs = inputs.to(device)
+        try:
+            loss = self.criterion(self.module, inputs, target)
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError:
+            if not self.forward.give_up():
+                raise
+            self.optimizer.zero_grad(set_to_none=True)
+            return self._descend(inputs, target)
         return loss.detach()
 
     def _move(self, rate: float, parameters: list[nn.Parameter]) -> Tensor:

@@ -218,15 +218,23 @@ def test_the_module_is_left_as_it_was():
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in module.modules())
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
 @pytest.mark.parametrize("name", ["largekernel", "resnet", "mixer", "hiervit"])
-def test_the_quick_count_is_that_of_the_table(name):
+def test_the_quick_count_is_that_of_the_table(name, device):
     task = TaskSpec("digits", (3, 32, 32), 10, examples=100, digest="d" * 32)
     space, rng = load_space(name).at(task), np.random.default_rng(1)
     for size in (0.1, 0.5):
-        with torch.device("meta"):
+        with torch.device(device):
             network = space.build(space.sample_sized(rng, size).choices, task)
             deployed = fold(network, task.input)[0]
         assert macs(deployed, task.input) == count(deployed, task.input).macs > 0
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_the_quick_count_sees_attention(device):
+    with torch.device(device):
+        module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(2), Call(attend)).eval()
+    assert macs(module, (3, 4, 16)) == count(module, (3, 4, 16)).macs > 3 * 8 * 64
 
 
 def test_meta_modules_count_like_real_ones():
