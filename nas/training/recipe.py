@@ -210,8 +210,6 @@ class Strong:
         ]  # fmt: skip
         if self.precision not in PRECISIONS:
             raise unknown("precision", self.precision, PRECISIONS)
-        if self.compiled not in COMPILED:
-            raise unknown("way to compile", self.compiled, COMPILED)
         if wrong:
             raise NasError(
                 f"no such recipe: {', '.join(wrong)}", "epochs are at least 1, shares lie in [0, 1]"
