@@ -20,6 +20,8 @@ from torch.export import ExportedProgram
 
 _PASSES = "torch.onnx._internal.exporter._fx_passes"
 _ONE_AT_A_TIME = threading.Lock()  # what is exchanged is the whole process's
+# Its translation is wrong for one piece; decomposition never leaves any of these
+_IN_PIECES = ("aten.chunk", "aten.tensor_split", "aten.hsplit", "aten.vsplit", "aten.dsplit")
 _REMOVED = ("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar")
 
 
@@ -65,4 +67,6 @@ def _translated(node: torch.fx.Node, registry: Any) -> bool:
         return bool(registry.is_registered(target))
     if str(target).startswith(_REMOVED):
         return True
-    return not target._schema.is_mutable and bool(registry.is_registered(target))
+    if target._schema.is_mutable or str(target).startswith(_IN_PIECES):
+        return False
+    return bool(registry.is_registered(target))

@@ -121,7 +121,8 @@ class Attention(nn.Module):
         """`(B, N, C)`, `N` a square map and perhaps a class token, to the same shape."""
         seen = x if self.reduce is None else self._reduced(x)
         q = self._heads(self.q(x))
-        k, v = (self._heads(part) for part in self.kv(seen).chunk(2, -1))
+        both = self.kv(seen)
+        k, v = (self._heads(part) for part in both.split(both.shape[-1] // 2, -1))
         weights = (q * self.stage.head**-0.5 @ k.transpose(-2, -1)).softmax(-1)
         y: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
         return y
