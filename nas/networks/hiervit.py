@@ -122,7 +122,7 @@ class Attention(nn.Module):
         seen = x if self.reduce is None else self._reduced(x)
         q = self._heads(self.q(x))
         both = self.kv(seen)
-        k, v = (self._heads(part) for part in both.split(both.shape[-1] // 2, -1))
+        k, v = (self._heads(part) for part in torch.split(both, both.shape[-1] // 2, -1))
         weights = (q * self.stage.head**-0.5 @ k.transpose(-2, -1)).softmax(-1)
         y: Tensor = self.out((weights @ v).transpose(1, 2).flatten(2))
         return y

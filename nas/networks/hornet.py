@@ -67,7 +67,7 @@ class LocalGlobalFilter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        local, everywhere = self.before(x).split(x.shape[1] // 2, 1)
+        local, everywhere = torch.split(self.before(x), x.shape[1] // 2, 1)
         both = torch.stack((self.local(local), self.filter(everywhere)), 2)
         y: Tensor = self.after(both.flatten(1, 2))
         return y

@@ -44,7 +44,7 @@ class SplitAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to `(B, C, H / stride, W / stride)`."""
-        splits = self.splits(x).unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)
+        splits: Tensor = self.splits(x).unflatten(1, (self.radix, -1))  # (B, radix, C, H, W)
         scores = self.attend(spatial_mean(splits.sum(1), keepdim=True))
         if self.radix == 1:
             return splits[:, 0] * torch.sigmoid(scores)

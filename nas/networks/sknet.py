@@ -40,10 +40,10 @@ class SelectiveKernel(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, inputs, H, W)` to `(B, outputs, H / stride, W / stride)`."""
-        seen = x.split(x.shape[1] // 2, 1) if self.halves else (x, x)
+        seen = torch.split(x, x.shape[1] // 2, 1) if self.halves else (x, x)
         near, far = (path(part) for path, part in zip(self.paths, seen, strict=True))
         scores = self.attend(spatial_mean(near + far, keepdim=True))
-        first, second = scores.split(scores.shape[1] // 2, 1)
+        first, second = torch.split(scores, scores.shape[1] // 2, 1)
         share = torch.sigmoid(first - second)  # a softmax over two
         y: Tensor = far + (near - far) * share
         return y
