@@ -97,8 +97,8 @@ def _task(seed_of_data=0):
 def _trained(tmp_path, compiled):
     torch.manual_seed(0)
     module = nn.Sequential(
-        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-        nn.Linear(4, 2),
+        nn.Conv2d(3, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(4, 2),
     )  # fmt: skip
     recipe = Recipe(batch=8, rate=1e-2, compiled=compiled)
     train(module, _task(), recipe, Fidelity(epochs=1), 3, folder=tmp_path, on_rung=lambda r: True)
