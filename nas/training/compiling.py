@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-REPAID_S = 600.0  # compiling takes one to three minutes on a processor, and gains a quarter
+REPAID_S = 3600.0  # compiling a network of a hundred operators takes minutes on a processor
 TIMED = 5  # steps of each form
 WORTH = 1.05  # times faster that a compiled step must be
 # No graph of another process is loaded, and no pool of processes is begun inside a worker

@@ -47,7 +47,7 @@ def _steps(forward, count, shape=(2, 3)):
 def test_a_short_training_is_never_compiled(monkeypatch):
     times = Times(monkeypatch)
     forward = Forward(nn.Identity(), "repaid")
-    forward.left = 599
+    forward.left = 3599
     _steps(forward, 50)
     assert times.calls == []
     # and the clock is not looked at any more
@@ -58,7 +58,7 @@ def test_a_short_training_is_never_compiled(monkeypatch):
 def test_a_long_one_is_compiled_and_stays_so_where_that_is_faster(monkeypatch, quick, kept):
     times = Times(monkeypatch, quick=quick)
     forward = Forward(nn.Identity(), "repaid")
-    forward.left = 601
+    forward.left = 3601
     _steps(forward, STEPS)
     assert times.calls == []
     _steps(forward, 40)
