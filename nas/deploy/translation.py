@@ -7,12 +7,12 @@ alone, none of which writes in place, comes out as it went in: it is passed on a
 
 from __future__ import annotations
 
+import importlib
 import operator
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest import mock
 
 import torch
 from onnxscript import opset20 as op
@@ -42,7 +42,7 @@ TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
 def undecomposed() -> Iterator[None]:
     """Exports inside skip decomposition where they can; all is as ever in another torch."""
     try:
-        passes = __import__(_PASSES, fromlist=["decompose_with_registry"])
+        passes: Any = importlib.import_module(_PASSES)
         thorough = passes.decompose_with_registry
     except (ImportError, AttributeError):
         yield
@@ -54,8 +54,12 @@ def undecomposed() -> Iterator[None]:
         decomposed: ExportedProgram = thorough(program, registry)
         return decomposed
 
-    with _ONE_AT_A_TIME, mock.patch.object(passes, "decompose_with_registry", decompose):
-        yield
+    with _ONE_AT_A_TIME:
+        passes.decompose_with_registry = decompose
+        try:
+            yield
+        finally:
+            passes.decompose_with_registry = thorough
 
 
 def _translated(node: torch.fx.Node, registry: Any) -> bool:

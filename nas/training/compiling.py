@@ -3,6 +3,9 @@
 A few steps are timed as the network is. Where the rest, up to the next rung, would take longer
 than `REPAID_S`, the network is compiled (`torch.compile`, for one shape of batches), a few steps
 are timed so, and the faster of both does the rest. Every step timed is one of the training's own.
+
+On a processor that is done only where a recipe says `always`: compiling a network of a hundred
+operators took more than ten minutes of a busy core, longer than a worker may be silent.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-REPAID_S = 3600.0  # compiling a network of a hundred operators takes minutes on a processor
+REPAID_S = 600.0
+QUICK = ("cuda",)  # devices whose compiler takes a minute, not ten
 TIMED = 5  # steps of each form
 WORTH = 1.05  # times faster that a compiled step must be
 # No graph of another process is loaded, and no pool of processes is begun inside a worker
@@ -62,7 +66,8 @@ class Forward:
             return
         if self._compiled is None:
             self._plain_s, self._clock = seconds, _Clock()
-            if self._always or self.left * seconds > REPAID_S:
+            quick = inputs.device.type in QUICK
+            if self._always or (quick and self.left * seconds > REPAID_S):
                 self._shape = inputs.shape
                 self._compiled = torch.compile(self._module, dynamic=False, options=_OPTIONS)
             else:

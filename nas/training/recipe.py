@@ -50,8 +50,8 @@ class Recipe:
         dropout: before the last layer, where the network has one there; 0 likewise.
         mixup, cutmix: as `Strong` has them, of every batch; 0 leaves both out of a brief training.
         growth: bound of the norm test by which batches grow (`nas.training.growth`); 0 keeps them.
-        compiled: `never`, `always`, or `repaid`: where the way to the next rung takes so long that
-            compiling the network repays itself (`nas.training.compiling`).
+        compiled: `never`, `always`, or `repaid`: on a GPU, where the way to the next rung takes so
+            long that compiling the network repays itself (`nas.training.compiling`).
 
     >>> Recipe.from_json(Recipe(batch=64).to_json()).batch
     64

@@ -24,6 +24,7 @@ class Times:
         self.quick = quick
         monkeypatch.setattr(compiling.time, "monotonic", self.monotonic)
         monkeypatch.setattr(compiling.torch, "compile", self.compile)
+        monkeypatch.setattr(compiling, "QUICK", ("cpu",))
 
     def monotonic(self):
         self.now += self.pace
@@ -47,7 +48,7 @@ def _steps(forward, count, shape=(2, 3)):
 def test_a_short_training_is_never_compiled(monkeypatch):
     times = Times(monkeypatch)
     forward = Forward(nn.Identity(), "repaid")
-    forward.left = 3599
+    forward.left = 599
     _steps(forward, 50)
     assert times.calls == []
     # and the clock is not looked at any more
@@ -58,11 +59,20 @@ def test_a_short_training_is_never_compiled(monkeypatch):
 def test_a_long_one_is_compiled_and_stays_so_where_that_is_faster(monkeypatch, quick, kept):
     times = Times(monkeypatch, quick=quick)
     forward = Forward(nn.Identity(), "repaid")
-    forward.left = 3601
+    forward.left = 601
     _steps(forward, STEPS)
     assert times.calls == []
     _steps(forward, 40)
     assert len(times.calls) == (40 if kept else STEPS + 1)
+
+
+def test_where_compiling_takes_long_it_is_done_only_when_told(monkeypatch):
+    times = Times(monkeypatch)
+    monkeypatch.setattr(compiling, "QUICK", ("cuda",))
+    forward = Forward(nn.Identity(), "repaid")
+    forward.left = 10**9
+    _steps(forward, 30)
+    assert times.calls == []
 
 
 def test_never_and_always_do_not_ask(monkeypatch):
