@@ -15,7 +15,7 @@ SILENCE_S = 60.0  # a network that takes so long to count is left uncounted
 
 
 class Counter:
-    """A worker process that builds networks without numbers and counts them.
+    """A worker process that builds networks and counts their multiply-accumulates.
 
     It is hired when it is first asked. A network that ends it, or that it says nothing of for
     `silence_s`, has no counts: another worker takes its place.

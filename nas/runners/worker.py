@@ -115,8 +115,8 @@ def evaluating(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
 def counting(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
     """Counts networks: a job is `{"architecture"}`, its outcome `{"costs"}` of the deployed form.
 
-    Only shapes are looked at, where the network can be had without numbers. Costs are empty, and
-    `error` says why, for one that cannot be built.
+    Of large inputs only shapes are looked at, where the network can be had without numbers. Costs
+    are empty, and `error` says why, for one that cannot be built.
     """
     import torch
 
