@@ -107,9 +107,13 @@ def count(module: nn.Module, input_shape: Sequence[int]) -> Counts:
 def macs(module: nn.Module, input_shape: Sequence[int]) -> int:
     """`Counts.macs` in a third of the time, and nothing else: for choosing among candidates.
 
-    By torch's counter of the operators that reach the dispatcher, which knows no recurrent layers.
-    The module is in evaluation mode; on the meta device nothing is computed.
+    By torch's counter of the operators that reach the dispatcher. The module is in evaluation mode;
+    on the meta device nothing is computed.
+
+    Raises: NotImplementedError for recurrent layers, which that counter does not know.
     """
+    if any(isinstance(part, nn.RNNBase) for part in module.modules()):
+        raise NotImplementedError("recurrent layers are counted by `count`")
     weights, counter = Weights(module), _Flops(display=False)
     device = next((t.device for t in weights.tensors.values()), torch.device("cpu"))
     # As products of matrices: of a processor's own kernel of attention the counter knows nothing

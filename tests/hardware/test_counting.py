@@ -237,6 +237,11 @@ def test_the_quick_count_sees_attention(device):
     assert macs(module, (3, 4, 16)) == count(module, (3, 4, 16)).macs > 3 * 8 * 64
 
 
+def test_the_quick_count_leaves_recurrent_layers_to_the_other():
+    with pytest.raises(NotImplementedError, match="recurrent"):
+        macs(nn.GRU(4, 8), (3, 4))
+
+
 def test_meta_modules_count_like_real_ones():
     with torch.device("meta"):
         hollow = convnet()
