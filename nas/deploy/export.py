@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import NasError
 from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, note, noted
-from nas.deploy.translation import TRANSLATIONS, undecomposed
+from nas.deploy.translation import undecomposed
 
 OPSET = 20
 _KINDS = {
@@ -84,7 +84,6 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
                     module, (example,), dynamo=True, external_data=False, optimize=False,
                     dynamic_shapes=({0: torch.export.Dim("batch")},), opset_version=OPSET,
                     input_names=["input"], output_names=["output"], verbose=False,
-                    custom_translation_table=TRANSLATIONS,
                 )  # fmt: skip
         except Exception as error:  # the exporter documents no set of what it raises
             raise NasError(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 import operator
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,7 @@ from torch.export import ExportedProgram
 
 _PASSES = "torch.onnx._internal.exporter._fx_passes"
 _ONE_AT_A_TIME = threading.Lock()  # what is exchanged is the whole process's
-# Its translation is wrong for one piece; decomposition never leaves any of these
-_IN_PIECES = ("aten.chunk", "aten.tensor_split", "aten.hsplit", "aten.vsplit", "aten.dsplit")
+_NORM = torch.ops.aten.batch_norm.default
 _REMOVED = ("aten._assert_tensor_metadata", "aten._assert_async", "aten._assert_scalar")
 
 
@@ -29,13 +28,8 @@ def batch_norm(
     x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool, momentum: float,
     eps: float, cudnn: bool,
 ) -> Any:  # fmt: skip
-    """`aten::batch_norm` of a network in evaluation."""
+    """`aten::batch_norm` by running statistics, with a weight and a bias."""
     return op.BatchNormalization(x, weight, bias, mean, variance, epsilon=eps)
-
-
-TRANSLATIONS: dict[Callable[..., Any], Callable[..., Any]] = {
-    torch.ops.aten.batch_norm.default: batch_norm
-}  # beside the exporter's own
 
 
 @contextmanager
@@ -49,7 +43,8 @@ def undecomposed() -> Iterator[None]:
         return
 
     def decompose(program: ExportedProgram, registry: Any) -> ExportedProgram:
-        if all(_translated(node, registry) for node in program.graph.nodes):
+        if all(_translated(n, registry) or _plain_norm(n) for n in program.graph.nodes):
+            registry.register_op(_NORM, batch_norm)  # this export's own registry
             return program
         decomposed: ExportedProgram = thorough(program, registry)
         return decomposed
@@ -71,6 +66,25 @@ def _translated(node: torch.fx.Node, registry: Any) -> bool:
         return bool(registry.is_registered(target))
     if str(target).startswith(_REMOVED):
         return True
-    if target._schema.is_mutable or str(target).startswith(_IN_PIECES):
+    if target._schema.is_mutable or _comes_apart(target):
         return False
     return bool(registry.is_registered(target))
+
+
+def _plain_norm(node: torch.fx.Node) -> bool:
+    """Whether `batch_norm` translates a node: others take statistics of the batch, or no weight."""
+    given = node.args
+    return (
+        node.target is _NORM
+        and all(isinstance(a, torch.fx.Node) for a in given[1:5])
+        and given[5] is False
+    )
+
+
+def _comes_apart(target: torch._ops.OpOverload[..., Any]) -> bool:
+    """Whether an operator of others returns several tensors, as `chunk` does.
+
+    Decomposition never leaves one of these; the translation of `chunk` is wrong for one piece.
+    """
+    composite = target.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd)
+    return composite and any(str(r.type) == "List[Tensor]" for r in target._schema.returns)

@@ -114,19 +114,12 @@ def macs(module: nn.Module, input_shape: Sequence[int]) -> int:
     """
     if any(isinstance(part, nn.RNNBase) for part in module.modules()):
         raise NotImplementedError("recurrent layers are counted by `count`")
-    weights, counter = Weights(module), _Flops(display=False)
+    weights, counter = Weights(module), FlopCounterMode(display=False)
     device = next((t.device for t in weights.tensors.values()), torch.device("cpu"))
     # As products of matrices: of a processor's own kernel of attention the counter knows nothing
     with torch.no_grad(), plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
         module(torch.zeros(1, *input_shape, device=device, dtype=weights.dtype))
     return int(counter.get_total_flops()) // 2
-
-
-class _Flops(FlopCounterMode):
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """False: skipping it would import the compiler, which takes seconds."""
-        return False
 
 
 def trace(

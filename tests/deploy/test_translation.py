@@ -74,14 +74,31 @@ def test_the_graph_is_the_one_that_decomposition_leaves(make, tmp_path, monkeypa
     quick = _exported(module, tmp_path / "quick.onnx")
     assert thorough == []
     monkeypatch.setattr(exporting, "undecomposed", nullcontext)
-    monkeypatch.setattr(exporting, "TRANSLATIONS", {})
     slow = _exported(module, tmp_path / "slow.onnx")
     assert thorough == [1]
     assert quick.build == slow.build
 
 
-def test_what_writes_in_place_or_has_no_translation_is_decomposed(tmp_path, thorough):
-    _exported(InPlace(), tmp_path / "x.onnx")
+class OnePiece(nn.Module):
+    """Takes what it is given apart into one part."""
+
+    def forward(self, x):
+        [y] = x.chunk(1, 1)
+        return y * 2
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        InPlace(),
+        OnePiece(),
+        nn.BatchNorm2d(3, affine=False),
+        nn.BatchNorm2d(3, track_running_stats=False),
+    ],
+    ids=["in place", "one piece", "no weight", "statistics of the batch"],
+)
+def test_what_cannot_be_passed_on_is_decomposed(module, tmp_path, thorough):
+    _exported(module, tmp_path / "x.onnx")
     assert thorough == [1]
 
 
