@@ -251,7 +251,8 @@ def measured(url: str, trials: int, folder: Path, stretch: int | None = None) ->
         strategy = create(spec.strategy, space, spec.objectives, seed=0)
         search = Search(spec, space, strategy, width=workers.idle)
         session = Hasty(search, store, epoch, Artifacts(folder / "artifacts"))
-        marks = searched(session, workers, trials, stretch or trials // TENTHS)
+        stretch = stretch or trials // TENTHS
+        marks = searched(session, workers, trials, stretch)
         store.release(STUDY, epoch)
         tally = search.tally
     first, last = marks[0], marks[-2]
@@ -261,7 +262,7 @@ def measured(url: str, trials: int, folder: Path, stretch: int | None = None) ->
         "decisions": int(last["decisions"]), "confirming_decisions":
             int(marks[-1]["decisions"] - last["decisions"]),
         "confirming_s": marks[-1]["wall_s"] - last["wall_s"],
-        "timed_trials": TENTHS * (stretch or trials // TENTHS),
+        "timed_trials": TENTHS * stretch,
         "search": _rate(stretches), "tenths": [_rate([s]) for s in stretches],
         "simulated_days": last["simulated_s"] / 86400,
         "memory_bytes_a_trial": 1e6 * (last["memory_mb"] - first["memory_mb"]) / trials,

@@ -39,12 +39,13 @@ from nas.hardware.agent.inputs import INPUTS, random_input
 from nas.hardware.agent.reference import Reference
 from nas.hardware.device import load
 from nas.hardware.lease import Lease, default_folder
+from nas.hardware.protocol import Protocol
 from nas.hardware.timing import measure
 
 SLOW = ("convnext_p", "convnextv2_n", "inceptionnext_t", "unireplknet_n")
 RESOLUTION, SLOW_MS = 224, 20.0
 BOUND = 0.05  # of agreement
-GATE, AWAY, ATTEMPTS, RUNS = 1.25, 0.02, 6, 200
+GATE, AWAY, ATTEMPTS, RUNS = Protocol().gate, 0.02, 6, 200
 Row = dict[str, Any]
 
 

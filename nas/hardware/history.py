@@ -21,6 +21,7 @@ from pathlib import Path
 from nas.hardware.agent.workplace import OLD_S
 
 KEPT = 40
+REFERENCE = "reference"  # what the reference kernel took, in each row beside the anchors
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class AnchorHistory:
                     left.unlink()
 
     def usual(self, least: int = 5) -> dict[str, float]:
-        """Each anchor's median over the sessions known, where they are enough to say."""
+        """Each name's median over the sessions known, where they are enough to say."""
         seen: dict[str, list[float]] = {}
         for row in self.rows():
             for name, value in row.items():
@@ -71,8 +72,8 @@ class AnchorHistory:
         """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""
         seen: dict[str, list[float]] = {}
         for row in self.rows():
-            for name, value in row.items():
-                seen.setdefault(name, []).append(math.log(value))
+            for name in row.keys() - {REFERENCE}:
+                seen.setdefault(name, []).append(math.log(row[name]))
         total, freedom = 0.0, 0
         for values in seen.values():
             mean = sum(values) / len(values)

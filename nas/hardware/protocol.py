@@ -19,8 +19,7 @@ class Protocol:
     Args:
         gate: a sample counts while the reference kernel beside it is within this factor of the
             quiet value, and away: nobody else had the core for more than this share of the call.
-            cold: how much slower than in the whole session the quiet value may be beside one
-            network. quietest: share of samples kept where fewer pass the gate.
+            quietest: share of samples kept where fewer pass the gate.
         quantile: the estimate, of the gated samples.
         warm_s, warm_cap_s: least and most seconds of warm-up for each network.
         visit_s: how long a pass stays with a network. group_s: how long between reference runs.
@@ -39,9 +38,8 @@ class Protocol:
         memory_share: share of the host's memory that the measuring process may map.
     """
 
-    gate: float = 1.25
+    gate: float = 1.08
     away: float = 0.01
-    cold: float = 1.3
     quietest: float = 0.2
     quantile: float = 0.25
     warm_s: float = 0.05

@@ -30,7 +30,7 @@ from nas.hardware.agent.host import environment, throttling
 from nas.hardware.agent.workplace import workplace
 from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
-from nas.hardware.history import AnchorHistory
+from nas.hardware.history import REFERENCE, AnchorHistory
 from nas.hardware.hosts import SET
 from nas.hardware.lease import Lease, private, shared
 from nas.hardware.protocol import Protocol
@@ -70,10 +70,12 @@ def measure(
         if not path.is_file():
             reasons[index] = f"no such file: {path}"
     runs: list[Run] = []
+    history = _history(lease, device, workload, protocol)
+    usual = history.usual()
     with workplace("anchors") as folder:
         asked = Asked(
             tuple(files), write_anchors(folder, device.engine), device, lease, workload,
-            protocol, seed,
+            protocol, seed, {"usual_us": usual.get(REFERENCE)},
         )  # fmt: skip
         for process in range(processes):
             alive = [i for i in range(len(files)) if i not in reasons]
@@ -82,8 +84,6 @@ def measure(
             found, failures = run(asked, alive, seed + 1000 * process)
             reasons |= failures
             runs += found
-    history = _history(lease, device, workload, protocol)
-    usual = history.usual()
     for each in runs:
         _refuse_another(device, each.session)
         _remember(history, each, protocol)
@@ -180,7 +180,7 @@ def _another_host(session: Session, before: dict[str, Any]) -> bool:
 def slower(runs: Sequence[Run], usual: Mapping[str, float]) -> float | None:
     """How many times longer than in earlier sessions here an anchor took; None without any.
 
-    A machine that is slow throughout shows in nothing else: its own reference is as slow.
+    The reference kernel shows who takes the vector units; this shows memory and caches too.
     """
     found = [each.estimates[n]["value"] / usual[n] for each in runs for n in usual
              if n in each.estimates]  # fmt: skip
@@ -234,7 +234,7 @@ def _unrest(runs: Sequence[Run], rules: Protocol) -> tuple[bool, float]:
 
 def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     """The estimates of a session, and how far its anchors moved from one half to the other."""
-    base = float(np.quantile(session.end["reference"], 0.1))
+    base = session.end["quiet_us"]
     plain = dataclasses.asdict(rules)
     estimates, drift = {}, 0.0
     for name, result in session.results.items():
@@ -264,7 +264,7 @@ def _remember(history: AnchorHistory, run: Run, rules: Protocol) -> None:
     if anchors and run.drift <= rules.drift:
         # Without room for it the next interval is wider, and nothing else is lost.
         with contextlib.suppress(OSError):
-            history.add(anchors)
+            history.add({REFERENCE: run.session.end["reference_us"], **anchors})
 
 
 def between(
@@ -362,7 +362,8 @@ def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
         "load_s": result["load_s"],
         "first_call_ms": result["first_ms"],
         "anchors_ms": {n: _ms(f["value"]) for n, f in run.estimates.items() if isinstance(n, str)},
-        "reference_us": _us(np.quantile(end["reference"], 0.1)),
+        "reference_us": end["reference_us"],
+        "quiet_us": end["quiet_us"],
         "drift": round(run.drift, 4),
         "repeated": run.repeated,
         "runtime": start["runtime"],

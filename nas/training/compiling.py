@@ -10,6 +10,7 @@ operators took more than ten minutes of a busy core, longer than a worker may be
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -91,4 +92,4 @@ class _Clock:
         self._began.append(time.monotonic())
         if len(self._began) < TIMED + 2:
             return None
-        return min(b - a for a, b in zip(self._began[1:], self._began[2:], strict=False))
+        return min(b - a for a, b in itertools.pairwise(self._began[1:]))

@@ -3,7 +3,7 @@ import os
 
 import pytest
 
-from nas.hardware.history import KEPT, AnchorHistory
+from nas.hardware.history import KEPT, REFERENCE, AnchorHistory
 
 
 def test_the_last_sessions_are_kept_in_order(tmp_path):
@@ -18,7 +18,7 @@ def test_the_last_sessions_are_kept_in_order(tmp_path):
 def test_deviations_are_relative_and_pooled(tmp_path):
     history = AnchorHistory(tmp_path, "host")
     for factor in (0.9, 1.0, 1.1):
-        history.add({"dense": 100 * factor, "depthwise": 1000.0})
+        history.add({REFERENCE: 36 * factor, "dense": 100 * factor, "depthwise": 1000.0})
     logs = [math.log(f) for f in (0.9, 1.0, 1.1)]
     mean = sum(logs) / 3
     squares, freedom = history.squares()

@@ -92,26 +92,37 @@ def busy(stop):
 @pytest.mark.slow
 def test_under_load_the_value_holds_or_says_it_does_not(timed, files):
     again = {"workload": Workload(64), "protocol": Protocol()}
-    (quiet,) = timed([files["cached"]], **again)
+    for _ in range(5):  # until it is known how long the reference takes when quiet
+        timed([files["cached"]], **again)
+    # The intervals are of 90 %: so one pair may part.
+    pairs = (
+        (timed([files["cached"]], **again)[0], under_load(timed, files["cached"], **again))
+        for _ in range(3)
+    )
+    assert any(agree(quiet, loaded) for quiet, loaded in pairs)
+
+
+def under_load(timed, file, **again):
     context = mp.get_context("spawn")
     stop = context.Event()
     others = [context.Process(target=busy, args=(stop,), daemon=True) for _ in range(2)]
     for other in others:
         other.start()
     try:
-        (loaded,) = timed([files["cached"]], **again)
+        (found,) = timed([file], **again)
     finally:
         stop.set()
         for other in others:
             other.join(20)
-    session = loaded.record["sessions"][0]
-    agree = holds(quiet, loaded.value) or holds(loaded, quiet.value)
-    assert agree or not loaded.record["converged"] or not quiet.record["converged"]
-    assert session["after"]["load"] and loaded.record["p99_ms"] > loaded.value
+    assert found.record["sessions"][0]["after"]["load"]
+    assert found.record["p99_ms"] > found.value
+    return found
 
 
-def holds(one, value):
-    return one.low <= value <= one.high
+def agree(one, other):
+    if not (one.record["converged"] and other.record["converged"]):
+        return True
+    return one.low <= other.value <= one.high or other.low <= one.value <= other.high
 
 
 def test_a_killed_agent_is_one_failure_and_the_lease_is_free(timed, files, lease):
@@ -196,7 +207,13 @@ def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0, interrupted=0.0):
     session.results = results
     session.start = {"runtime": {"onnxruntime": "1"}, "versions": {}, "affinity": None}
     session.start["state"] = state
-    session.end = {"reference": [50.0] * 100, "warm_s": 0.1, "pass_s": 0.1, "state": state}
+    session.end = {
+        "reference_us": 50.0,
+        "quiet_us": 50.0,
+        "warm_s": 0.1,
+        "pass_s": 0.1,
+        "state": state,
+    }
     return session
 
 

@@ -58,10 +58,8 @@ def estimate(
     is added by the host side. `width` is the relative half-width of its 90 % interval; `p50`, `p90`
     and `p99` are of the gated samples, `quiet` is the share of all that passed the gate.
     """
-    # After a network that empties the caches the reference is slower by itself, to some extent.
-    beside = min(max(base, float(np.quantile(refs, 0.1))), rules["cold"] * base)
     whole = away <= rules["away"] * samples
-    keep, quiet = gate(refs, whole, beside, rules["gate"], rules["quietest"])
+    keep, quiet = gate(refs, whole, base, rules["gate"], rules["quietest"])
     noisy = quiet < rules["quietest"]
     kept = (samples - away if noisy else samples)[keep]
     draws = bootstrap(kept, passes[keep], rules["quantile"], seed=0)

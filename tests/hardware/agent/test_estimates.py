@@ -74,15 +74,3 @@ def test_the_numbers_of_an_estimate_are_those_of_the_kept_samples():
     told = [found[name] for name in ("p50", "p90", "p99")]
     assert told == pytest.approx(np.quantile(samples, [0.5, 0.9, 0.99]).tolist())
     assert (found["passes"], found["quiet"], found["kept"]) == (12, 1.0, 120)
-
-
-def test_a_reference_that_is_slow_beside_one_network_is_no_noise_within_bounds():
-    samples, passes = np.full(100, 100.0), np.arange(100) // 10
-
-    def quiet(refs):
-        return estimate(samples, np.array(refs), passes, np.zeros(100), 50.0, RULES)["quiet"]
-
-    assert quiet([60.0] * 100) == 1.0
-    assert quiet([50.0] * 15 + [64.0] * 85) == 0.15  # a tenth of them shows what is quiet
-    assert quiet([60.0] * 50 + [74.0] * 50) == 1.0  # within 1.25 of the 60 beside it
-    assert quiet([90.0] * 100) == 0.0  # more than 1.3 x 1.25 times the session's 50

@@ -61,7 +61,18 @@ def test_raw_samples_of_every_network_and_the_reasons_of_the_others(files, progr
         assert result["passes"] == sorted(result["passes"])
     (start,), (end,) = by_event["start"], by_event["end"]
     assert set(start["state"]) == set(end["state"]) >= {"load", "mhz", "governor", "celsius"}
-    assert start["runtime"]["onnxruntime"] and len(end["reference"]) > 10
+    assert start["runtime"]["onnxruntime"] and 0 < end["quiet_us"] <= end["reference_us"]
+
+
+@pytest.mark.slow
+def test_a_session_knows_what_is_quiet_from_earlier_ones(files, program):
+    said = {}
+    for usual in (1e-3, 1e6):  # microseconds
+        done, lines = talk(program, job([files["small"]]) | {"usual_us": usual})
+        said[usual] = lines[-1]
+        assert done.returncode == 0 and lines[-1]["event"] == "end"
+    assert said[1e-3]["quiet_us"] < 0.01 < said[1e-3]["reference_us"]
+    assert said[1e6]["quiet_us"] == said[1e6]["reference_us"]
 
 
 def test_a_short_network_is_faster_than_a_long_one(files, program):

@@ -16,7 +16,7 @@ from nas.hardware.agent.watch import Watch
 
 RULES = {
     "warm_s": 0.01, "warm_cap_s": 0.1, "visit_s": 0.004, "group_s": 0.001, "seconds": 100.0,
-    "min_passes": 3, "max_passes": 9, "width": 0.02, "gate": 1.25, "cold": 1.3, "away": 0.01,
+    "min_passes": 3, "max_passes": 9, "width": 0.02, "gate": 1.25, "away": 0.01,
     "quietest": 0.2, "quantile": 0.25,
 }  # fmt: skip
 

@@ -1,0 +1,34 @@
+"""What `import nas` gives, and what it waits for."""
+
+import subprocess
+import sys
+
+import pytest
+
+import nas
+
+
+def test_every_public_name_is_there_and_known_to_one_home() -> None:
+    homes = [name for names in nas._HOMES.values() for name in names]
+    assert sorted(homes) == sorted(nas.__all__)
+    assert all(getattr(nas, name).__name__ == name for name in nas.__all__ if name != "objective")
+    with pytest.raises(AttributeError, match="no attribute 'serach'"):
+        nas.serach  # noqa: B018
+
+
+@pytest.mark.parametrize("asked", [[], ["--help"], ["search", "--help"]])
+def test_help_waits_for_nothing_heavy(asked: list[str]) -> None:
+    script = (
+        "import sys; import nas\n"
+        f"if {asked}:\n"
+        "    from nas.__main__ import main\n"
+        f"    sys.argv = ['nas', *{asked}]\n"
+        "    try: main()\n"
+        "    except SystemExit: pass\n"
+        "heavy = {'numpy', 'torch', 'optuna', 'sqlalchemy', 'ray', 'onnx'} & set(sys.modules)\n"
+        "print(sorted(heavy), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
