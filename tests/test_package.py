@@ -1,5 +1,6 @@
 """What `import nas` gives, and what it waits for."""
 
+import signal
 import subprocess
 import sys
 
@@ -32,3 +33,21 @@ def test_help_waits_for_nothing_heavy(asked: list[str]) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_an_interrupt_while_it_loads_leaves_no_traceback() -> None:
+    script = (
+        "import builtins, os, signal\n"
+        "plain = builtins.__import__\n"
+        "def slow(name, *more):\n"
+        "    if name == 'click': os.kill(os.getpid(), signal.SIGINT)\n"
+        "    return plain(name, *more)\n"
+        "from nas.__main__ import main\n"
+        "builtins.__import__ = slow\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 128 + signal.SIGINT
+    assert done.stderr.splitlines() == ["interrupted", "  nothing is lost; type it again"]

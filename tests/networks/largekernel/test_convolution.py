@@ -123,6 +123,14 @@ def test_the_layout_of_the_input_is_kept(name: str, layout: torch.memory_format)
     assert y.is_contiguous(memory_format=layout)
 
 
+@pytest.mark.parametrize("shared", [None, tuple(cells(9, 1))])
+def test_an_empty_batch_is_one(shared: tuple[int, ...] | None) -> None:
+    x, weight, bias = given(8, 9 if shared is None else max(shared) + 1)
+    y = convolve_quickly(x[:0], weight, bias, cells=shared)
+    y.sum().backward()
+    assert y.shape == (0, 2, 8, 8) and not weight.grad.any()
+
+
 def test_peripheral_sharing_is_the_same_pooled_and_expanded() -> None:
     table = PositionalTable(3, 31).double()
     mixer = PeripheralMixer(3, 31, 2, table).double()
