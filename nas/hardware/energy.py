@@ -76,6 +76,7 @@ def energy(
         "rounds_mj": [round(c, 6) for c in costs],
         "idle_w": [round(joules / seconds, 3) for joules, seconds, _ in windows[::2]],
         "busy_w": [round(joules / seconds, 3) for joules, seconds, _ in windows[1::2]],
+        "call_ms": [round(1e3 * seconds / calls, 5) for _, seconds, calls in windows[1::2]],
     }
     wide = half * 2**0.5  # a repeat and this one are both in doubt
     return Measurement(

@@ -3,6 +3,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.core.job import Workload
@@ -106,7 +107,9 @@ def test_the_whole_way_from_a_counter_that_moves_with_the_work(files, tmp_path, 
         stop.set()
         ticking.join()
     (latency,) = measure([files["large"]], cpu, lease, basis="x")
-    assert found.value == pytest.approx(BUSY_W * latency.value, rel=0.5)
+    # Beside others a call computes for longer than at best, and lasts longer than it computes.
+    least, most = 0.5 * latency.value, 1.1 * np.mean(found.record["call_ms"])
+    assert BUSY_W * least < found.value < BUSY_W * most
     assert found.record["idle_w"][0] == pytest.approx(IDLE_W, rel=0.5)
     assert found.record["counter"] == "rapl package"
 
