@@ -1,19 +1,22 @@
 """Which small piece of work tells when a shared machine's others slow a network down.
 
-    python benchmarks/neighbours.py --networks FOLDER [--seconds 120] [--seed 7]
+    python benchmarks/neighbours.py --networks FOLDER [--seconds 180] [--seed 7]
 
-Four networks of the space `largekernel` and three candidates for the reference kernel are timed in
-turn on one thread: the exponentials that it is, with and without the rounds that come first, and
-the matrix product and copy that it was. Calm is a call within a twentieth of the network's lower
-tenth, slowed one more than a tenth beyond it. Of each candidate is said how its time goes with the
-networks' (correlation of logarithms), and by how much of itself it rises when they are slowed, at
-the median and at its own noise (the upper tenth of calm calls); then what a gate at 1.08 times its
-lower tenth keeps of calm and of slowed calls. A machine without others has no slowed calls.
+Four networks of the space `largekernel` and the candidates for the reference kernel are timed in
+turn on one thread: the exponentials that it is, the matrix product and copy that it was, and a copy
+from far in memory. Of each candidate is said how much longer it takes behind the network that
+empties its caches most than behind the one that does so least (where that is much, what is quiet
+cannot be said once for a machine); how much its time rises when a network is slowed by more than a
+tenth, beside the noise it has anyway (the upper tenth while the network is calm); and how far
+estimates of five seconds each spread when the protocol's gate looks at it, as narrow as it is now
+and as wide as it was (1.25): the coefficient of variation of each network, in the mean.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import itertools
 import os
 import time
 from collections.abc import Callable
@@ -28,33 +31,45 @@ from sampled import exported
 from scores import Array
 from timers import session
 
-from nas.hardware.agent.reference import Reference
+from nas.hardware.agent.estimates import estimate
+from nas.hardware.agent.reference import AGAIN, ROUNDS, Reference
 from nas.hardware.hosts import SET
 from nas.hardware.protocol import Protocol
 
 NETWORKS, POOL = 4, 8
-GROUP_S, VISIT_S = 0.002, 0.012
-CALM, SLOWED = 1.05, 1.1
-GATE = Protocol().gate
+GROUP_S, VISIT_S, WINDOW_S = 0.002, 0.012, 5.0
+CALM, SLOWED = 1.05, 1.1  # times the network's lower tenth
+WIDE = 1.25
+RULES = dataclasses.asdict(Protocol())
+Kernel = Callable[[], Any]
 
 
-def kernels() -> dict[str, Callable[[], float]]:
-    """Each candidate as a function that says its microseconds."""
-    warm, cold = Reference(), Reference()
-    rng = np.random.default_rng(0)
+def kernels() -> dict[str, tuple[Kernel, Kernel]]:
+    """Each candidate: what comes first and is not timed, and what is."""
+    reference, rng = Reference(), np.random.default_rng(0)
     left, right = (rng.standard_normal((128, 128)).astype(np.float32) for _ in range(2))
     source = rng.standard_normal(32768).astype(np.float32)
     product, target = np.empty_like(left), np.empty_like(source)
+    far = itertools.cycle(rng.standard_normal((64, 32768)).astype(np.float32))
 
     def former() -> None:
         np.matmul(left, right, out=product)
         np.copyto(target, source)
 
+    def work(rounds: int) -> Kernel:
+        return lambda: reference._work(rounds)
+
     return {
-        "exponentials, warm": warm.run,
-        "exponentials": lambda: _us(lambda: cold._work(16)),
-        "product and copy": lambda: _us(former),
+        "exponentials": (work(AGAIN), work(ROUNDS)),
+        "product and copy": (work(0), former),
+        "copy from afar": (work(0), lambda: np.copyto(target, next(far))),
     }
+
+
+def _timed(kernel: tuple[Kernel, Kernel]) -> float:
+    first, work = kernel
+    first()
+    return _us(work)
 
 
 def _us(work: Callable[[], Any]) -> float:
@@ -63,49 +78,69 @@ def _us(work: Callable[[], Any]) -> float:
     return (time.perf_counter_ns() - start) / 1e3
 
 
-def traced(paths: list[Path], seconds: float, seed: int) -> tuple[Array, Array]:
-    """The network of each group of calls; its median and the slower of each kernel's two runs."""
+def traced(paths: list[Path], seconds: float, seed: int) -> dict[str, Array]:
+    """Of each group of calls: when, its network, the median, and the slower of each kernel's runs.
+
+    The kernels run before and after it.
+    """
     calls = [session(str(path))[1] for path in paths]
     typical = [min(_us(call) for _ in range(20)) for call in calls]
     each = list(kernels().values())
     rng = np.random.default_rng(seed)
     which, rows = [], []
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    began = time.monotonic()
+    while time.monotonic() < began + seconds:
         for place in rng.permutation(len(calls)):
             group = max(1, int(1e6 * GROUP_S / typical[place]))
-            before = [kernel() for kernel in each]
+            before = [_timed(kernel) for kernel in each]
             for _ in range(max(1, round(1e6 * VISIT_S / typical[place] / group))):
                 took = float(np.median([_us(calls[place]) for _ in range(group)]))
-                after = [kernel() for kernel in each]
+                after = [_timed(kernel) for kernel in each]
                 which.append(place)
-                rows.append([took, *map(max, before, after)])
+                rows.append([time.monotonic() - began, took, *map(max, before, after)])
                 before = after
-    return np.array(which), np.array(rows)
+    at, took, *refs = np.array(rows).T
+    return {"at": at, "network": np.array(which), "us": took, "refs": np.array(refs)}
 
 
-def figures(which: Array, rows: Array) -> dict[str, Any]:
-    """What each candidate says of the networks' state."""
-    slow = np.empty(len(rows))
-    for place in np.unique(which):
-        own = which == place
-        slow[own] = rows[own, 0] / np.quantile(rows[own, 0], 0.1)
+def figures(found: dict[str, Array]) -> dict[str, Any]:
+    """How often the networks were slowed, and what each candidate makes of it."""
+    own = [found["network"] == place for place in range(NETWORKS)]
+    slow = np.empty(found["us"].size)
+    for mask in own:
+        slow[mask] = found["us"][mask] / np.quantile(found["us"][mask], 0.1)
     calm, slowed = slow <= CALM, slow > SLOWED
-    found: dict[str, Any] = {
-        "groups": len(rows), "calm": float(calm.mean()), "slowed": float(slowed.mean()),
-        "slowed_times": float(np.median(slow[slowed])) if slowed.any() else None, "kernels": {},
-    }  # fmt: skip
-    for place, name in enumerate(kernels(), start=1):
-        took = rows[:, place] / np.quantile(rows[:, place], 0.1)
-        found["kernels"][name] = {
-            "us": float(np.quantile(rows[:, place], 0.1)),
-            "correlation": float(np.corrcoef(np.log(slow), np.log(took))[0, 1]),
-            "noise": float(np.quantile(took[calm], 0.9)),
-            "rises": float(np.median(took[slowed])) if slowed.any() else None,
-            "keeps_calm": float((took[calm] <= GATE).mean()),
-            "keeps_slowed": float((took[slowed] <= GATE).mean()) if slowed.any() else None,
+    rows: dict[str, Any] = {"none": {"spread": _spread(found, np.ones(slow.size))}}
+    for name, refs in zip(kernels(), found["refs"], strict=True):
+        base = float(np.quantile(refs, 0.1))
+        rows[name] = {
+            "us": base,
+            "behind": max(tenths := [float(np.quantile(refs[m], 0.1)) for m in own]) / min(tenths),
+            "noise": float(np.quantile(refs[calm], 0.9)) / base,
+            "rises": float(np.median(refs[slowed])) / base if slowed.any() else None,
+            "spread": _spread(found, refs),
+            "spread_wide": _spread(found, refs, WIDE),
         }
-    return found
+    times = float(np.median(slow[slowed])) if slowed.any() else None
+    return {"groups": slow.size, "calm": float(calm.mean()), "slowed": float(slowed.mean()),
+            "slowed_times": times, "kernels": rows}  # fmt: skip
+
+
+def _spread(found: dict[str, Array], refs: Array, gate: float = RULES["gate"]) -> float:
+    """The coefficient of variation of the estimates of windows, a mean over the networks."""
+    window = (found["at"] // WINDOW_S).astype(int)
+    passes, away = np.arange(window.size), np.zeros(window.size)
+    base = float(np.quantile(refs, 0.1))
+    rules, spreads = RULES | {"gate": gate}, []
+    for place in range(NETWORKS):
+        values = []
+        for number in range(window.max()):
+            m = (window == number) & (found["network"] == place)
+            values.append(
+                estimate(found["us"][m], refs[m], passes[m], away[m], base, rules)["value"]
+            )
+        spreads.append(np.std(values, ddof=1) / np.mean(values))
+    return float(np.mean(spreads))
 
 
 def show(found: dict[str, Any]) -> None:
@@ -115,26 +150,26 @@ def show(found: dict[str, Any]) -> None:
         f", {times:.2f} times at the median" if times else ""
     )
     print(f"{found['groups']} groups of calls: {found['calm']:.0%} calm, {slowed}")
-    print(f"{'':20}{'us':>7}{'corr.':>8}{'noise':>8}{'rises':>8}{'keeps calm':>12}{'slowed':>8}")
+    print(f"{'':20}{'us':>7}{'behind':>8}{'noise':>8}{'rises':>8}{'spread':>9}{'wide':>8}")
     for name, row in found["kernels"].items():
-        said = [row["rises"], row["keeps_slowed"]]
-        rises, slowed = ("-" if v is None else f"{v:.2f}" for v in said)
-        print(f"{name:20}{row['us']:7.1f}{row['correlation']:8.2f}{row['noise']:8.2f}{rises:>8}"
-              f"{row['keeps_calm']:12.2f}{slowed:>8}")  # fmt: skip
+        said = [row.get(key) for key in ("us", "behind", "noise", "rises")]
+        us, *ratios = ("-" if v is None else f"{v:.2f}" for v in said)
+        spreads = f"{row['spread']:9.2%}{row.get('spread_wide', row['spread']):8.2%}"
+        print(f"{name:20}{us:>7}{''.join(f'{v:>8}' for v in ratios)}{spreads}")
 
 
 def main() -> None:
     """Traces, prints the figures and keeps them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--networks", type=Path, required=True, help="folder of exported networks")
-    parser.add_argument("--seconds", type=float, default=120)
+    parser.add_argument("--seconds", type=float, default=180)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--out", type=Path, help="instead of benchmarks/results/neighbours.json")
     given = parser.parse_args()
     paths = exported(given.networks, POOL, given.seed)[:: POOL // NETWORKS]
     os.environ.update(dict.fromkeys(SET, "1"))  # read when a process loads numpy
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        found = figures(*pool.submit(traced, paths, given.seconds, given.seed).result())
+        found = figures(pool.submit(traced, paths, given.seconds, given.seed).result())
     show(found)
     networks = [path.name for path in paths]
     print(keep("neighbours", {"seconds": given.seconds, "networks": networks, **found}, given.out))

@@ -14,11 +14,11 @@ COUNT, ROUNDS, AGAIN = 4096, 16, 6
 class Reference:
     """A fixed piece of one-thread work whose duration tells how busy the machine is.
 
-    Exponentials of a vector that fits into the first cache, some 40 microseconds: what a guest on
-    the core's other thread takes are the vector units, and this needs little else. On a shared
-    Zen 5 it then takes 1.23 times as long, networks 1.1 to 1.3 times, and a matrix product 1.08,
-    which is no more than its own noise. A few rounds that are not timed come first, since a network
-    leaves its caches to nobody: without them it takes 1.15 to 1.6 times as long behind one.
+    Exponentials of a vector that fits into the first cache, some 40 microseconds: a guest on the
+    core's other thread takes vector units, and this needs little else. A few rounds that are not
+    timed come first, so that it takes the same behind every network, whatever that left in the
+    caches, and what is quiet can be said once for a machine (`benchmarks/neighbours.py` compares
+    it with other work).
 
     Args:
         usual: what it takes on this machine when quiet, in microseconds, as earlier sessions know
