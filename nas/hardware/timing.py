@@ -206,10 +206,9 @@ class Run:
 
 
 def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int, str]]:
-    """Times the files in a fresh process; in a second one if the first met too much of others.
+    """Times the files in a fresh process; in a second one if an anchor drifted beyond its bound.
 
-    That is where an anchor drifted beyond its bound, or few samples passed the gate; the calmer of
-    the two counts.
+    Of two that drifted the one counts in which more samples passed the gate.
     """
     reasons: dict[int, str] = {}
     tried: list[list[Run]] = []
@@ -218,18 +217,9 @@ def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int,
         reasons |= failures
         tried.append([summary(session, asked.protocol, repeated) for session in found])
         alive = [i for i in alive if i not in reasons]
-        if not alive or _calm(tried[-1], asked.protocol):
+        if not alive or all(r.drift <= asked.protocol.drift for r in tried[-1]):
             return tried[-1], reasons
-    return min(reversed(tried), key=lambda runs: _unrest(runs, asked.protocol)), reasons
-
-
-def _calm(runs: Sequence[Run], rules: Protocol) -> bool:
-    return all(r.drift <= rules.drift and r.quiet >= rules.calm for r in runs)
-
-
-def _unrest(runs: Sequence[Run], rules: Protocol) -> tuple[bool, float]:
-    """Drift first, then how few samples were left alone."""
-    return any(r.drift > rules.drift for r in runs), -min(r.quiet for r in runs)
+    return max(reversed(tried), key=lambda runs: min(r.quiet for r in runs)), reasons
 
 
 def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
@@ -311,7 +301,7 @@ def _measurement(
     quiet = float(np.mean([f["quiet"] for f in found]))
     between, known = spread
     # A measured spread between processes already contains what else they differ by.
-    terms = within, between, rules.contention * (1 - quiet), _slack(found)
+    terms = within, between, rules.contention * (1 - quiet) ** 3, _slack(found)
     one = between if known == "measured" else float(np.linalg.norm(terms))
     # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
     se = value * one * float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))

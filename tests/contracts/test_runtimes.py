@@ -28,7 +28,7 @@ from nas.hardware.timing import measure, runtime_version
 from nas.transforms.fold import fold
 
 TASK = TaskSpec("digits", (3, 16, 16), 10)
-QUICK = Protocol(max_passes=6, seconds=0.1, warm_s=0.0, warm_cap_s=0.1, calm=0.0)
+QUICK = Protocol(max_passes=6, seconds=0.1, warm_s=0.0, warm_cap_s=0.1)
 FLOAT = ("onnxruntime", "torch", "torch:channels_last", "openvino")
 HALF = ("torch:bf16", "torch:channels_last+bf16", "openvino:bf16")
 NETWORKS = 2

@@ -19,7 +19,7 @@ from nas.hardware.protocol import Protocol
 from nas.hardware.ssh import Address, Lost, Ssh, Unreachable, parse
 from nas.hardware.timing import measure, runtime_version
 
-QUICK = Protocol(warm_s=0.0, warm_cap_s=0.05, visit_s=0.004, max_passes=6, seconds=0.05, calm=0.0)
+QUICK = Protocol(warm_s=0.0, warm_cap_s=0.05, visit_s=0.004, max_passes=6, seconds=0.05)
 
 
 # --- addresses ---------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from nas.hardware.history import AnchorHistory
 from nas.hardware.protocol import Protocol
 from nas.hardware.timing import PROTOCOL, Run, measure, runtime_version
 
-QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5, calm=0.0)
+QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5)
 
 
 @pytest.fixture
@@ -355,19 +355,20 @@ def test_a_measurement_is_pinned_to_the_cores_of_its_device(cpu, lease, files):
     assert found.record["cores"] == found.record["sessions"][0]["affinity"] == [core]
 
 
-def test_of_two_sessions_that_others_disturbed_the_calmer_counts(monkeypatch, cpu, lease, files):
+def test_of_two_sessions_that_drifted_the_calmer_counts(monkeypatch, cpu, lease, files):
     asked = timing.Asked((files["small"],), (), cpu, lease, Workload(), Protocol(), 0)
 
-    def measured(*shares):
+    def measured(*shares, trend=0.3):
         left = iter(shares)
+        names = {0: 100.0, "dense": 80.0}
         monkeypatch.setattr(
             timing, "sessions",
-            lambda *a: ([made_up({0: 100.0, "dense": 80.0}, interrupted=next(left))], {}),
+            lambda *a: ([made_up(names, interrupted=next(left), trend=trend)], {}),
         )  # fmt: skip
         (found,), _ = timing.run(asked, [0], 0)
         return round(found.quiet, 2), found.repeated
 
-    assert measured(0.5) == (0.5, False)
+    assert measured(0.5, trend=0.0) == (0.5, False)
     assert measured(0.9, 0.1) == (0.9, True)
     assert measured(0.9, 0.95) == (0.1, False)
 
@@ -404,7 +405,12 @@ def test_interruptions_widen_the_interval_and_where_nearly_all_are_it_has_not_co
     rules = Protocol()
     for found in (calm, half, always):
         slack = found.record["p50_ms"] / found.value - 1
-        terms = found.record["within"], 0.03, rules.contention * (1 - found.record["quiet"]), slack
+        terms = (
+            found.record["within"],
+            0.03,
+            rules.contention * (1 - found.record["quiet"]) ** 3,
+            slack,
+        )
         assert found.se / found.value == pytest.approx(np.linalg.norm(terms), rel=1e-3)
         assert found.value == pytest.approx(1.0, rel=0.01)
     assert [f.record["quiet"] for f in (calm, half, always)] == [1.0, 0.5, 0.0]
