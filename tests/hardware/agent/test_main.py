@@ -78,7 +78,7 @@ def test_a_session_knows_what_is_quiet_from_earlier_ones(files, program):
 def test_a_short_network_is_faster_than_a_long_one(files, program):
     _, lines = talk(program, job([files["small"], files["large"]]))
     small, large = (np.quantile(x["samples"], 0.25) for x in lines if x["event"] == "result")
-    assert small * 5 < large  # 2 x 64^2 against 8 x 256^2 products
+    assert small * 2 < large  # 2 x 64^2 against 8 x 256^2 products, and what a call costs anyway
 
 
 PARENT = """
