@@ -9,6 +9,11 @@ import pytest
 import nas
 
 
+def python(script: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
 def test_every_public_name_is_there_and_known_to_one_home() -> None:
     homes = [name for names in nas._HOMES.values() for name in names]
     assert sorted(homes) == sorted(nas.__all__)
@@ -29,10 +34,8 @@ def test_help_waits_for_nothing_heavy(asked: list[str]) -> None:
         "heavy = {'numpy', 'torch', 'optuna', 'sqlalchemy', 'ray', 'onnx'} & set(sys.modules)\n"
         "print(sorted(heavy), file=sys.stderr)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    )
-    assert done.stderr.strip() == "[]"
+    done = python(script)
+    assert done.returncode == 0 and done.stderr.strip() == "[]"
 
 
 def test_an_interrupt_while_it_loads_leaves_no_traceback() -> None:
@@ -47,8 +50,6 @@ def test_an_interrupt_while_it_loads_leaves_no_traceback() -> None:
         "builtins.__import__ = slow\n"
         "main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=False
-    )
+    done = python(script)
     assert done.returncode == 128 + signal.SIGINT
     assert done.stderr.splitlines() == ["interrupted", "  nothing is lost; type it again"]

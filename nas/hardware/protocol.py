@@ -29,8 +29,8 @@ class Protocol:
         call_cap_s: a single call longer than this is a hang.
         between: relative standard deviation between processes, assumed until it is measured, with
             one thread; `between_shared` with several threads on a shared host.
-        contention: the same where no sample passed the gate: a network is then up to 1.4 times as
-            slow as when quiet. Where the share q did, it is less by the third power of 1 - q.
+        contention: the same where no sample passed the gate, and a network may be far slower than
+            when quiet. Where the share q did, it is less by the third power of 1 - q.
         drift: how far an anchor may move within a session before the session is repeated.
         memory_share: share of the host's memory that the measuring process may map.
     """

@@ -91,8 +91,8 @@ def files(tmp_path) -> dict[str, Path]:
     return {
         "small": dense(tmp_path / "small.onnx"),
         "large": dense(tmp_path / "large.onnx", width=256, depth=8),
-        # Half a megabyte of weights, so it stays in the core's own cache: of "large", processes
-        # took from 37 to 55 us on one idle machine.
+        # Half a megabyte of weights, so it stays in the core's own cache: how long "large" takes
+        # depends on the process even where nothing else runs.
         "cached": dense(tmp_path / "cached.onnx", width=64, depth=32),
         "fixed": dense(tmp_path / "fixed.onnx", batch=4),
         "broken": tmp_path / "broken.onnx",
