@@ -53,11 +53,12 @@ def timed(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     reference = Reference(job.get("usual_us"))
     for _ in range(100):
         reference.run()
-    reference.series.clear()
     start = time.perf_counter()
     networks = warmed(job, watch)
     ready = time.perf_counter()
-    networks = run_passes(networks, job, reference) if networks else []
+    if networks:
+        reference.series.clear()  # it was getting warm
+        networks = run_passes(networks, job, reference)
     for n in networks:
         say(
             "result",

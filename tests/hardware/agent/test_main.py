@@ -64,6 +64,12 @@ def test_raw_samples_of_every_network_and_the_reasons_of_the_others(files, progr
     assert start["runtime"]["onnxruntime"] and 0 < end["quiet_us"] <= end["reference_us"]
 
 
+def test_a_session_without_a_network_that_loads_comes_to_its_end(files, program):
+    done, lines = talk(program, job([files["broken"]]))
+    assert done.returncode == 0, done.stderr
+    assert [line["event"] for line in lines] == ["start", "loading", "failed", "end"]
+
+
 @pytest.mark.slow
 def test_a_session_knows_what_is_quiet_from_earlier_ones(files, program):
     said = {}
