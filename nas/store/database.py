@@ -27,6 +27,7 @@ from nas.store.trouble import OTHER, PATIENCE_S, away, in_words
 OUTAGE_S = 180.0  # how long a server that answered before is waited for
 PAUSES_S = (0.1, 2.0)  # between two attempts, at first and at most
 MAKE_ONE = "make one: nas search --space largekernel --device cpu --data digits"
+_PAUSE_S = 0.02  # between two attempts to switch a file to its write-ahead log
 _MIGRATING = 0x6E6173  # names the lock under which one of several openers brings tables up to date
 Found = TypeVar("Found")
 
@@ -155,7 +156,7 @@ class Database:
         self.write(self._migrated)
         if self.path is not None:
             with in_words(self.place), closing(self._engine.raw_connection()) as raw:
-                raw.cursor().execute("PRAGMA journal_mode=WAL")
+                _write_ahead(raw.cursor())
 
     def _migrated(self, connection: Connection) -> None:
         if self.path is None:
@@ -275,6 +276,21 @@ def _connect(connection: sqlite3.Connection, record: Any) -> None:
     connection.execute("PRAGMA foreign_keys=ON")
     # With a write-ahead log this survives kill -9; a power cut may cost the last transactions
     connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Readers go on while one writes, from now on. Who else has the file open is waited for here:
+    SQLite itself gives up at once where two openers switch together."""
+    began = time.monotonic()
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            waited = time.monotonic() - began
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited >= PATIENCE_S:
+                raise
+        time.sleep(_PAUSE_S)
 
 
 def _begin(connection: Connection) -> None:

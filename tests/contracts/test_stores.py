@@ -343,6 +343,13 @@ def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def ended(processes: list[subprocess.Popen[str]]) -> None:
+    """Waits for all of them, whatever became of the first; none may have failed."""
+    for process in processes:
+        process.communicate()
+    assert [process.returncode for process in processes] == [0] * len(processes)
+
+
 def consistent(store: Store, study: str = "toy") -> int:
     """Checks that trials and events say the same; the number of trials that were told."""
     trials, events = store.trials(study), store.events(study)
@@ -371,10 +378,7 @@ class TestProcesses:
         assert len(set(seen)) > 3
 
     def test_many_processes_make_one_database(self, url: str) -> None:
-        openers = [start(OPENER, url) for _ in range(5)]
-        for opener in openers:
-            opener.communicate()
-            assert opener.returncode == 0
+        ended([start(OPENER, url) for _ in range(5)])
         with Store(url, read_only=True) as store:
             assert store.studies() == []
 
@@ -382,10 +386,7 @@ class TestProcesses:
         with Store(url) as store:
             store.create(toy_spec())
             store.create(toy_spec(name="other"))
-            writers = [start(WRITER, url, study, "100") for study in ("toy", "other")]
-            for writer in writers:
-                writer.communicate()
-                assert writer.returncode == 0
+            ended([start(WRITER, url, study, "100") for study in ("toy", "other")])
             assert consistent(store, "toy") == consistent(store, "other") == 100
 
     def test_killed_inside_a_transaction(self, url: str) -> None:

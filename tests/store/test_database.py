@@ -17,7 +17,7 @@ from conftest import toy_space, toy_spec
 import nas
 from nas.core.errors import NasError
 from nas.core.trial import Event, Trial
-from nas.store.database import Database
+from nas.store.database import Database, _write_ahead
 from nas.store.store import Store
 
 NOBODY = 65534
@@ -257,6 +257,38 @@ def test_a_lock_that_is_never_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with Store(url, read_only=True) as reader:
         assert len(reader.trials("toy")) == 3
     holder.close()
+
+
+def test_a_switch_to_the_log_waits_for_another_opener(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "nas.db"
+    other, mine = (sqlite3.connect(file, timeout=0, isolation_level=None) for _ in range(2))
+    other.execute("BEGIN IMMEDIATE")
+    waits: list[float] = []
+
+    def pause(seconds: float) -> None:
+        waits.append(seconds)
+        other.execute("COMMIT") if len(waits) == 2 else None
+
+    monkeypatch.setattr("nas.store.database.time.sleep", pause)
+    _write_ahead(mine.cursor())
+    assert len(waits) == 2
+    assert mine.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    for one in (other, mine):
+        one.close()
+
+
+def test_a_switch_to_the_log_is_not_tried_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nas.store.database.PATIENCE_S", 0.05)
+    other, mine = (sqlite3.connect(tmp_path / "nas.db", timeout=0) for _ in range(2))
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        _write_ahead(mine.cursor())
+    for one in (other, mine):
+        one.close()
 
 
 def test_power_saving_settings_are_the_promised_ones(tmp_path: Path) -> None:
