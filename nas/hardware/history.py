@@ -14,7 +14,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,24 +62,29 @@ class AnchorHistory:
 
     def usual(self, least: int = 5) -> dict[str, float]:
         """Each name's median over the sessions known, where they are enough to say."""
-        seen: dict[str, list[float]] = {}
-        for row in self.rows():
-            for name, value in row.items():
-                seen.setdefault(name, []).append(value)
+        seen = by_name(self.rows())
         return {n: statistics.median(v) for n, v in seen.items() if len(v) >= least}
 
     def squares(self) -> tuple[float, int]:
         """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""
-        seen: dict[str, list[float]] = {}
-        for row in self.rows():
-            for name in row.keys() - {REFERENCE}:
-                seen.setdefault(name, []).append(math.log(row[name]))
+        seen = by_name(self.rows())
+        seen.pop(REFERENCE, None)
         total, freedom = 0.0, 0
-        for values in seen.values():
+        for times in seen.values():
+            values = [math.log(ms) for ms in times]
             mean = sum(values) / len(values)
             total += sum((v - mean) ** 2 for v in values)
             freedom += len(values) - 1
         return total, freedom
+
+
+def by_name(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
+    """What each name was over the rows that have it."""
+    seen: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            seen.setdefault(name, []).append(value)
+    return seen
 
 
 def _row(line: str) -> dict[str, float] | None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from nas.core.architecture import digest
 from nas.hardware import agent
+from nas.hardware.history import by_name
 
 
 @dataclass(frozen=True)
@@ -143,8 +144,5 @@ def _plain(values: list[Any]) -> Any:
 
 def _anchors(sessions: list[Mapping[str, Any]]) -> dict[str, float]:
     """Each anchor's median over the sessions."""
-    seen: dict[str, list[float]] = {}
-    for session in sessions:
-        for name, value in session.get("anchors_ms", {}).items():
-            seen.setdefault(name, []).append(value)
+    seen = by_name(session.get("anchors_ms", {}) for session in sessions)
     return {name: statistics.median(values) for name, values in seen.items()}

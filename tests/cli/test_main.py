@@ -57,6 +57,13 @@ def test_help(name: str, nas: Nas, snapshot: Snapshot) -> None:
     snapshot(f"help_{name}", answer.out)
 
 
+def test_help_names_every_published_recipe(nas: Nas) -> None:
+    from nas.training.published import PUBLISHED
+
+    told = " ".join(nas("train", "--help").out.split())
+    assert f"A published recipe: {', '.join(PUBLISHED)}." in told
+
+
 def test_nas_alone_is_help(nas: Nas) -> None:
     assert nas().out == nas("--help").out == nas("-h").out
     assert nas().code == 0
