@@ -110,9 +110,7 @@ def _attention(at: str, exists: dict[str, list[Value]]) -> Iterator[Decision]:
 def _sizes(i: int, side: int) -> tuple[list[int], list[int], list[int]]:
     """Depths, widths and dense increments proposed for stage `i` on images of `side` pixels."""
     bases: tuple[int, ...]
-    if side <= 16:
-        depths, bases, increments = [1, 2], (16, 24, 32), [8, 16]
-    elif side <= 48:
+    if side <= 48:
         depths, bases, increments = [1, 2, 3], (16, 24, 32, 48), [8, 16]
     elif side <= 128:
         depths, bases, increments = [1, 2, 3, 4], (32, 64, 96, 128), [8, 16, 32]
