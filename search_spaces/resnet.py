@@ -37,13 +37,14 @@ def decisions(task: TaskSpec) -> list[Decision]:
 
 def _network(side: int) -> Iterator[Decision]:
     """The decisions that all stages share."""
-    strides = [1] if side < 48 else [1, 2] if side <= 128 else [2, 4]
+    strides = [1, 2] if side <= 128 else [2, 4]
     yield Choice("stages", [3, 4] if side <= 64 else [4])
     yield Choice("stem.kind", ["3x3", "deep", "tiered"] if side < 96 else ["7x7", "deep", "tiered"])
     yield Choice("stem.width", [16, 24, 32] if side <= 64 else [32, 64])
     yield Choice("stem.stride", strides)
     yield Choice("stem.pool", ["max", "conv", "last"], when={"stem.stride": [4]})
-    yield Choice("stages.0.stride", [1, 2], when={"stem.stride": [2]})
+    later = [1] if side < 48 else [1, 2]
+    yield Choice("stages.0.stride", later, when={"stem.stride": [2]})
     yield Choice("block", ["basic", "bottleneck", "dual"])
     yield Choice("order", ["post", "pre"], when=RESIDUAL)
     yield Choice("norm", ["batch"], when=RESIDUAL)
