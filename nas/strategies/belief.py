@@ -164,7 +164,7 @@ class Belief:
             self._doubt = self._doubt + self._parameters.noise * (
                 np.maximum(surprise, 1.0) ** 2 - 1
             )
-            self._posterior = self._after(self._features, self._values, self._doubt)
+            self._posterior = self._posterior.doubting(self._doubt)
 
     def imagine(self, codes: Array, extras: Array) -> None:
         """Goes on as if these had been tried and had come out as predicted."""

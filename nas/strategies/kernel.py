@@ -85,6 +85,8 @@ class Embedding:
 
 def squared(ones: Array, others: Array) -> Array:
     """Squared distances between rows. `(N, F), (M, F) -> (N, M)`"""
-    left, right = (ones**2).sum(axis=1), (others**2).sum(axis=1)
-    found: Array = np.maximum(left[:, None] + right - 2.0 * ones @ others.T, 0.0)
-    return found
+    found: Array = ones @ others.T
+    found *= -2.0
+    found += (ones**2).sum(axis=1)[:, None]
+    found += (others**2).sum(axis=1)
+    return np.maximum(found, 0.0, out=found)

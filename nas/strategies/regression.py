@@ -5,6 +5,7 @@ Rasmussen and Williams (2006), chapters 2 and 5; float64 throughout.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -127,7 +128,8 @@ def _inverse(factor: Array) -> Array:
 
 def linear(ones: Array, others: Array) -> Array:
     """Mean product of features. `(N, F), (M, F) -> (N, M)`"""
-    found: Array = ones @ others.T / ones.shape[1]
+    found: Array = ones @ others.T
+    found /= ones.shape[1]
     return found
 
 
@@ -144,11 +146,21 @@ class Posterior:
     ) -> None:
         self._parameters = parameters
         self._scale = np.sqrt(parameters.weights)
-        self._points = features
-        covariance = self._kernel(features, features)
-        covariance[np.diag_indices(len(features))] += parameters.noise + doubt + JITTER
-        self._factor = cholesky(covariance, lower=True)
-        self._solved = cho_solve((self._factor, True), values)
+        self._points, self._values = features, values
+        self._certain = self._kernel(features, features)
+        self._condition(doubt)
+
+    def doubting(self, doubt: Array) -> Posterior:
+        """What is believed after the same values, with another doubt of each."""
+        other = copy(self)
+        other._condition(doubt)
+        return other
+
+    def _condition(self, doubt: Array) -> None:
+        covariance = self._certain.copy()
+        covariance[np.diag_indices(len(covariance))] += self._parameters.noise + doubt + JITTER
+        self._factor = cholesky(covariance, lower=True, overwrite_a=True)
+        self._solved = cho_solve((self._factor, True), self._values)
 
     def predict(self, features: Array) -> tuple[Array, Array]:
         """Mean and variance of the noiseless values. `(M, F) -> (M,), (M,)`"""
@@ -166,7 +178,18 @@ class Posterior:
         return found
 
     def _kernel(self, ones: Array, others: Array) -> Array:
-        steps = np.sqrt(3.0 * squared(ones * self._scale, others * self._scale))
-        near = self._parameters.signal * (1.0 + steps) * np.exp(-steps)
-        found: Array = near + self._parameters.linear * linear(ones, others) + CONSTANT
+        steps = squared(ones * self._scale, others * self._scale)
+        steps *= 3.0
+        np.sqrt(steps, out=steps)
+        found: Array = np.negative(
+            steps
+        )  # in place from here: this is where a proposal's time goes
+        np.exp(found, out=found)
+        steps += 1.0
+        found *= steps
+        found *= self._parameters.signal
+        steps = linear(ones, others)
+        steps *= self._parameters.linear
+        found += steps
+        found += CONSTANT
         return found

@@ -68,6 +68,17 @@ def test_predictions_are_those_of_the_textbook(points):
     assert np.allclose(variance, expected)
 
 
+def test_other_doubt_of_the_same_values(points):
+    features, values, doubt = points
+    parameters = Parameters(WEIGHTS, 1.3, 0.7, 0.1)
+    before = Posterior(parameters, features, values, doubt)
+    expected, other = before.predict(features), doubt + np.linspace(0.0, 2.0, 25)
+    found = before.doubting(other).predict(features)
+    assert np.array_equal(found, Posterior(parameters, features, values, other).predict(features))
+    assert not np.allclose(found[0], expected[0])
+    assert np.array_equal(before.predict(features), expected)  # left as it was
+
+
 def test_what_is_left_out_is_predicted_from_the_rest(points):
     features, values, doubt = points
     parameters = Parameters(WEIGHTS, 1.3, 0.7, 0.1)
