@@ -31,6 +31,7 @@ SPREAD = 24  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
 SHORT = 8  # candidates whose work is counted before one of them is chosen
+WIDER = 0.3  # share of the range of costs that improvement counts beyond the highest one
 BOLD = 3.0  # every third proposal doubts the surrogate so many times more
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
 
@@ -45,9 +46,10 @@ class Surrogate:
     space, or lighter ones where limits turn out to be tight (`Lighter`). Then thousands of
     candidates, moved and mixed from the near-front or drawn fresh, are ranked by the hypervolume
     they are expected to add, times the probability that they keep every constraint. Hypervolume is
-    measured up to a reference of its own: the median error of what was tried, and the highest cost.
-    A pending trial counts as if it had come out as predicted. Every third proposal trusts the
-    surrogate less, so a search that settled in one part of the space is drawn out of it.
+    measured up to a reference of its own: the median error of the first networks, and a little
+    beyond the highest cost. A pending trial counts as if it had come out as predicted. Every third
+    proposal trusts the surrogate less, so a search that settled in one part of the space is drawn
+    out of it.
 
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
@@ -309,22 +311,29 @@ class Surrogate:
         return moved
 
     def _reference(self, codes: Array, points: Array) -> Array:
-        """How far hypervolume is measured: an average error, the highest cost."""
+        """How far hypervolume is measured: an average error, somewhat beyond the highest cost.
+
+        Up to the highest cost alone, the most accurate networks would gain next to nothing.
+        """
         trained = [i for i, o in enumerate(self._objectives) if o.needs == "trained"]
         reference = np.zeros(len(self._objectives))
         known = self._known(codes)
         names = self._known.names(codes[0])
         for i, objective in enumerate(self._objectives):
             if objective.name in names:
-                reference[i] = (objective.sign * known[:, names.index(objective.name)]).max()
+                costs = objective.sign * known[:, names.index(objective.name)]
+                reference[i] = costs.max() + WIDER * np.ptp(costs)
                 continue
             belief = self._beliefs[i]
             if isinstance(belief, Curve):
                 reference[i] = np.median(points[: 2 * FIRST, i])
                 continue
             values = belief.warp(self._past.objective(i, len(self._past.told)).values)
-            average = trained == [i]
-            reference[i] = np.median(values[: 2 * FIRST]) if average else values.max()
+            if trained == [i]:
+                reference[i] = np.median(values[: 2 * FIRST])
+                continue
+            wider = WIDER if i not in trained and self._work is None else 0.0
+            reference[i] = values.max() + wider * np.ptp(values)
         return reference
 
     # -- candidates
