@@ -178,12 +178,11 @@ class Posterior:
         return found
 
     def _kernel(self, ones: Array, others: Array) -> Array:
+        # In place: this is where a proposal's time goes
         steps = squared(ones * self._scale, others * self._scale)
         steps *= 3.0
         np.sqrt(steps, out=steps)
-        found: Array = np.negative(
-            steps
-        )  # in place from here: this is where a proposal's time goes
+        found: Array = np.negative(steps)
         np.exp(found, out=found)
         steps += 1.0
         found *= steps
