@@ -22,7 +22,7 @@ from nas.evaluate.modules import deployed_of, module_of, write_again
 from nas.evaluate.place import Place, Report, stepping
 from nas.training.checkpoint import load_weights, restore, save_weights
 from nas.training.finish import finish, quicker
-from nas.training.recipe import PRECISIONS, Strong
+from nas.training.recipe import LONG_PRECISIONS, Strong
 from nas.training.scoring import of_file, score
 from nas.training.tasks import load_task
 from nas.training.train import RungReport
@@ -42,7 +42,7 @@ def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
     stem = place.artifacts.folder / "unfinished" / job.kept
     stem.parent.mkdir(parents=True, exist_ok=True)
     if recipe.precision == "auto":  # decided once: what is under way goes on as it began
-        begun = [p for p in PRECISIONS if _under(stem, p).exists()]
+        begun = [p for p in LONG_PRECISIONS if _under(stem, p).exists()]
         recipe = replace(recipe, precision=begun[0] if begun else quicker(module, task, step))
         restore(place.artifacts.path(job.weights), module)
     kept = _under(stem, recipe.precision)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from nas.networks.largekernel.kept import kept, of_device
 from nas.networks.mixers.depthwise import Depthwise
 
-PRECISIONS = ("float32", "bfloat16", "fastest")
 _WORTH = 1.2  # times faster that a block must be: a whole network gains less
 _ROUNDS = 7
 
@@ -28,8 +27,8 @@ def lowered(precision: str, device: torch.device, shape: tuple[int, ...]) -> boo
     """Whether to train in bfloat16.
 
     Args:
-        precision: one of `PRECISIONS`; `fastest` measures, once, and float32 is what other
-            processes could not be told of.
+        precision: `float32`, `bfloat16`, or `fastest`, which measures, once; float32 is what
+            other processes could not be told of.
         device: where the network is.
         shape: of a batch of inputs, `(B, C, H, W)` for images; other inputs stay in float32.
     """

@@ -12,6 +12,8 @@ from nas.core.errors import NasError, unknown
 OPTIMIZERS = ("adamw", "adabelief", "adagrad", "lamb", "nesterov", "sgd")
 LOSSES = ("cross-entropy", "binary")
 COMPILED = ("never", "repaid", "always")
+PRECISIONS = ("float32", "bfloat16", "fastest")
+LONG_PRECISIONS = ("auto", "float32", "bfloat16")  # of a training to the end
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class Recipe:
             )
             if not _within(getattr(self, name), low, high)
         ]  # fmt: skip
-        if self.precision not in ("float32", "bfloat16", "fastest"):
-            raise unknown("precision", self.precision, ("float32", "bfloat16", "fastest"))
+        if self.precision not in PRECISIONS:
+            raise unknown("precision", self.precision, PRECISIONS)
         if self.compiled not in COMPILED:
             raise unknown("way to compile", self.compiled, COMPILED)
         if wrong:
@@ -208,8 +210,8 @@ class Strong:
             )
             if not _within(getattr(self, name), low, high)
         ]  # fmt: skip
-        if self.precision not in PRECISIONS:
-            raise unknown("precision", self.precision, PRECISIONS)
+        if self.precision not in LONG_PRECISIONS:
+            raise unknown("precision", self.precision, LONG_PRECISIONS)
         if wrong:
             raise NasError(
                 f"no such recipe: {', '.join(wrong)}", "epochs are at least 1, shares lie in [0, 1]"
@@ -223,9 +225,6 @@ class Strong:
     def from_json(cls, data: Mapping[str, Any]) -> Strong:
         """The recipe that `to_json` wrote."""
         return cls(**{**data, "plain": Recipe.from_json(data["plain"])})
-
-
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def strong(source: str, brief: Recipe, epochs: int, own: bool = False) -> Strong:

@@ -129,8 +129,9 @@ def run_passes(networks: list[Network], job: dict[str, Any], reference: Referenc
                 networks = [n for n in networks if n is not network]
                 candidates = [n for n in candidates if n is not network]
         if number + 1 >= rules["min_passes"]:
+            quiet_us = reference.base
             for network in (n for n in networks if not n.done):
-                found = network.estimate(reference.base, rules)
+                found = network.estimate(quiet_us, rules)
                 enough = found["passes"] >= rules["min_passes"] and not found["noisy"]
                 network.done = found["width"] <= rules["width"] and enough
             if all(n.done for n in networks):
