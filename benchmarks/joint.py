@@ -5,8 +5,9 @@
 
 Every arm and seed is a study of its own in a database of this benchmark; what is done already is
 not done again, so that the command may be interrupted and typed again. Arms take turns within a
-seed. All hypervolumes are of accuracy and latency up to one reference, a tenth beyond the worst of
-all fronts, and are given as a share of the box between it and the best of all of them.
+seed, and the arms of a seed are compared with each other alone, since another seed may have been
+run on another machine: hypervolumes are of accuracy and latency up to a reference a tenth beyond
+the worst of the seed's fronts, as a share of the box between it and the best of all of them.
 
 `sparsity`, `bitwidth` and `dilation` compress one and the same residual network; `network` searches
 large-kernel networks alone; `joint` these with sparsity and number formats; `axes` puts the three
@@ -16,6 +17,7 @@ axes on the residual network together.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import statistics
@@ -25,10 +27,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
 from nas.core.pareto import hypervolume
+from nas.networks.largekernel.kept import of_device
 
 NAS = (sys.executable, "-m", "nas")
 RESIDUAL = ("--network", "studies.residual:small")
@@ -64,11 +69,22 @@ def front(arm: str, seed: int, trials: int, epochs: int, storage: str) -> Front:
 
 
 def shares(fronts: Mapping[str, Front]) -> dict[str, float]:
-    """The hypervolume of each front, as a share of the box that holds them all.
+    """The hypervolume of each front, as a share of the box that holds those of its seed.
 
-    >>> shares({"a": [[1.0, 2.0]], "b": [[2.0, 1.0], [1.0, 3.0]]})["a"] < 1
-    True
+    >>> found = shares({"a-0": [[1.0, 2.0]], "b-0": [[2.0, 1.0], [1.0, 3.0]], "a-1": [[9.0, 9.0]]})
+    >>> found["a-0"] < 1, found["a-1"]
+    (True, 1.0)
     """
+    seeds = sorted({_seed(name) for name in fronts})
+    each = [_shares({n: f for n, f in fronts.items() if _seed(n) == seed}) for seed in seeds]
+    return {name: share for found in each for name, share in found.items()}
+
+
+def _seed(name: str) -> int:
+    return int(name.rpartition("-")[2])
+
+
+def _shares(fronts: Mapping[str, Front]) -> dict[str, float]:
     points = np.array([point for found in fronts.values() for point in found])
     low, high = points.min(0), points.max(0)
     reference = high + 0.1 * np.maximum(high - low, 1e-9)
@@ -79,10 +95,10 @@ def shares(fronts: Mapping[str, Front]) -> dict[str, float]:
     }
 
 
-def report(fronts: Mapping[str, Front], given: argparse.Namespace) -> str:
+def report(kept: Mapping[str, dict[str, Any]], given: argparse.Namespace) -> str:
     """The figures as Markdown: each arm's share by seed, and who of the joint ones wins."""
-    found = shares(fronts)
-    seeds = sorted({int(name.rpartition("-")[2]) for name in found})
+    found = shares({name: entry["front"] for name, entry in kept.items()})
+    seeds = sorted({_seed(name) for name in found})
     arms = [arm for arm in ARMS if any(f"{arm}-{seed}" in found for seed in seeds)]
     versions = ", ".join(f"{p} {version(p)}" for p in PACKAGES)
     lines = [
@@ -90,7 +106,8 @@ def report(fronts: Mapping[str, Front], given: argparse.Namespace) -> str:
         "",
         f"`python benchmarks/joint.py --trials {given.trials} --epochs {given.epochs}`, "
         f"{datetime.now(UTC).date().isoformat()}, {versions}, Python {platform.python_version()}. "
-        "Digits, accuracy and latency; hypervolume as a share of the box of all fronts.",
+        "Digits, accuracy and latency; hypervolume as a share of the box of a seed's fronts. "
+        f"Run on {'; '.join(_places(kept, seed) for seed in seeds)}.",
         "",
         "| arm | " + " | ".join(f"seed {seed}" for seed in seeds) + " | median |",
         "|---|" + "---|" * (len(seeds) + 1),
@@ -101,6 +118,11 @@ def report(fronts: Mapping[str, Front], given: argparse.Namespace) -> str:
         lines.append(f"| {arm} | " + " | ".join(cells) + f" | {statistics.median(row):.3f} |")
     lines += ["", *verdicts(found, seeds), ""]
     return "\n".join(lines)
+
+
+def _places(kept: Mapping[str, dict[str, Any]], seed: int) -> str:
+    hosts = sorted({entry["host"] for name, entry in kept.items() if _seed(name) == seed})
+    return f"{' and '.join(hosts)} (seed {seed})"
 
 
 def verdicts(found: Mapping[str, float], seeds: Sequence[int]) -> list[str]:
@@ -132,14 +154,23 @@ def main() -> None:
     parser.add_argument("--storage", default="sqlite:///studies/joint.db")
     parser.add_argument("--results", type=Path, default=Path("benchmarks/results/joint"))
     given = parser.parse_args()
-    fronts: dict[str, Front] = {}
-    for seed in given.seeds:
-        for arm in given.arms:
-            fronts[f"{arm}-{seed}"] = front(arm, seed, given.trials, given.epochs, given.storage)
-            given.results.parent.mkdir(parents=True, exist_ok=True)
-            given.results.with_suffix(".json").write_text(json.dumps(fronts, indent=1) + "\n")
-            given.results.with_suffix(".md").write_text(report(fronts, given))
-            print(f"{arm}, seed {seed}: {len(fronts[f'{arm}-{seed}'])} points", flush=True)
+    file, host = given.results.with_suffix(".json"), of_device(torch.device("cpu"))
+    kept: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.exists() else {}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    for seed, arm in itertools.product(given.seeds, given.arms):
+        name = f"{arm}-{seed}"
+        if name not in kept:
+            elsewhere = {e["host"] for n, e in kept.items() if _seed(n) == seed} - {host}
+            if elsewhere:
+                raise SystemExit(
+                    f"arms of seed {seed} were run on {', '.join(elsewhere)}, not {host}\n"
+                    f"run them all again here: remove them from {file}"
+                )
+            found = front(arm, seed, given.trials, given.epochs, given.storage)
+            kept[name] = {"host": host, "front": found}
+            file.write_text(json.dumps(kept, indent=1) + "\n")
+            given.results.with_suffix(".md").write_text(report(kept, given))
+        print(f"{arm}, seed {seed}: {len(kept[name]['front'])} points", flush=True)
     print(given.results.with_suffix(".md"))
 
 
