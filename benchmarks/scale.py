@@ -45,7 +45,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from overhead import SPACE, costs
+from overhead import SPACE
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
@@ -121,6 +121,15 @@ class Workers:
         seed = zlib.crc32(f"{job.architecture.key} {job.seed} {rung}".encode())
         luck = random.Random(seed).gauss(0.0, 0.4)
         return 95 - 400 / (10 + math.sqrt(size)) - 12 / self._rungs[rung] + luck
+
+
+def costs(choices: Mapping[str, Any]) -> dict[str, float]:
+    """A network's size and operations: those of a stage count for less the smaller its maps are."""
+    stages = [
+        choices[f"stages.{i}.depth"] * choices[f"stages.{i}.width"]
+        * (choices[f"stages.{i}.expansion"] + choices[f"stages.{i}.kernel"]) for i in range(4)
+    ]  # fmt: skip
+    return {"params": sum(stages), "macs": sum(s * 64 / 4**i for i, s in enumerate(stages))}
 
 
 def outcome_of(job: Job, workers: Workers, spec: StudySpec) -> Outcome:
