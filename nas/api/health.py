@@ -13,13 +13,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from nas.api.places import hidden, storage_url
+from nas.api.places import storage_url
 from nas.core.errors import NasError
 from nas.hardware.agent.energy import POWERCAP
 from nas.hardware.agent.energy import counter as energy_counter
 from nas.hardware.agent.lease import Lease, Unusable, default_folder
 from nas.hardware.agent.nvml import first_gpu
 from nas.hardware.runtimes import compiler
+from nas.store.address import masked
 from nas.store.store import Store
 
 LEAST_DISK = 2e9  # bytes: a search of a hundred trials leaves about a tenth of that
@@ -95,7 +96,7 @@ def _hardware() -> Iterator[Part]:
 
 def _places(url: str) -> Iterator[Part]:
     """Where a study is written."""
-    yield Part("database", _database(url), f"keeping studies in {hidden(url)}",
+    yield Part("database", _database(url), f"keeping studies in {masked(url)}",
                "nas search --space largekernel --device cpu --data digits")  # fmt: skip
     folder = _folder(url)
     free = shutil.disk_usage(folder).free

@@ -23,14 +23,3 @@ def artifacts_of(url: str, spec: StudySpec | None = None) -> Artifacts:
     prefix = "sqlite:///"
     folder = Path(url.removeprefix(prefix)).parent if url.startswith(prefix) else Path("studies")
     return Artifacts(folder.absolute() / "artifacts")
-
-
-def hidden(storage: str) -> str:
-    """A database's address as it may be written down: without its password.
-
-    >>> hidden("postgresql+psycopg://me:secret@host/nas"), hidden("sqlite:///studies/nas.db")
-    ('postgresql+psycopg://me:***@host/nas', 'sqlite:///studies/nas.db')
-    """
-    from sqlalchemy.engine import make_url
-
-    return make_url(storage).render_as_string(hide_password=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nas import __version__
-from nas.api.places import artifacts_of, hidden, storage_url
+from nas.api.places import artifacts_of, storage_url
 from nas.api.study import compared
 from nas.catalog import load_space
 from nas.core.errors import NasError
@@ -24,6 +24,7 @@ from nas.report.importance import importance_document
 from nas.report.page import page
 from nas.report.page.data import Findings, page_document
 from nas.report.page.networks import drawing
+from nas.store.address import masked
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
 
@@ -109,7 +110,7 @@ def findings(
         correlations=correlations_document(spec, trials),
         networks=networks,
         missing=missing,
-        where=("--storage", hidden(storage)) if storage else (),
+        where=("--storage", masked(storage)) if storage else (),
         made=f"nas {__version__}  ·  {date.today()}",
     )
 

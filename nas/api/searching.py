@@ -27,8 +27,8 @@ from nas.hardware.device import Device, named
 from nas.runners.counter import Counter
 from nas.runners.inline import Runner
 from nas.session import Session, Snapshot
+from nas.store.address import exists
 from nas.store.artifacts import Artifacts
-from nas.store.database import exists
 from nas.store.store import Store
 from nas.strategies.choose import create
 

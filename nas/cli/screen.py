@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nas.api.places import DEFAULT_STORAGE, hidden
+from nas.api.places import DEFAULT_STORAGE
 
 if TYPE_CHECKING:  # rich takes longer to load than a page of help takes to print
     from rich.console import Console, RenderableType
@@ -69,7 +69,11 @@ class Screen:
 
     def next(self, *commands: Sequence[str]) -> None:
         """Proposes what to type next, ready to be copied."""
-        where = ["--storage", hidden(self.storage)] if self.storage else []
+        where = []
+        if self.storage:
+            from nas.store.address import masked  # SQLAlchemy, which a command has used by now
+
+            where = ["--storage", masked(self.storage)]
         for place, words in enumerate(commands):
             lead = "next: " if place == 0 else "      "
             self.remark(lead + shlex.join(["nas", *words, *where]))

@@ -277,7 +277,7 @@ def _long(option: click.Parameter) -> str:
 
 def _interrupted(context: click.Context, last: Any) -> None:
     """Says what is kept and how to go on; exits with 130."""
-    from nas.api.places import hidden
+    from nas.store.address import masked
 
     if last is None:
         raise KeyboardInterrupt
@@ -288,7 +288,7 @@ def _interrupted(context: click.Context, last: Any) -> None:
             value = context.params[name]
             for one in value if isinstance(value, tuple) else (value,):
                 words += [
-                    f"--{name.replace('_', '-')}", hidden(one) if name == "storage" else str(one),
+                    f"--{name.replace('_', '-')}", masked(one) if name == "storage" else str(one),
                 ]  # fmt: skip
     click.echo(
         f"interrupted: {done} of {last.spec.trials} trials of {last.spec.name!r} are kept\n"

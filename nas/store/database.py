@@ -17,10 +17,11 @@ from urllib.parse import quote
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
 
 from nas.core.errors import NasError
+from nas.store.address import masked, parsed
 from nas.store.schema import REVISION, VERSION_TABLE, Base
 from nas.store.trouble import OTHER, PATIENCE_S, away, in_words
 
@@ -50,13 +51,13 @@ class Database:
     """
 
     def __init__(self, url: str, read_only: bool = False, make: bool = True) -> None:
-        parsed = _parse(url)
+        address = parsed(url)
         self.read_only = read_only
-        self.path = Path(parsed.database or "") if parsed.get_backend_name() == "sqlite" else None
-        self.place = str(self.path or parsed.render_as_string(hide_password=True))
+        self.path = Path(address.database or "") if address.get_backend_name() == "sqlite" else None
+        self.place = str(self.path or masked(url))
         if self.path is not None:
             _prepare(self.path, read_only, make and not read_only)
-        self._engine = _engine(parsed, self.path, read_only)
+        self._engine = _engine(address, self.path, read_only)
         self._outage_s = 0.0  # who cannot be reached at the beginning is not waited for
         try:
             self._check() if read_only else self._bring_up_to_date()
@@ -166,34 +167,6 @@ class Database:
             from nas.store.migrate import migrate  # Alembic is slow to import
 
             migrate(connection)
-
-
-def exists(url: str) -> bool:
-    """Whether something is there behind a URL: a server, or a file that is not empty.
-
-    Raises: NasError for what is no URL of a study database.
-    """
-    parsed = _parse(url)
-    path = Path(parsed.database or "")
-    return parsed.get_backend_name() != "sqlite" or (path.exists() and path.stat().st_size > 0)
-
-
-def _parse(url: str) -> URL:
-    try:
-        parsed = make_url(url)
-    except ArgumentError:
-        raise NasError(
-            f"not the URL of a database: {url!r}", f"did you mean sqlite:///{url} ?"
-        ) from None
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise NasError(
-            f"studies cannot be kept in {backend!r}",
-            "type --storage sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
-        )
-    if backend == "sqlite" and (parsed.database or ":memory:") == ":memory:":
-        raise NasError(f"{url!r} names no file", "type --storage sqlite:///studies/nas.db")
-    return parsed
 
 
 def _prepare(path: Path, read_only: bool, make: bool) -> None:

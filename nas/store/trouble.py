@@ -115,6 +115,8 @@ def _explain(cause: BaseException, place: str) -> NasError | None:
         if state == known:
             reason = str(cause).strip().splitlines()[0]
             return NasError(problem.format(place=place, reason=reason), hint)
+    if "invalid connection option" in str(cause):
+        return NasError(f"{place}: {cause}", "leave it out of what follows the ? of --storage")
     kinds = {kind.__name__ for kind in type(cause).__mro__}
     if kinds & _LOST and not isinstance(cause, sqlite3.Error):
         reason = str(cause).strip().splitlines()[0]

@@ -1,0 +1,59 @@
+"""The address of a study database: taken apart, and as it may be written down."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from nas.core.errors import NasError
+
+_BEFORE_HOST = re.compile(r"(?<=//)([^:/?@]*):.*@", re.DOTALL)
+_SECRET = re.compile(r"([?&;](?:password|sslpassword|passfile)=)[^&]*", re.IGNORECASE)
+
+
+def masked(url: str) -> str:
+    """An address as it may be written down: without its password, however wrongly it is typed.
+
+    >>> masked("postgresql+psycopg://me:secret@host/nas"), masked("sqlite:///studies/nas.db")
+    ('postgresql+psycopg://me:***@host/nas', 'sqlite:///studies/nas.db')
+    >>> masked("postgresql//me:se@cr/et@host/nas?password=secret&connect_timeout=3")
+    'postgresql//me:***@host/nas?password=***&connect_timeout=3'
+    """
+    return _SECRET.sub(r"\1***", _BEFORE_HOST.sub(r"\1:***@", url))
+
+
+def parsed(url: str) -> URL:
+    """An address taken apart. Raises: NasError for what is no address of a study database."""
+    try:
+        found = make_url(url)
+    except (ArgumentError, ValueError):  # ValueError: a port that is no number
+        hint = f"did you mean sqlite:///{url} ?"
+        if "//" in url or "@" in url:
+            hint = "type --storage sqlite:///PATH or postgresql+psycopg://USER@HOST:PORT/NAME"
+        raise NasError(f"not the URL of a database: {masked(url)!r}", hint) from None
+    backend = found.get_backend_name()
+    if backend not in ("sqlite", "postgresql"):
+        raise NasError(
+            f"studies cannot be kept in {backend!r}",
+            "type --storage sqlite:///PATH or postgresql+psycopg://USER@HOST/NAME",
+        )
+    if backend == "sqlite" and (found.database or ":memory:") == ":memory:":
+        raise NasError(f"{url!r} names no file", "type --storage sqlite:///studies/nas.db")
+    if "@" in (found.host or ""):
+        raise NasError(
+            f"{masked(url)} has more than one @", "write the one of a password as %40, a / as %2F"
+        )
+    return found
+
+
+def exists(url: str) -> bool:
+    """Whether something is there behind an address: a server, or a file that is not empty.
+
+    Raises: NasError for what is no address of a study database.
+    """
+    found = parsed(url)
+    path = Path(found.database or "")
+    return found.get_backend_name() != "sqlite" or (path.exists() and path.stat().st_size > 0)

@@ -1,0 +1,65 @@
+"""Addresses of databases: what is refused, and that no password is ever written down."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nas.core.errors import NasError
+from nas.store.address import exists, masked, parsed
+
+SECRET = "hunter2"
+WRONG = [
+    f"postgresql//me:{SECRET}@host/nas",  # no colon
+    f"postgresql+psycopg://me:{SECRET}@host:port/nas",
+    f"postgresql+psycopg://me:hun@{SECRET}@host/nas",
+    f"mysql://me:{SECRET}@host/nas",
+]
+
+
+@pytest.mark.parametrize("url", WRONG)
+def test_a_wrong_address_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(NasError) as told:
+        parsed(url)
+    assert SECRET not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [*WRONG, f"postgresql+psycopg://me:a/{SECRET}@127.0.0.1:1/nas",
+     f"postgresql+psycopg://me@127.0.0.1:1/nas?password={SECRET}",
+     f"postgresql+psycopg://me@127.0.0.1:1/nas?passfile={SECRET}",
+     f"postgresql+psycopg://me@127.0.0.1:1/nas?Password={SECRET}"],
+)  # fmt: skip
+def test_no_command_prints_a_password(url: str) -> None:
+    command = [sys.executable, "-m", "nas", "studies", "--storage", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert SECRET not in done.stdout + done.stderr
+
+
+@given(
+    password=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1).map("§".__add__),
+    rest=st.sampled_from(["host/nas", "host:5432/nas?sslmode=require", "[::1]/nas"]),
+)
+def test_whatever_a_password_holds_it_is_masked(password: str, rest: str) -> None:
+    assert masked(f"postgresql+psycopg://me:{password}@{rest}") == (
+        f"postgresql+psycopg://me:***@{rest}"
+    )
+
+
+@pytest.mark.parametrize("url", ["sqlite:///studies/nas.db", "sqlite:////data/me@work/a=b.db"])
+def test_a_path_stays_as_it_is(url: str) -> None:
+    assert masked(url) == url
+
+
+def test_the_nearest_right_address_is_said() -> None:
+    with pytest.raises(NasError, match=r"did you mean sqlite:///nas\.db"):
+        parsed("nas.db")
+    with pytest.raises(NasError, match="%40"):
+        parsed("postgresql+psycopg://me:a@b@host/nas")
+    assert not exists("sqlite:////nowhere/nas.db") and exists("postgresql+psycopg://me@host/nas")
