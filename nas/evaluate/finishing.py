@@ -38,6 +38,7 @@ def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
     task = load_task(place.spec.task.source, recipe.plain)
     module = module_of(place, job.architecture, place.spec.seed)
     restore(place.artifacts.path(job.weights), module)
+    module.to(place.trainer)
     additions = [settled(a) for a in place.pipeline(job.architecture).during(module)]
     stem = place.artifacts.folder / "unfinished" / job.kept
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -50,11 +51,11 @@ def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
     def reached(epoch: RungReport) -> None:
         report(epoch.rung, {"epochs": epoch.epochs, "score": epoch.score, "n": epoch.n})
 
-    teacher = teacher_of(place, job.teacher) if job.teacher else None
+    teacher = teacher_of(place, job.teacher).to(place.trainer) if job.teacher else None
     trained = finish(
         module, task, recipe, place.spec.seed, kept=kept, teacher=teacher, on_epoch=reached,
         step=step, additions=additions,
-    )  # fmt: skip
+    ).cpu()  # fmt: skip
     device, made = place.device(), place.scratch(f"{job.trial}-finished")
     written = write_again(place, job.architecture, trained, made, device)
     run = forms.open_file(written.path, device)

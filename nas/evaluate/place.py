@@ -14,6 +14,7 @@ from torch import nn
 
 from nas.catalog import load_space
 from nas.core.architecture import Architecture
+from nas.core.errors import NasError
 from nas.core.expansion import expansions
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
@@ -37,7 +38,8 @@ Step = Callable[[], AbstractContextManager[None]]
 class Place:
     """Where jobs of a study are done: its spec, its artifacts, its locks.
 
-    `stands` says of devices how they stand to this process (`Device.stands`), where not as usual.
+    `stands` says of devices how they stand to this process (`Device.stands`), where not as usual;
+    `train_on` where candidates are trained, `cpu` or `cuda`, by default on a GPU that torch sees.
     """
 
     spec: StudySpec
@@ -45,6 +47,18 @@ class Place:
     locks: Path
     beat: Callable[[], None] = field(default=lambda: None)
     stands: Mapping[str, str] = field(default_factory=dict)
+    train_on: str | None = None
+
+    @cached_property
+    def trainer(self) -> torch.device:
+        """Where candidates are trained. Raises: NasError for a GPU that torch does not see."""
+        seen = torch.cuda.is_available()
+        if self.train_on == "cuda" and not seen:
+            raise NasError(
+                f"a job was given a GPU, but torch {torch.__version__} sees none here",
+                "install a torch for CUDA there, or leave gpu out of --resources",
+            )
+        return torch.device(self.train_on or ("cuda" if seen else "cpu"))
 
     @cached_property
     def task(self) -> Task:

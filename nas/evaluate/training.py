@@ -27,6 +27,7 @@ COMPARED = 64  # validation examples on which a file must agree with its network
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
     """Trains a candidate rung by rung, then scores its deployed, exported form."""
     module, reports = prepared(place, job.architecture, job.seed)
+    module.to(place.trainer)
     pipeline = place.pipeline(job.architecture)
     recipe = Recipe.from_json(pipeline.recipe(place.recipe.to_json()))
     stopped = False
@@ -56,7 +57,7 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         step=stepping(place),
         additions=[*pipeline.during(module), *brief_mixing(recipe)],
     )
-    return Outcome() if stopped else _shipped(place, job, module, reports)
+    return Outcome() if stopped else _shipped(place, job, module.cpu(), reports)
 
 
 def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Changes]) -> Outcome:

@@ -65,6 +65,12 @@ class Terms:
             if name not in CALLBACKS:
                 raise unknown("callback", name, CALLBACKS)
 
+    @property
+    def shares(self) -> dict[str, Any]:
+        """What a worker does with the resources of its job."""
+        threads = max(1, int(self.resources.get("CPU", 1)))
+        return {"threads": threads, "train_on": "cuda" if self.resources.get("GPU") else "cpu"}
+
 
 class _Ended(BaseException):
     """Carries what ended the search past Tune, which would take an `Exception` for its trial's."""
@@ -89,7 +95,7 @@ class Ray:
     ) -> None:
         self.terms = terms
         self.workers = terms.at_once or max(1, cluster.slots(terms.resources))
-        self._setup = {**setup, "silence_s": terms.silence_s}
+        self._setup = {**setup, **terms.shares, "silence_s": terms.silence_s}
         self._leases = leases
 
     def run(self, session: Session) -> Done:

@@ -38,7 +38,8 @@ class Hands:
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._folder = settle(setup)  # Tune goes elsewhere for each job
-        own = {"locks": str(default_folder()), "memory_bytes": memory_share(os.cpu_count() or 1)}
+        at_once = max(1, (os.cpu_count() or 1) // setup.get("threads", 1))
+        own = {"locks": str(default_folder()), "memory_bytes": memory_share(at_once)}
         self._setup = {**own, **setup}
         self._silence_s = setup["silence_s"]
         self._worker: Worker | None = None

@@ -75,8 +75,9 @@ def main(connection: Connection, given: Mapping[str, Any]) -> None:
     Args:
         connection: the line to the driver.
         given: `spec`, `artifacts`, `locks`, `memory_bytes` (0 for no limit), where other hosts take
-            part `stands` (`nas.hardware.device.Device.stands`, by device), and `work`, the
-            `MODULE:FUNCTION` that makes what does the jobs, in place of `evaluating`.
+            part `stands` (`nas.hardware.device.Device.stands`, by device), `threads` and `train_on`
+            (`nas.evaluate.place.Place`), and `work`, the `MODULE:FUNCTION` that makes what does the
+            jobs, in place of `evaluating`.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver decides when an interrupt ends work
     signal.signal(signal.SIGTERM, _leave)
@@ -101,13 +102,14 @@ def evaluating(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
     from nas.evaluate.place import Place
     from nas.store.artifacts import opened
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(given.get("threads", 1))
     place = Place(
         StudySpec.from_json(given["spec"]),
         opened(given["artifacts"]),
         Path(given["locks"]),
         beat,
         given.get("stands", {}),
+        given.get("train_on"),
     )
     return partial(perform, place)
 

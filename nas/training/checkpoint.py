@@ -98,7 +98,8 @@ def restore(path: Path, module: nn.Module, optimizer: torch.optim.Optimizer | No
         for key, value in tensors.items():
             if key.startswith(prefix):
                 part = key[len(prefix) :]
-                like = torch.zeros_like(parameter) if value.shape == parameter.shape else value
+                alike = parameter if value.shape == parameter.shape else value
+                like = torch.zeros_like(alike, device=parameter.device)
                 optimizer.state[parameter][part] = like.detach().copy_(value)
 
 

@@ -109,7 +109,10 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
     A few steps of both are timed in turn, the quickest of each counts; the module keeps its
     weights, but norms see some more batches.
     """
+    device = next(module.parameters()).device
     inputs, target = next(iter(task.batches("train", 0)))
+    inputs = inputs.to(device)
+    target = target.to(device) if isinstance(target, Tensor) else target
 
     def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
         found: Tensor = task.loss(module(inputs), target)
@@ -123,6 +126,8 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
             with step():
                 start = time.perf_counter()
                 loss(module, inputs, target).backward()  # type: ignore[no-untyped-call]
+                if device.type == "cuda":
+                    torch.cuda.synchronize(device)
                 took[name] = min(took[name], time.perf_counter() - start)
                 module.zero_grad(set_to_none=True)
     return "bfloat16" if took["bfloat16"] < GAIN * took["float32"] else "float32"

@@ -29,12 +29,13 @@ def guidance(module: nn.Module, guide: nn.Module, strength: float = 1.0) -> Addi
 
     Args:
         module: the network in training.
-        guide: on its device; it is not trained, and answers in evaluation.
+        guide: moved to its device; it is not trained, and answers in evaluation.
         strength: what the sum of `1 - alignment` is multiplied by.
 
     Raises: NasError where one of them has no such layer.
     """
-    for parameter in guide.eval().parameters():
+    device = next(module.parameters()).device
+    for parameter in guide.to(device).eval().parameters():
         parameter.requires_grad_(False)
     seen = [_watched(network) for network in (module, guide)]
     asked = Once(guide)

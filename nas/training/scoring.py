@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 
 from nas.core.task import Task
 
@@ -126,10 +127,10 @@ def summary(values: Sequence[tuple[Tensor, int]], scale: float) -> Score:
 
 
 def of_module(module: nn.Module) -> Callable[[Tensor], Any]:
-    """`predict` of a module on its own device; put it in evaluation first."""
+    """`predict` of a module on its own device, answers on the processor; put it in evaluation."""
     held = next(module.parameters(), None)
     device = torch.device("cpu") if held is None else held.device
-    return lambda inputs: module(inputs.to(device))
+    return lambda inputs: tree_map_only(Tensor, Tensor.cpu, module(inputs.to(device)))
 
 
 def of_file(run: Callable[[Any], Any]) -> Callable[[Tensor], Tensor]:

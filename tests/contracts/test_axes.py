@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch import Tensor, nn
+from plain_network import PLAIN, network
+from torch import Tensor
 
 from nas.catalog import axes, load_axis, load_space
 from nas.core.axis import Axis, join
@@ -18,17 +19,6 @@ from nas.deploy.export import export
 from nas.transforms.stages import Given, Pipeline
 
 TASK = TaskSpec("digits", (3, 16, 16), 10)
-
-
-def network(choices: object, task: object) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
-        nn.Conv2d(16, 16, 7, padding=3, groups=16), nn.Conv2d(16, 32, 1), nn.GELU(),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
-    )  # fmt: skip
-
-
-PLAIN = SearchSpace("plain", [], network)
 
 
 @pytest.fixture(params=axes())

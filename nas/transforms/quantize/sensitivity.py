@@ -31,7 +31,8 @@ def traces(
     The papers take the Hessian of about a thousand images; the Gauss-Newton part, of fewer, is our
     choice: it is never negative.
     """
-    numbers = torch.Generator(device=examples.device).manual_seed(seed)
+    numbers = torch.Generator().manual_seed(seed)  # drawn here wherever the module is
+    examples = examples.to(next(module.parameters()).device)
     sums = [0.0] * len(weights)
     wanted = [w.requires_grad for w in weights]
     for weight in weights:
@@ -51,9 +52,9 @@ def _probe(output: Tensor, numbers: torch.Generator) -> Tensor:
     """A sum whose squared gradient has the trace as its mean."""
     if output.dim() == 2 and output.shape[1] > 1:
         likely = output.detach().softmax(1)
-        drawn = torch.multinomial(likely, 1, generator=numbers).squeeze(1)
-        each = F.cross_entropy(output, drawn, reduction="none")
+        drawn = torch.multinomial(likely.cpu(), 1, generator=numbers).squeeze(1)
+        each = F.cross_entropy(output, drawn.to(output.device), reduction="none")
     else:
         each = output
-    signs = torch.randint(0, 2, each.shape, generator=numbers, device=each.device) * 2 - 1
-    return (each * signs).sum()
+    signs = torch.randint(0, 2, each.shape, generator=numbers) * 2 - 1
+    return (each * signs.to(each.device)).sum()
