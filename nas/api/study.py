@@ -165,7 +165,12 @@ def chosen(study: str, trials: Sequence[Trial], number: int) -> Trial:
     return trials[number]
 
 
-def studies(storage: str | None = None) -> list[dict[str, Any]]:
-    """Every study of a database, the newest last."""
-    with Store(storage_url(storage), read_only=True) as store:
+def studies(storage: str | None = None, create: bool = False) -> list[dict[str, Any]]:
+    """Every study of a database, the newest last.
+
+    Args:
+        create: make the database or its tables where there are none, and bring older ones up to
+            date: what the owner of a shared one does before others search in it.
+    """
+    with Store(storage_url(storage), read_only=not create) as store:
         return [row.to_json() for row in store.studies()]

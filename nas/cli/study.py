@@ -218,13 +218,16 @@ def retarget(
 
 
 @click.command()
+@click.option(
+    "--create", is_flag=True, help="Make the database where there is none, and its tables."
+)
 @shared
-def studies(screen: Screen, storage: str | None) -> None:
+def studies(screen: Screen, create: bool, storage: str | None) -> None:
     """List the studies of the database."""
     from nas import api
     from nas.report.listings import studies_table
 
-    rows = api.studies(storage=storage)
+    rows = api.studies(storage=storage, create=create)
     screen.answer(rows, lambda width: studies_table(rows))
     if rows:
         screen.next(["front", rows[-1]["name"]])

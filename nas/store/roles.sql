@@ -1,7 +1,7 @@
 -- Roles of a study database on a PostgreSQL server that several people share. Run once by the owner
--- of the database, in it, after a first command has made the tables (nas studies --storage URL of
--- the owner does):
+-- of the database, in it, after it has made the tables:
 --
+--   nas studies --create --storage postgresql+psycopg://OWNER@HOST/nas
 --   psql -d nas -f roles.sql
 --   psql -d nas -c "CREATE ROLE ada LOGIN IN ROLE nas_searches"   -- and a password: \password ada
 --

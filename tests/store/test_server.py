@@ -16,7 +16,9 @@ from sqlalchemy import create_engine, text
 
 import nas
 from nas.core.errors import NasError
-from nas.core.trial import Event, Trial
+from nas.core.front import Front
+from nas.core.measurement import Measurement
+from nas.core.trial import Evaluation, Event, Timing, Trial
 from nas.store import database, schema, tail
 from nas.store.store import Store
 
@@ -180,8 +182,8 @@ class TestRoles:
     def test_who_searches_adds_and_cannot_rewrite_and_who_reads_only_reads(
         self, server: postgres.Server, url: str
     ) -> None:
-        with Store(url) as store:
-            store.create(toy_spec(name="old"))
+        command = [sys.executable, "-m", "nas", "studies", "--create", "--storage", url]
+        subprocess.run(command, capture_output=True, check=True)
         run(url, ROLES.read_text())
         for who, role in (("ada", "nas_searches"), ("bob", "nas_reads")):
             run(url, f"DROP ROLE IF EXISTS {who}", f"CREATE ROLE {who} LOGIN IN ROLE {role}")
@@ -190,6 +192,14 @@ class TestRoles:
             store.create(toy_spec())
             epoch = store.claim("toy")
             add(store, epoch, range(3))
+            latency = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 5, "measured", "file")
+            store.commit(
+                "toy", epoch,
+                evaluations=[Evaluation("k", "b", "r", "d", 3, 0, {"rung": {"score": 1.0}})],
+                timings=[Timing("b", "trained", "b1", "h", "ort", "p", "cpu", latency)],
+            )  # fmt: skip
+            for _ in range(2):  # the second in place of the first
+                store.save_front("toy", epoch, Front("toy", "toy", "cpu", (), (), {}, 0.0, ()))
             store.release("toy", epoch)
             for forbidden in (
                 "UPDATE event SET trial = 0", "DELETE FROM event", "DELETE FROM trial",
