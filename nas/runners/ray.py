@@ -17,6 +17,7 @@ from nas.core.errors import NasError
 from nas.hardware.device import Device, attached
 
 NAMESPACE = "nas"  # the same for all searches of a cluster, so that they find each other's leases
+LOST = 3  # nodes or actors that may go away under one job before the job is blamed for it
 
 
 def nodes_with(devices: list[Device], address: str) -> dict[str, int]:
@@ -106,6 +107,16 @@ def joined(address: str | None = None) -> Iterator[Cluster]:
         yield Cluster(ray)
     finally:
         ray.shutdown()
+
+
+def cause_of(words: str) -> str:
+    """What Ray says of a death, without its advice: the line that names the cause, the last.
+
+    >>> cause_of("The actor died.\\n\\tpid: 7\\nThe actor is dead because its node has died.\\n")
+    'The actor is dead because its node has died.'
+    """
+    lines = [line.strip() for line in words.splitlines() if line.strip()]
+    return (lines or ["Ray lost it"])[-1][:500]
 
 
 def _answers(address: str) -> None:

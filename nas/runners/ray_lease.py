@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from nas.core.errors import NasError
 from nas.core.job import Measure, Outcome, job_to_json
 from nas.core.study import StudySpec
 from nas.hardware.device import Device, named
-from nas.runners.ray import NAMESPACE, Cluster
+from nas.runners.ray import LOST, NAMESPACE, Cluster, cause_of
 from nas.runners.ray_work import Lessor
 from nas.session import Bench
 
 LOOK_S = 0.5
+REST_S = 10.0  # for so long Ray may name an actor or a node that is gone
 
 
 @dataclass
@@ -23,9 +24,11 @@ class _Batch:
     """A job that waits for its device (`answer` is None) or is measured there."""
 
     job: Measure
-    since: float = field(default_factory=time.monotonic)
     answer: Any = None
     node: str = ""
+    away: float | None = None  # since when no node has had the device
+    lost: int = 0  # how often its actor went away
+    rest: float = 0.0  # when it may be sent again
 
 
 class Leases:
@@ -110,26 +113,38 @@ class Leases:
         stands, nodes = device.stands, [home]
         if stands == "elsewhere":
             stands, nodes = "here", self._cluster.having(device)
-        away_s = time.monotonic() - batch.since
-        if not nodes and self._predict_after_s is not None and away_s >= self._predict_after_s:
-            stands, nodes = "away", [home]
+        now = time.monotonic()
         if nodes:
+            batch.away = None
+        elif batch.away is None:
+            batch.away = now
+        elif self._predict_after_s is not None and now - batch.away >= self._predict_after_s:
+            stands, nodes = "away", [home]
+        if nodes and now >= batch.rest:
             batch.node = nodes[0]
             setup = {**self._setup, "stands": {device.name: stands} if stands else {}}
             actor = self._actor(batch.node, device)
             batch.answer = actor.measure.remote(setup, job_to_json(batch.job))
 
     def _outcome(self, batch: _Batch) -> Outcome | None:
-        """What became of a batch; None where its node or actor went away, and it waits again."""
+        """What became of a batch; None where its node or actor went away, and it waits again.
+
+        It is blamed where that happens too often. An actor that went with the search that had made
+        it is nobody's fault.
+        """
         errors = self._cluster.ray.exceptions
         try:
             return Outcome.from_json(self._cluster.ray.get(batch.answer))
         except errors.RayTaskError as error:
-            return Outcome(error=str(error.cause).splitlines()[0])
-        except errors.RayError:
+            return Outcome(error=_said(error.cause))
+        except errors.RayError as error:
             self._actors = {k: a for k, a in self._actors.items() if k[0] != batch.node}
-            batch.answer, batch.since = None, time.monotonic()
-            return None
+            batch.answer, batch.rest = None, time.monotonic() + REST_S
+            batch.lost += "its owner has died" not in str(error)
+            if batch.lost < LOST:
+                return None
+            times = f"{batch.job.device} was lost {LOST} times while it measured"
+            return Outcome(error=f"{times}: {cause_of(str(error))}")
 
     def _actor(self, node: str, device: Device) -> Any:
         """The actor of a node's device; the one that another search made, where there is one."""
@@ -154,3 +169,8 @@ class Leases:
             if isinstance(error.cause, NasError):
                 raise error.cause from None
             raise
+
+
+def _said(cause: BaseException) -> str:
+    """An error in one line; one that says nothing by its name."""
+    return str(cause).strip().partition("\n")[0] or type(cause).__name__

@@ -27,13 +27,12 @@ from nas.core.errors import NasError, unknown
 from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
 from nas.hardware.agent.workplace import workplace
 from nas.runners.processes import SILENCE_S
-from nas.runners.ray import Cluster
+from nas.runners.ray import LOST, Cluster, cause_of
 from nas.runners.ray_lease import Leases
 from nas.runners.ray_work import Work
 from nas.session import Session
 
 CALLBACKS = ("mlflow", "tensorboard", "wandb")
-LOST = 3  # nodes that may go away under one job before the job is blamed for it
 # Tune's own records and messages: the study database is the record, and nas says what goes on
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -201,7 +200,7 @@ class Driver:
         if of_the_cluster(words) and self._lost[f"{job}"] < LOST:
             self.session.release(job)  # no fault of the candidate's
         else:
-            self.session.tell(job, Outcome(error=_first(words)))
+            self.session.tell(job, Outcome(error=cause_of(words)))
 
 
 def of_the_cluster(words: str) -> bool:
@@ -286,12 +285,6 @@ class Attends(tune.Callback):  # type: ignore[misc]
 def _read(result: Mapping[str, Any]) -> dict[str, Any]:
     message: dict[str, Any] = json.loads(result["message"])
     return message
-
-
-def _first(words: str) -> str:
-    """What Ray says of a death, without its advice: the lines that name the cause."""
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return " ".join(line for line in lines[-1:] or ["Ray lost it"])[:500]
 
 
 def _named(trial: Any) -> str:

@@ -13,7 +13,7 @@ from nas.core.errors import NasError
 from nas.core.job import Measure, Outcome
 from nas.hardware.device import Device, parse
 from nas.runners import ray_lease
-from nas.runners.ray import Cluster, resources
+from nas.runners.ray import LOST, Cluster, resources
 from nas.runners.ray_lease import Leases
 
 JOB = Measure((0,), "untrained", ("0" * 64 + ".onnx",), ("b",), "board")
@@ -26,7 +26,9 @@ class Lost(Exception):
 class Failed(Lost):
     """What Ray raises where the actor's own code did."""
 
-    cause = NasError("the node n1 offers board to the cluster, but has something else", "mend it")
+    cause: Exception = NasError(
+        "the node n1 offers board to the cluster, but has something else", "mend it"
+    )
 
 
 class Rays:
@@ -72,6 +74,13 @@ def rays(monkeypatch: pytest.MonkeyPatch) -> Rays:
     return found
 
 
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    found = [100.0]
+    monkeypatch.setattr(ray_lease.time, "monotonic", lambda: found[0])
+    return found
+
+
 def board(stands: str | None = "elsewhere") -> Device:
     from dataclasses import replace
 
@@ -99,7 +108,7 @@ def test_what_is_attached_here_or_nowhere_is_done_on_this_node(rays: Rays) -> No
     assert rays.asked == [("home", {})]
 
 
-def test_a_device_whose_node_leaves_is_waited_for(rays: Rays) -> None:
+def test_a_device_whose_node_leaves_is_waited_for(rays: Rays, clock: list[float]) -> None:
     found = leases(rays)
     found.begin(JOB)
     list(found.collect())
@@ -109,27 +118,83 @@ def test_a_device_whose_node_leaves_is_waited_for(rays: Rays) -> None:
         assert list(found.collect()) == []
     assert found.under_way and len(rays.asked) == 1
     rays.alive["n2"] = {"accelerator_type:X": 1.0, "device:board": 1.0}
+    clock[0] += ray_lease.REST_S
     list(found.collect())
     assert rays.asked[1:] == [("n2", {"board": "here"})]
 
 
 def test_it_is_predicted_after_a_while_only_where_that_is_allowed(
-    rays: Rays, monkeypatch: pytest.MonkeyPatch
+    rays: Rays, clock: list[float]
 ) -> None:
-    clock = [100.0]
-    monkeypatch.setattr(ray_lease.time, "monotonic", lambda: clock[0])
     del rays.alive["n1"]
     patient, impatient = leases(rays), leases(rays, after_s=60.0)
     for found in (patient, impatient):
         found.begin(JOB)
-        found._batches[0].since = clock[0]
-    for seconds in (30.0, 59.0):
+    for seconds in (0.0, 30.0, 59.0):
         clock[0] = 100.0 + seconds
         assert list(patient.collect()) == list(impatient.collect()) == []
         assert rays.asked == []
     clock[0] = 161.0
     list(patient.collect()), list(impatient.collect())
     assert rays.asked == [("home", {"board": "away"})]
+
+
+def test_the_while_is_that_without_a_node_however_long_the_measuring_took(
+    rays: Rays, clock: list[float]
+) -> None:
+    found = leases(rays, after_s=60.0)
+    found.begin(JOB)
+    list(found.collect())
+    clock[0] += 1000.0
+    rays.answers[0] = Lost("the node is gone")
+    del rays.alive["n1"]
+    for _ in range(2):  # the loss, then the first look for a node
+        list(found.collect())
+    clock[0] += 59.0
+    list(found.collect())
+    assert len(rays.asked) == 1
+    clock[0] += 1.0
+    list(found.collect())
+    assert rays.asked[1:] == [("home", {"board": "away"})]
+
+
+def test_an_actor_that_keeps_dying_is_blamed_on_the_batch(rays: Rays, clock: list[float]) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    told: list[tuple[Measure, Outcome]] = []
+    while not told:
+        told = list(found.collect())
+        rays.answers[len(rays.asked) - 1] = Lost("The actor died.\n\tpid: 7\nout of memory")
+        clock[0] += ray_lease.REST_S
+        assert len(rays.asked) <= LOST
+    assert told == [(JOB, Outcome(error="board was lost 3 times while it measured: out of memory"))]
+    assert len(rays.asked) == LOST and not found.under_way
+
+
+def test_after_a_loss_a_batch_rests(rays: Rays, clock: list[float]) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    list(found.collect())
+    rays.answers[0] = Lost("the actor died, and is still named")
+    for _ in range(5):
+        assert list(found.collect()) == []
+    assert len(rays.asked) == 1
+    clock[0] += ray_lease.REST_S
+    list(found.collect())
+    assert len(rays.asked) == 2
+
+
+def test_searches_that_end_and_take_the_actor_with_them_are_not_counted(
+    rays: Rays, clock: list[float]
+) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    for number in range(2 * LOST):
+        assert list(found.collect()) == []
+        rays.answers[number] = Lost("The actor is dead because its owner has died. Owner Id: 01")
+        assert list(found.collect()) == []
+        clock[0] += ray_lease.REST_S
+    assert found.under_way and len(rays.asked) == 2 * LOST
 
 
 def test_a_node_that_offers_what_it_has_not_costs_an_attempt_and_says_so(rays: Rays) -> None:
@@ -139,6 +204,15 @@ def test_a_node_that_offers_what_it_has_not_costs_an_attempt_and_says_so(rays: R
     rays.answers[0] = Failed("...")
     [(_, outcome)] = found.collect()
     assert "n1 offers board" in str(outcome.error)
+
+
+def test_an_error_without_a_word_is_told_by_its_name(rays: Rays) -> None:
+    found = leases(rays)
+    found.begin(JOB)
+    list(found.collect())
+    rays.answers[0] = Failed("...")
+    rays.answers[0].cause = MemoryError()
+    assert list(found.collect()) == [(JOB, Outcome(error="MemoryError"))]
 
 
 def test_how_a_device_stands_to_a_search(rays: Rays) -> None:
