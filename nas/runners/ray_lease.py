@@ -16,6 +16,7 @@ from nas.runners.ray_work import Lessor
 from nas.session import Bench
 
 LOOK_S = 0.5
+ANSWER_S = 120.0  # to start an actor and load its libraries takes a while
 REST_S = 10.0  # for so long Ray may name an actor or a node that is gone
 
 
@@ -63,7 +64,7 @@ class Leases:
     def benches(self, spec: StudySpec) -> dict[str, Bench]:
         """Where the devices that other nodes have are measured, by device.
 
-        Raises: NasError where a node offers a device that it does not have.
+        Raises: NasError where a node offers a device that it does not have, or does not answer.
         """
         found = {}
         for name, device in self._devices.items():
@@ -71,7 +72,7 @@ class Leases:
             if device.stands == "elsewhere" and node is not None:
                 runtime = spec.runtime_on(name)
                 asked = self._actor(node, device).bench.remote(self._setup, name, runtime)
-                found[name] = Bench(**self._answer(asked))
+                found[name] = Bench(**self._answer(asked, name, node))
         return found
 
     @property
@@ -162,13 +163,22 @@ class Leases:
             ).remote()
         return self._actors[key]
 
-    def _answer(self, asked: Any) -> Any:
+    def _answer(self, asked: Any, device: str, node: str) -> Any:
+        errors = self._cluster.ray.exceptions
         try:
-            return self._cluster.ray.get(asked, timeout=120)
-        except self._cluster.ray.exceptions.RayTaskError as error:
+            return self._cluster.ray.get(asked, timeout=ANSWER_S)
+        except errors.RayTaskError as error:
             if isinstance(error.cause, NasError):
                 raise error.cause from None
-            raise
+            why = _said(error.cause)
+        except errors.GetTimeoutError:
+            why = f"nothing in {ANSWER_S:g} s"
+        except errors.RayError as error:
+            why = cause_of(str(error))
+        raise NasError(
+            f"the node {node}, which offers {device}, does not say what it measures with: {why}",
+            "look after that node (ray status), or end Ray there (ray stop); then search again",
+        )
 
 
 def _said(cause: BaseException) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -119,35 +120,40 @@ class Work(tune.Trainable):  # type: ignore[misc]
         self._hands.end()
 
 
-@ray.remote
+@ray.remote(concurrency_groups={"asking": 1})
 class Lessor:
     """Measures on one physical device, one batch after the other, for whoever asks.
 
     Its worker takes the device's locks as every measurement of that host does, so even two of
-    these never time at once.
+    these never time at once. `bench` has a thread of its own: a search that begins does not wait
+    for the batches of others.
     """
 
     def __init__(self) -> None:
         self._hands: Hands | None = None
         self._given: Mapping[str, Any] = {}
+        self._settling = threading.Lock()  # both threads are in one folder
 
     def measure(self, setup: Mapping[str, Any], job: Mapping[str, Any]) -> dict[str, Any]:
         """A batch's outcome, as JSON."""
         if self._hands is None or setup != self._given:
             if self._hands is not None:
                 self._hands.end()
-            self._hands, self._given = Hands(setup), setup
+            with self._settling:
+                self._hands, self._given = Hands(setup), setup
         self._hands.begin(job)
         outcome: dict[str, Any] = self._hands.next()["outcome"]
         return outcome
 
+    @ray.method(concurrency_group="asking")  # type: ignore[untyped-decorator]
     def bench(self, setup: Mapping[str, Any], device: str, runtime: str | None) -> dict[str, str]:
         """What measurements of a device here are filed under; `nas.session.Bench` as JSON.
 
         Raises: NasError where this node does not have it.
         """
-        settle(setup)
-        found = bench(replace(named(device).under(runtime), stands="here"))
+        with self._settling:
+            settle(setup)
+            found = bench(replace(named(device).under(runtime), stands="here"))
         return {} if found is None else asdict(found)
 
 

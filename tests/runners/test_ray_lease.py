@@ -23,6 +23,10 @@ class Lost(Exception):
     """What Ray raises where an actor or its node is gone."""
 
 
+class Late(Lost):
+    """What Ray raises where there is no answer in time."""
+
+
 class Failed(Lost):
     """What Ray raises where the actor's own code did."""
 
@@ -38,7 +42,7 @@ class Rays:
         self.alive = {"home": {"CPU": 1.0}, "n1": {"CPU": 1.0, "device:board": 1.0}}
         self.asked: list[tuple[str, Any]] = []
         self.answers: dict[int, Any] = {}
-        self.exceptions = SimpleNamespace(RayTaskError=Failed, RayError=Lost)
+        self.exceptions = SimpleNamespace(RayTaskError=Failed, RayError=Lost, GetTimeoutError=Late)
         strategy = SimpleNamespace(NodeAffinitySchedulingStrategy=lambda node, soft: node)
         self.util = SimpleNamespace(scheduling_strategies=strategy)
 
@@ -63,7 +67,14 @@ class Rays:
             self.asked.append((given["scheduling_strategy"], setup["stands"]))
             return len(self.asked) - 1
 
-        actor = SimpleNamespace(measure=SimpleNamespace(remote=measure), name=given["name"])
+        def bench(setup: Any, device: str, runtime: str | None) -> int:
+            return -1
+
+        actor = SimpleNamespace(
+            measure=SimpleNamespace(remote=measure),
+            bench=SimpleNamespace(remote=bench),
+            name=given["name"],
+        )
         return SimpleNamespace(remote=lambda: actor)
 
 
@@ -204,6 +215,24 @@ def test_a_node_that_offers_what_it_has_not_costs_an_attempt_and_says_so(rays: R
     rays.answers[0] = Failed("...")
     [(_, outcome)] = found.collect()
     assert "n1 offers board" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
+    ("answer", "told"),
+    [
+        (Late("..."), "nothing in 120 s"),
+        (Lost("The actor died.\n\nits node has died"), "its node has died"),
+        (Failed("..."), "n1 offers board"),
+    ],
+)
+def test_a_search_that_cannot_begin_to_measure_says_where(
+    rays: Rays, answer: Exception, told: str
+) -> None:
+    rays.answers[-1] = answer
+    spec = SimpleNamespace(runtime_on=lambda name: None)
+    with pytest.raises(NasError, match=told) as caught:
+        leases(rays).benches(spec)  # type: ignore[arg-type]
+    assert "n1" in caught.value.problem and "\n" not in caught.value.problem + caught.value.hint
 
 
 def test_an_error_without_a_word_is_told_by_its_name(rays: Rays) -> None:
