@@ -68,7 +68,8 @@ class Session:
         search: takes the decisions.
         store: keeps them, for the writer of this `epoch`.
         artifacts: where the files that evaluations name lie.
-        benches: where latencies are measured, by device; not those that are predicted.
+        benches: where latencies are measured, by device; not those that are predicted. What an
+            outcome says of its own is what it is stored under.
         watch: called after every change.
     """
 
@@ -268,7 +269,8 @@ class Session:
         )  # fmt: skip
 
     def _timings(self, job: Measure, outcome: Outcome) -> list[Timing]:
-        bench, timings = self._benches.get(job.device), list[Timing]()
+        told, timings = outcome.values.get("bench"), list[Timing]()
+        bench = Bench(**told) if told else self._benches.get(job.device)
         if job.workload.resolution is not None:
             return timings
         for trial, build in zip(job.trials, job.builds, strict=True):

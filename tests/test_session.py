@@ -208,3 +208,36 @@ def test_a_full_disk_ends_the_run_and_costs_no_trial(tmp_path: Path, artifacts: 
     run(url, spec, artifacts, ToyPerform(spec))
     trials, _ = recorded(url, spec)
     assert len(trials) == 4 and {t.state for t in trials} <= {"complete", "stopped"}
+
+
+class Moving(ToyPerform):
+    """Measures on a node that is not the one the search was told of at its start."""
+
+    def __call__(self, job: Any, report: Any) -> dict[str, Any]:
+        outcome = super().__call__(job, report)
+        if job["kind"] == "measure":
+            where = {"host": "another", "runtime": "runtime 2", "protocol": "protocol 1"}
+            outcome["values"] = {**outcome["values"], "bench": where}
+        return outcome
+
+
+def test_measurements_are_stored_under_the_host_that_took_them(
+    tmp_path: Path, artifacts: Artifacts
+) -> None:
+    spec = toy_spec(**MEASURED, trials=6)
+    urls = [f"sqlite:///{tmp_path}/{n}.db" for n in "ab"]
+    for url, perform in zip(urls, (ToyPerform(spec), Moving(spec)), strict=True):
+        run(url, spec, artifacts, perform)
+    found = []
+    for url in urls:
+        with Store(url, read_only=True) as store:
+            builds = {t.build for t in store.trials(spec.name) if t.build}
+            found.append(
+                [
+                    sum(store.timing(b, "untrained", "b1", *where) is not None for b in builds)
+                    for where in (("host", "runtime 1", "protocol 1"),
+                                  ("another", "runtime 2", "protocol 1"))
+                ]
+            )  # fmt: skip
+    assert found == [[len(builds), 0], [0, len(builds)]] and builds
+    assert recorded(urls[0], spec) == recorded(urls[1], spec)  # and nothing else is another

@@ -93,7 +93,8 @@ class Measure:
 
     `objective` is what is measured. Where the workload has a side of its own, the files timed are
     made for it from `sources`, one of each trial. Outcome values: `measurements`, trial number (as
-    text) -> the JSON of a `Measurement` of it, or `{"error": reason}`.
+    text) -> the JSON of a `Measurement` of it, or `{"error": reason}`; where nodes share the work
+    `bench`, the host, runtime and protocol that they were taken with.
     """
 
     trials: tuple[int, ...]

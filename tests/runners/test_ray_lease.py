@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import toywork
 
 pytest.importorskip("ray")
 
 from nas.core.errors import NasError
-from nas.core.job import Measure, Outcome
-from nas.hardware.device import Device, parse
+from nas.core.job import Measure, Outcome, job_to_json
+from nas.hardware.device import Device, named, parse
 from nas.runners import ray_lease
-from nas.runners.ray import LOST, Cluster, resources
+from nas.runners.ray import LOST, Cluster, joined, resources
 from nas.runners.ray_lease import Leases
 
 JOB = Measure((0,), "untrained", ("0" * 64 + ".onnx",), ("b",), "board")
@@ -93,8 +97,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def board(stands: str | None = "elsewhere") -> Device:
-    from dataclasses import replace
-
     return replace(parse('kind = "cuda"\nnames = ["a board"]', "board"), stands=stands)
 
 
@@ -259,3 +261,39 @@ def test_how_many_jobs_fit(rays: Rays) -> None:
     assert cluster.slots({"CPU": 1.0}) == 11
     assert cluster.slots({"CPU": 1.0, "GPU": 0.25}) == 8
     assert cluster.slots({"CPU": 2.0, "GPU": 0.0}) == 5
+
+
+MEASURING = '''
+"""Measures nothing, once a file says that it may."""
+import time
+from pathlib import Path
+
+def work(given, beat):
+    def perform(job, report):
+        while not Path("go").exists():
+            beat()
+            time.sleep(0.01)
+        return {"values": {"measurements": {}}}
+    return perform
+'''
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_search_begins_while_another_measures_and_is_told_where(tmp_path: Path) -> None:
+    import ray
+
+    (tmp_path / "measuring.py").write_text(MEASURING)
+    setup = {
+        "spec": toywork.spec().to_json(), "folder": str(tmp_path), "sources": {},
+        "paths": [*sys.path, str(tmp_path)], "silence_s": 60.0, "work": "measuring:work",
+        "stands": {"cpu": "here"},
+    }  # fmt: skip
+    with joined() as cluster:
+        answering = Leases(cluster, setup, {"cpu": named("cpu")})
+        actor = answering._actor(cluster.home(), answering._devices["cpu"])
+        under_way = actor.measure.remote(setup, job_to_json(replace(JOB, device="cpu")))
+        told = ray.get(actor.bench.remote(setup, "cpu", None), timeout=60)
+        assert not ray.wait([under_way], timeout=0)[0]
+        (tmp_path / "go").touch()
+        assert ray.get(under_way)["values"]["bench"] == told
