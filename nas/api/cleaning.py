@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,7 +13,7 @@ from nas.core.errors import NasError
 from nas.core.finished import finished
 from nas.core.front import front_of
 from nas.core.trial import Event, Trial
-from nas.store.artifacts import NAME, Artifacts
+from nas.store.artifacts import NAME, Artifacts, abandoned
 from nas.store.store import Store
 
 
@@ -25,7 +24,8 @@ def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[st
     end, and of trials under way. What goes are checkpoints of rungs that others followed, of
     networks that were stopped or dominated, and, beside the database, what none of its studies
     names: numbers stay, but such a network is trained again where `nas export` or `--resume` asks
-    for it. Scratch folders of processes that are gone are removed as well.
+    for it. Scratch folders of processes of this host that are gone are removed
+    as well.
 
     Returns `files` and `bytes` removed, `kept_files` and `kept_bytes`; nothing is removed with
     `dry_run`.
@@ -98,15 +98,5 @@ def _bytes(files: Iterable[Path]) -> int:
 def _sweep(folder: Path) -> None:
     """Removes the scratch folders of this host's processes that are gone."""
     for own in folder.iterdir() if folder.is_dir() else ():
-        if own.name.isdigit() and not _alive(int(own.name)):
+        if abandoned(own.name):
             shutil.rmtree(own, ignore_errors=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

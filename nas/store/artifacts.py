@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import os
+import platform
 import re
 import tempfile
 import uuid
@@ -16,6 +17,7 @@ from nas.core.errors import NasError
 from nas.hardware.lease import private
 
 NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|onnx|pt2)")
+_OWN = uuid.uuid4().hex[:12]  # with the number of the process no other has the same
 
 
 class Artifacts:
@@ -55,8 +57,11 @@ class Artifacts:
         return name is not None and self.path(name).is_file()
 
     def scratch(self) -> Path:
-        """A folder on the same file system for files under way, private to this process."""
-        folder = self.folder / "under-way" / str(os.getpid())
+        """A folder on the same file system for files under way, private to this process.
+
+        Hosts may share the place, and number their processes alike.
+        """
+        folder = self.folder / "under-way" / f"{_host()}-{os.getpid()}-{_OWN}"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
@@ -140,6 +145,33 @@ def opened(place: str) -> Artifacts:
         path = f"/{rest}" if scheme == "file" else rest
         raise NasError(f"artifacts cannot be at {place!r}", f"did you mean {scheme}://{path} ?")
     return Stored(place) if "://" in place else Artifacts(Path(place))
+
+
+def abandoned(scratch: str) -> bool:
+    """Whether a scratch folder of that name is of a process of this host that is gone.
+
+    Earlier ones are named by the number of their process alone.
+    """
+    host, _, rest = scratch.rpartition("-")[0].rpartition("-")
+    number = rest if host == _host() else scratch
+    if not number.isdecimal():
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass  # another user's, or no number of a process
+    return False
+
+
+def _host() -> str:
+    """Where numbers of processes mean the same: this host, and of it this container."""
+    try:
+        space = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        space = 0
+    return f"{platform.node()}-{space}"
 
 
 def _reached(url: str) -> tuple[Any, str]:

@@ -14,6 +14,7 @@ from nas import NasError, api
 from nas.api.cleaning import named, wanted
 from nas.core.architecture import Architecture
 from nas.core.trial import Event, Rung, Trained, Trial
+from nas.store.artifacts import Artifacts
 from nas.store.store import Store
 
 
@@ -51,16 +52,20 @@ def test_files_that_nothing_names_go_and_others_stay(tmp_path: Path) -> None:
     toy_store(tmp_path)
     url = f"sqlite:///{tmp_path / 'studies' / 'nas.db'}"
     folder = tmp_path / "studies" / "artifacts"
-    dead = folder / "under-way" / "999999999"
-    dead.mkdir(parents=True)
+    alive = Artifacts(folder).scratch()
+    host = alive.name.rsplit("-", 2)[0]
+    dead = [alive.parent / name for name in ("999999999", f"{host}-999999999-0123456789ab")]
+    others = alive.parent / "another-host-1-999999999-0123456789ab"
+    for scratch in (*dead, others):
+        scratch.mkdir()
     (folder / name("nobody's")).write_bytes(b"12345")
     (folder / "notes.txt").write_text("not ours to remove")
     study = "toy"
     planned = api.gc(study, dry_run=True, storage=url)
-    assert planned["files"] == 1 and planned["bytes"] == 5 and dead.exists()
+    assert planned["files"] == 1 and planned["bytes"] == 5 and dead[0].exists()
     assert api.gc(study, storage=url) == {**planned, "dry_run": False}
     assert sorted(p.name for p in folder.iterdir()) == ["notes.txt", "under-way"]
-    assert not dead.exists()
+    assert {p.name for p in (folder / "under-way").iterdir()} == {alive.name, others.name}
     with pytest.raises(NasError):
         api.gc("no-such-study", storage=url)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from nas.core.errors import NasError
-from nas.store.artifacts import Artifacts, Stored, opened
+from nas.store.artifacts import Artifacts, Stored, abandoned, opened
 
 
 def kept(artifacts: Artifacts, content: bytes) -> str:
@@ -63,3 +67,22 @@ def test_places_that_cannot_be(url: str, told: str) -> None:
     with pytest.raises(NasError, match=told) as caught:
         opened(url)
     assert "secret" not in str(caught.value)
+
+
+def test_processes_of_the_same_number_on_two_hosts_share_no_scratch(tmp_path: Path) -> None:
+    """As in two containers: a name of its own for each host, process and start."""
+    tell = "from nas.store.artifacts import opened; print(opened('.').scratch().name)"
+    places = [
+        opened(str(tmp_path)).scratch().name,
+        *(
+            subprocess.run(
+                [sys.executable, "-c", tell], check=True, text=True, cwd=tmp_path,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True,
+            ).stdout.strip()
+            for _ in range(2)
+        ),
+    ]  # fmt: skip
+    assert len({name.rsplit("-", 1)[1] for name in places}) == 3
+    assert all(name.startswith(f"{platform.node()}-") for name in places)
+    assert not abandoned(places[0]) and all(map(abandoned, places[1:]))
+    assert not abandoned(f"elsewhere-{places[1]}")
