@@ -104,7 +104,11 @@ class Leases:
                     yield batch.job, outcome
 
     def end(self) -> None:
-        """Lets go of the devices; an actor that another search holds lives on."""
+        """Lets go of the devices.
+
+        An actor lives as long as the search that made it is in the cluster: what it then measures
+        for another search is lost, and done again by another actor.
+        """
         self._batches.clear()
         self._actors.clear()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 import time
@@ -20,6 +21,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from nas.core.errors import NasError
 from nas.core.study import StudySpec
 from nas.hardware.agent.workplace import lasting
 from nas.hardware.device import named
@@ -28,6 +30,7 @@ from nas.runners.benches import bench
 from nas.runners.processes import Worker, hire, memory_share
 
 LOOK_S = 1.0
+_SOURCE = re.compile(r"search_spaces/[^/]+\.py|hardware_profiles/[^/]+\.toml")
 
 
 class Hands:
@@ -181,13 +184,21 @@ def settle(setup: Mapping[str, Any]) -> Path:
 
     What lies beside them, such as a module that `--task` names, is there only where the folder is
     shared or the package installed; `paths` are where the search itself looks for modules.
+
+    Raises: NasError for a name of a source that is none of `sources`.
     """
     folder, sources = Path(setup["folder"]), setup["sources"]
+    for name in sources:
+        if not _SOURCE.fullmatch(name):  # nobody's search writes elsewhere on a node
+            raise NasError(
+                f"not a file that a search brings to a node: {name!r}",
+                "they are plain names such as search_spaces/NAME.py or hardware_profiles/NAME.toml",
+            )
     held = folder.is_dir() and all(_says(folder / name, text) for name, text in sources.items())
     if not held:
         folder = lasting("sources")
         for name, text in sources.items():
-            place = folder / Path(name).parent.name / Path(name).name  # no name leads out of it
+            place = folder / name
             place.parent.mkdir(exist_ok=True)
             place.write_text(text, encoding="utf-8")
     os.chdir(folder)
