@@ -18,6 +18,7 @@ from nas.core.job import Done, Finish, Outcome, Wait
 from nas.core.study import StudySpec
 from nas.core.trial import Event, Trial
 from nas.session import Session
+from nas.store.address import unlisted
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
 from nas.training.published import published
@@ -137,6 +138,8 @@ def train(  # noqa: PLR0913 - one argument for each option of the command line
             another process writes, or where no training reached its end.
     """
     url = storage_url(storage)
+    if runner == "ray":
+        unlisted(url)
     with Store(url, make=False) as store, claimed(store, study, take_over) as epoch:
         spec, known = store.spec(study), store.trials(study)
         artifacts = artifacts_of(url, spec)

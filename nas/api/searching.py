@@ -27,8 +27,8 @@ from nas.hardware.device import Device, named
 from nas.runners.counter import Counter
 from nas.runners.inline import Runner
 from nas.session import Session, Snapshot
-from nas.store.address import exists
-from nas.store.artifacts import Artifacts
+from nas.store.address import exists, unlisted
+from nas.store.artifacts import Artifacts, opened
 from nas.store.store import Store
 from nas.strategies.choose import create
 
@@ -114,6 +114,9 @@ def search(
         KeyboardInterrupt: after an interrupt; what was recorded stays, and `resume` goes on.
     """
     url = storage_url(storage)
+    if runner == "ray":  # before it is joined: a cluster lists command lines
+        unlisted(url)
+        opened(artifacts or "")
 
     def resumed(store: Store) -> StudySpec:
         there = _resumed(store, study, trials, hours, artifacts)

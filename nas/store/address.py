@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from sqlalchemy.engine import URL, make_url
@@ -47,6 +48,22 @@ def parsed(url: str) -> URL:
             f"{masked(url)} has more than one @", "write the one of a password as %40, a / as %2F"
         )
     return found
+
+
+def unlisted(url: str) -> None:
+    """Refuses an address that stands in this process's command line with its password.
+
+    Ray passes that line to the whole cluster, as the name of a job. Raises: NasError for it, or for
+    what is no address of a study database.
+    """
+    found = parsed(url)
+    told = {name.lower() for name in found.query}
+    secret = found.password or told & {"password", "sslpassword"}
+    if secret and any(url in word for word in sys.orig_argv):
+        raise NasError(
+            f"--storage {masked(url)}: Ray lists a typed password to everybody on the cluster",
+            "put it into ~/.pgpass or PGPASSWORD, or the whole address into NAS_STORAGE",
+        )
 
 
 def exists(url: str) -> bool:

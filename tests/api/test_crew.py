@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
 
+from nas import api
 from nas.api.crew import amounts, crew
 from nas.core.errors import NasError
 
@@ -25,6 +27,18 @@ from nas.core.errors import NasError
 def test_options_that_cannot_be(given: dict[str, Any], told: str) -> None:
     with pytest.raises(NasError, match=told), crew(**given):
         pass
+
+
+def test_no_password_reaches_the_list_of_a_clusters_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql+psycopg://me:hunter2@127.0.0.1:1/nas"
+    nowhere: dict[str, Any] = {"runner": "ray", "address": "127.0.0.1:1"}
+    monkeypatch.setattr(sys, "orig_argv", ["nas", "search", "--storage", url])
+    with pytest.raises(NasError, match="Ray lists a typed password"):
+        api.search(space="largekernel", storage=url, **nowhere)
+    with pytest.raises(NasError, match="Ray lists a typed password"):
+        api.train("s", [1], storage=url, **nowhere)
+    with pytest.raises(NasError, match="artifacts holds a password"):
+        api.search(space="largekernel", artifacts="s3://key:hunter2@bucket/nas", **nowhere)
 
 
 def test_how_many_trials_are_under_way() -> None:
