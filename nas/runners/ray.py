@@ -6,6 +6,7 @@ Ray is an extra (`pip install -e '.[ray]'`), and the modules `nas.runners.ray*` 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -15,6 +16,7 @@ from typing import Any
 
 from nas.core.errors import NasError
 from nas.hardware.device import Device, attached
+from nas.runners.processes import WITHHELD
 
 NAMESPACE = "nas"  # the same for all searches of a cluster, so that they find each other's leases
 LOST = 3  # nodes or actors that may go away under one job before the job is blamed for it
@@ -97,16 +99,27 @@ def joined(address: str | None = None) -> Iterator[Cluster]:
     if address:
         _answers(address)
     try:
-        ray.init(
-            address=address, namespace=NAMESPACE, logging_level=logging.ERROR,
-            log_to_driver=False, include_dashboard=None if address else False,
-        )  # fmt: skip
+        with _withheld():
+            ray.init(
+                address=address, namespace=NAMESPACE, logging_level=logging.ERROR,
+                log_to_driver=False, include_dashboard=None if address else False,
+            )  # fmt: skip
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _silent(address or "the default address", error) from error
     try:
         yield Cluster(ray)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _withheld() -> Iterator[None]:
+    """Keeps from the processes of a cluster that is started here what no worker is given."""
+    before = {name: os.environ.pop(name) for name in WITHHELD if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(before)
 
 
 def cause_of(words: str) -> str:

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import os
+import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
 from nas.hardware.device import load, parse
-from nas.runners.ray import nodes_with, resources
+from nas.runners.ray import joined, nodes_with, resources
 
 
 def test_a_node_has_a_device_by_rays_name_or_by_the_profiles() -> None:
@@ -18,6 +24,31 @@ def test_an_address_without_a_cluster_is_said_at_once(address: str) -> None:
     with pytest.raises(NasError, match="no Ray cluster answers") as caught:
         nodes_with([], address)
     assert "ray start --head" in caught.value.hint
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_what_starts_with_a_cluster_knows_of_no_database(
+    monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    given = {"NAS_STORAGE": "postgresql://me:secret@host/nas", "PGPASSWORD": "secret"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    inherited: list[dict[str, str]] = []
+
+    def init(**options: Any) -> None:
+        inherited.append(dict(os.environ))
+        if not answers:
+            raise ConnectionError("nobody there")
+
+    errors = SimpleNamespace(RayError=RuntimeError)
+    fake = SimpleNamespace(
+        is_initialized=lambda: False, init=init, shutdown=lambda: None, exceptions=errors
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    with nullcontext() if answers else pytest.raises(NasError), joined():
+        assert given.items() <= os.environ.items()  # the search's own again
+    assert inherited == [{n: v for n, v in os.environ.items() if n not in given}]
+    assert given.items() <= os.environ.items()
 
 
 @pytest.mark.slow
