@@ -31,6 +31,7 @@ from nas.engine import Search
 from nas.store.artifacts import Artifacts
 from nas.store.store import Store
 
+SPARE = 2  # trials under way beside those that workers are busy with
 MANY = 2000  # trials from which on a search is not shown after every change
 
 
@@ -151,6 +152,10 @@ class Session:
     def close(self) -> None:
         """Lets no further trial begin; those under way are finished."""
         self.search.closing = True
+
+    def widen(self, workers: int) -> None:
+        """Lets as many trials be under way as so many workers need; no decision rests on it."""
+        self.search.width = workers + SPARE
 
     def keep_front(self) -> None:
         """Stores the front of what is recorded."""

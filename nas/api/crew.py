@@ -16,7 +16,7 @@ from nas.hardware.device import Device
 from nas.hardware.lease import default_folder
 from nas.runners.benches import bench
 from nas.runners.inline import Runner
-from nas.session import Bench
+from nas.session import SPARE, Bench
 from nas.store.artifacts import Artifacts
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class Here:
     @property
     def width(self) -> int:
         """How many trials may be under way."""
-        return 1 if self.name == "inline" else self.workers + 2
+        return 1 if self.name == "inline" else self.workers + SPARE
 
     def standing(self, device: Device, measured: bool = False) -> Device:
         """The device itself."""
@@ -127,7 +127,7 @@ class There:
     @property
     def width(self) -> int:
         """How many trials may be under way."""
-        return (self.terms.at_once or max(1, self.cluster.slots(self.terms.resources))) + 2
+        return self.terms.room(self.cluster) + SPARE
 
     def standing(self, device: Device, measured: bool = False) -> Device:
         """Attached here, on another node, or nowhere."""

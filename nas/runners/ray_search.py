@@ -12,8 +12,9 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +33,7 @@ from nas.runners.ray_lease import Leases
 from nas.runners.ray_work import Work
 from nas.session import Session
 
+FOLLOW_S = 5.0  # between two looks at how many jobs fit on the cluster
 CALLBACKS = ("mlflow", "tensorboard", "wandb")
 # Tune's own records and messages: the study database is the record, and nas says what goes on
 _QUIET = {
@@ -39,6 +41,7 @@ _QUIET = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000000", "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1", "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # how many there are is the driver's to say
 }  # fmt: skip
 
 
@@ -48,8 +51,8 @@ class Terms:
 
     Args:
         resources: what one job takes, by Ray's names: `{"CPU": 1, "GPU": 0.25}`.
-        at_once: jobs under way at most; as many as fit on the nodes at the start where None. More
-            than fit tell an autoscaler what is wanted.
+        at_once: jobs under way at most; as many as fit on the nodes that are there at the moment
+            where None. More than fit tell an autoscaler what is wanted.
         callbacks: of Tune's, by name: who else is told of every result.
         silence_s: a worker that says nothing for so long is taken for hung and ended.
     """
@@ -69,6 +72,10 @@ class Terms:
         """What a worker does with the resources of its job."""
         threads = max(1, int(self.resources.get("CPU", 1)))
         return {"threads": threads, "train_on": "cuda" if self.resources.get("GPU") else "cpu"}
+
+    def room(self, cluster: Cluster) -> int:
+        """How many jobs may be under way, as the cluster is now."""
+        return self.at_once or max(1, cluster.slots(self.resources))
 
 
 class _Ended(BaseException):
@@ -93,16 +100,21 @@ class Ray:
         self, cluster: Cluster, setup: Mapping[str, Any], leases: Leases, terms: Terms
     ) -> None:
         self.terms = terms
-        self.workers = terms.at_once or max(1, cluster.slots(terms.resources))
+        self._cluster = cluster
         self._setup = {**setup, **terms.shares, "silence_s": terms.silence_s}
         self._leases = leases
 
+    @property
+    def workers(self) -> int:
+        """How many jobs may be under way now."""
+        return self.terms.room(self._cluster)
+
     def run(self, session: Session) -> Done:
         """Runs to the end; an interrupt is acted on between two decisions, a second one at once."""
-        driver = Driver(session, self._leases)
+        driver = Driver(session, self._leases, lambda: self.workers)
         with _told_of_interrupts(driver), workplace("tune") as folder:
             tuner = self._tuner(driver, session.spec.name, folder)
-            with _environment(_QUIET | {"TUNE_MAX_PENDING_TRIALS_PG": str(self.workers)}):
+            with _environment(_QUIET):
                 try:
                     tuner.fit()
                 except _Ended as ended:
@@ -125,7 +137,6 @@ class Ray:
                 search_alg=Asks(driver),
                 scheduler=Decides(driver),
                 num_samples=-1,
-                max_concurrent_trials=self.workers,
                 reuse_actors=True,
                 trial_name_creator=_named,
                 trial_dirname_creator=_named,
@@ -142,11 +153,18 @@ class Ray:
 
 
 class Driver:
-    """What Tune's parts share: the session, and which of its jobs is which trial of Tune's."""
+    """What Tune's parts share: the session, and which of its jobs is which trial of Tune's.
 
-    def __init__(self, session: Session, leases: Leases) -> None:
+    Args:
+        session: decides.
+        leases: who measures.
+        room: how many jobs Tune may have under way; asked now and then, as nodes come and go.
+    """
+
+    def __init__(self, session: Session, leases: Leases, room: Callable[[], int]) -> None:
         self.session = session
         self.leases = leases
+        self._ask_room, self._room, self._looked = room, room(), time.monotonic()
         self.done: Done | None = None
         self.interrupted = False
         self._jobs: dict[str, Job] = {}
@@ -154,9 +172,12 @@ class Driver:
         self._errors: dict[str, str] = {}
 
     def next(self, name: str) -> dict[str, Any] | None:
-        """The next job for a worker, as JSON; None while there is none, or none any more."""
+        """The next job for a worker, as JSON; None while there is none or no room for it."""
         while self.done is None:
             self.attend()
+            self._look_for_room()
+            if len(self._jobs) >= self._room:
+                return None
             job = self.session.ask()
             if isinstance(job, Measure):
                 self.leases.begin(job)
@@ -177,6 +198,15 @@ class Driver:
             raise KeyboardInterrupt
         for job, outcome in self.leases.collect():
             self.session.tell(job, outcome)
+
+    def _look_for_room(self) -> None:
+        """Follows a cluster that grows or shrinks."""
+        if time.monotonic() - self._looked < FOLLOW_S:
+            return
+        room, self._looked = self._ask_room(), time.monotonic()
+        if room != self._room:
+            self._room = room
+            self.session.widen(room)
 
     def reached(self, name: str, message: Mapping[str, Any]) -> bool:
         """Takes in a rung; whether the training goes on."""

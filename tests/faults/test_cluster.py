@@ -175,6 +175,21 @@ def test_a_worker_killed_then_a_node_killed_mid_rung(place: Place, url: str) -> 
 
 
 @pytest.mark.long
+def test_a_node_that_joins_is_given_work(place: Place, url: str) -> None:
+    search = place.search(url, "s", trials=14, rung_s=1.0)
+    until(url, "s", 5, search)
+    place.nodes.append(place.cluster.add_node(num_cpus=2))
+    most = 0
+    while search.poll() is None:
+        most = max(most, len(workers()))
+        time.sleep(0.2)
+    place.cluster.remove_node(place.nodes.pop())
+    ended(search)
+    assert most > len(place.nodes)
+    assert audit(url, "s", place.locks) == []
+
+
+@pytest.mark.long
 def test_the_disk_is_full_and_the_search_resumed(place: Place, url: str) -> None:
     told = ended(place.search(url, "s", fsize=160_000), code=2)
     assert "--resume" in told or "look after the disk" in told
