@@ -7,9 +7,8 @@ seeds: of a point that is undecided, or of the one likeliest to dominate it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from operator import is_
 
 import numpy as np
 
@@ -26,6 +25,7 @@ FAILURES = 2
 PROCESSES = 3
 REPEATS = 8  # of one network; a mean of nine trainings is known to a third of what one is
 UNCONDITIONAL = 2  # repeats made even of a decided front: without any, the seed's noise is unknown
+STEADY = 20  # the front is worked out anew once a result has come for every so many of its points
 
 
 @dataclass(frozen=True)
@@ -36,9 +36,18 @@ class Point:
     share: float
     rival: Trial | None
 
+    def of(self, now: Mapping[int, Trial]) -> Point:
+        """The same of the trials as they are now, by number."""
+        rival = self.rival and now.get(self.rival.number)
+        return Point(now[self.trial.number], self.share, rival)
+
 
 class Confirmation:
-    """Chooses the confirming jobs; a function of the trials and of what is under way."""
+    """Chooses the confirming jobs, by the trials and by what is under way.
+
+    Of a large front the standings are those of some results ago: to work hundreds of points out
+    takes a tenth of a second and more, and one result moves few of them.
+    """
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
@@ -53,9 +62,22 @@ class Confirmation:
         A search that is `closing` still times its front, and trains nothing more.
         """
         recorded = list(trials)
-        if not (len(recorded) == len(self._seen) and all(map(is_, recorded, self._seen))):
+        changed = sum(now is not then for now, then in zip(recorded, self._seen, strict=False))
+        changed += abs(len(recorded) - len(self._seen))
+        if changed > len(self._found) / STEADY:
+            return self._next(recorded, busy, closing, anew=True)
+        job = self._next(recorded, busy, closing, anew=False)
+        last = job is None and changed and not busy
+        return self._next(recorded, busy, closing, anew=True) if last else job
+
+    def _next(
+        self, recorded: list[Trial], busy: Collection[Slot], closing: bool, anew: bool
+    ) -> Measure | Train | None:
+        """The next job by the front as it was worked out last, or is worked out anew."""
+        if anew:
             self._seen, self._found = recorded, self._near(recorded) if self.spec.trains else []
-        near = self._found
+        now = {t.number: t for t in recorded}
+        near = [point.of(now) for point in self._found if point.trial.number in now]
         if any(kind == "measure" for kind, _, _ in busy):
             return None
         timing = self._retime([point.trial for point in near])

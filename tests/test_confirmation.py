@@ -77,6 +77,26 @@ def test_a_trial_that_was_replaced_is_looked_at_again() -> None:
     assert confirmation.next(trials, (), closing=False) != job
 
 
+def test_a_large_front_is_not_worked_out_after_every_result_but_no_repeat_is_made_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = []
+    near = Confirmation._near
+    monkeypatch.setattr(
+        Confirmation, "_near", lambda self, trials: looks.append(1) or near(self, trials)
+    )
+    spec = toy_spec(trials=1000, confirm=0.1)
+    trials = [trial(n, 60.0 + 0.05 * n, 1.0 + n) for n in range(60)]
+    confirmation, made = Confirmation(spec), set()
+    while isinstance(job := confirmation.next(trials, (), closing=False), Train):
+        assert (job.trial, job.repeat) not in made
+        made.add((job.trial, job.repeat))
+        again = trained(trials[job.trial].trained[0].score, job.repeat)
+        runs = (*trials[job.trial].trained, again)
+        trials[job.trial] = replace(trials[job.trial], trained=runs)
+    assert len(made) == 100 and len(looks) <= 2 + len(made) / 3
+
+
 def test_the_rival_of_what_is_undecided_is_as_urgent_and_the_fewest_trainings_come_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -84,7 +104,9 @@ def test_the_rival_of_what_is_undecided_is_as_urgent_and_the_fewest_trainings_co
 
     def chosen(*near: Point, busy: Any = ()) -> int | None:
         monkeypatch.setattr(Confirmation, "_near", lambda self, trials: list(near))
-        job = Confirmation(toy_spec(trials=100, confirm=0.2)).next([third], busy, closing=False)
+        trials = {t.number: t for p in near for t in (p.rival, p.trial) if t is not None}
+        spec = toy_spec(trials=100, confirm=0.2)
+        job = Confirmation(spec).next(trials.values(), busy, closing=False)
         return job.trial if isinstance(job, Train) else None
 
     far = Point(third, 0.7, None)
