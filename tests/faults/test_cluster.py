@@ -1,6 +1,6 @@
 """What goes wrong on a cluster, done for real; afterwards an independent check finds nothing amiss.
 
-    for n in $(seq 10); do pytest -q tests/faults || break; done
+    pytest -q -m "long or not long" tests/faults     or ten times: python benchmarks/fault_suite.py
 
 `NAS_TEST_OUTAGE_S` is how long the database is away in the test that restarts it (3 seconds).
 """
