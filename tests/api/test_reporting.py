@@ -9,8 +9,8 @@ import pytest
 from example_study import toy_store
 
 from nas import api
-from nas.api.places import hidden
 from nas.core.errors import NasError
+from nas.store.address import masked
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_mistakes(storage: str, tmp_path: Path) -> None:
 
 
 def test_a_password_is_never_written_down() -> None:
-    assert "secret" not in hidden("postgresql+psycopg://me:secret@host:5432/nas")
+    assert "secret" not in masked("postgresql+psycopg://me:secret@host:5432/nas")
 
 
 def test_progress_is_told(storage: str, tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ TASK = TaskSpec("digits", (3, SIDE, SIDE), 10)
 
 
 def transformers_vit() -> nn.Module:
-    pytest.importorskip("transformers")
     return theirs.transformers_vit(10, SIDE)
 
 

@@ -111,7 +111,6 @@ class Vision(nn.Module):
     ],
 )
 def test_the_vision_transformer_of_transformers(choices: dict, tmp_path: Path) -> None:
-    pytest.importorskip("transformers")
     expected, found = shipped(Vision, ("adapter",), choices, tmp_path / "n.onnx")
     early = "adapter.leave" in choices  # then the file answers before the module's end
     assert (far(found, expected) < 1e-4) != early and found.shape == (16, 5)

@@ -77,7 +77,6 @@ def test_a_network_that_ends_in_no_layer_is_refused() -> None:
 
 
 def test_the_vision_transformer_of_transformers() -> None:
-    pytest.importorskip("transformers")
     from transformers import ViTConfig, ViTForImageClassification
 
     sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
