@@ -263,16 +263,18 @@ def between(
     """Relative standard deviation between processes, and where that figure comes from.
 
     `measured`: from these runs, files and anchors pooled, since what differs between processes
-    (memory layout, clock) meets all of them. `history`: with one run, from the anchors of earlier
-    sessions on this host. `assumed`: with neither. The assumed figure weighs as much as two
-    observed deviations in all of them.
+    (memory layout, clock) meets all of them. `history`: where each file has one run, from the
+    anchors of the last sessions on this host. `assumed`: with neither. The assumed figure weighs
+    as much as two observed deviations in all of them.
     """
     assumed = rules.between if threads == 1 else rules.between_shared
     seen: dict[int | str, list[float]] = {}
     for each in runs:
         for name, found in each.estimates.items():
             seen.setdefault(name, []).append(float(np.log(found["value"])))
-    repeated = [np.array(v) for v in seen.values() if len(v) > 1]
+    # Anchors alone are in several runs where these share the files, or some were timed again.
+    again = any(len(v) > 1 for name, v in seen.items() if isinstance(name, int))
+    repeated = [np.array(v) for v in seen.values() if len(v) > 1 and again]
     freedom = sum(v.size - 1 for v in repeated)
     squares = sum(float(((v - v.mean()) ** 2).sum()) for v in repeated)
     known = "measured"

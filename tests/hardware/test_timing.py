@@ -263,6 +263,12 @@ def test_the_spread_between_processes_is_learnt_from_files_and_anchors():
     assert timing.between(runs_of([1000.0]), none, Protocol(), 4) == (0.08, "assumed")
 
 
+def test_sessions_that_share_the_files_measure_no_spread_between_processes():
+    rules, none = Protocol(), AnchorHistory(Path("nowhere"), "x")
+    runs = [timing.summary(made_up({i: 1000.0, "dense": 80.0}, seed=i), rules) for i in range(2)]
+    assert timing.between(runs, none, rules, 1) == (0.03, "assumed")
+
+
 def test_one_process_learns_from_the_anchors_of_earlier_sessions(tmp_path):
     history = AnchorHistory(tmp_path, "x")
     rng = np.random.default_rng(3)
