@@ -1,4 +1,4 @@
-"""The rules of a measurement, and when two measurements may be compared."""
+"""The rules of a measurement, when it has converged, and when two may be compared."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import dataclasses
 import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from nas.core.architecture import digest
 from nas.hardware import agent
@@ -34,8 +34,12 @@ class Protocol:
             when quiet. Where the share q did, it is less by the third power of 1 - q.
         drift: how far an anchor may move within a session before the session is repeated.
         memory_share: share of the host's memory that the measuring process may map.
+        jitter: a number has not converged while one gated call in twenty takes so many times as
+            long as the middle one. It judges a number and does not change it, hence no part of the
+            version.
     """
 
+    jitter: ClassVar[float] = 1.5
     gate: float = 1.08
     away: float = 0.01
     quietest: float = 0.2
@@ -68,6 +72,31 @@ class Protocol:
         True
         """
         return f"{agent.VERSION}-{digest(dataclasses.asdict(self))[:8]}"
+
+
+def jitters(found: Mapping[str, Any], rules: Protocol) -> bool:
+    """Whether an estimate's calls differ by more than the network: the scheduler's steps show.
+
+    Of gated samples: where hardly any passed the gate (`noisy`), what is left says nothing of it.
+    """
+    return bool(found["p95"] > rules.jitter * found["p50"] and not found["noisy"])
+
+
+def unsettled(found: Mapping[str, Any], drift: float, rules: Protocol) -> list[str]:
+    """Why the estimate of one process has not converged, in words; empty where it has.
+
+    Args:
+        found: what `nas.hardware.agent.estimates` says. drift: how far an anchor moved meanwhile.
+    """
+    longer = found["p95"] / found["p50"]
+    why = {
+        f"an anchor drifted by {drift:.1%}": drift > rules.drift,
+        "the machine was hardly ever quiet": found["noisy"],
+        f"one call in twenty took {longer:.1f} times the middle one": jitters(found, rules),
+        f"only {found['passes']} passes count": found["passes"] < rules.min_passes,
+        f"the interval is still {found['width']:.1%} to either side": found["width"] > rules.width,
+    }
+    return [words for words, true in why.items() if true]
 
 
 # The last two are of predictions.

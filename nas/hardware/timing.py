@@ -33,11 +33,12 @@ from nas.hardware.device import Device, attached, host_fingerprint, host_id
 from nas.hardware.history import REFERENCE, AnchorHistory
 from nas.hardware.hosts import SET
 from nas.hardware.lease import Lease, private, shared
-from nas.hardware.protocol import Protocol
+from nas.hardware.protocol import Protocol, jitters, unsettled
 from nas.hardware.session import Asked, Session, sessions
 
 KEPT_SAMPLES = 400
 SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
+QUANTILES = ("p50", "p90", "p95", "p99")
 PROTOCOL = Protocol().version
 
 
@@ -200,26 +201,50 @@ class Run:
     repeated: bool
 
     @property
+    def files(self) -> list[int]:
+        """The candidates' indices."""
+        return [name for name in self.estimates if isinstance(name, int)]
+
+    @property
     def quiet(self) -> float:
         """The share of samples that passed the gate."""
         return float(np.mean([found["quiet"] for found in self.estimates.values()]))
 
+    def steady(self, index: int, rules: Protocol) -> bool:
+        """Whether neither the anchors beside a file drifted nor its own calls jittered."""
+        return self.drift <= rules.drift and not jitters(self.estimates[index], rules)
+
 
 def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int, str]]:
-    """Times the files in a fresh process; in a second one if an anchor drifted beyond its bound.
+    """Times the files in a fresh process; those that it leaves unsteady in a second one.
 
-    Of two that drifted the one counts in which more samples passed the gate.
+    All of them are where an anchor drifted beyond its bound, else those whose calls jittered. Of
+    two unsteady processes the one counts in which more samples passed the gate.
     """
     reasons: dict[int, str] = {}
-    tried: list[list[Run]] = []
+    tried: list[Run] = []
     for repeated in (False, True):
         found, failures = sessions(asked, alive, seed + repeated)
         reasons |= failures
-        tried.append([summary(session, asked.protocol, repeated) for session in found])
-        alive = [i for i in alive if i not in reasons]
-        if not alive or all(r.drift <= asked.protocol.drift for r in tried[-1]):
-            return tried[-1], reasons
-    return max(reversed(tried), key=lambda runs: min(r.quiet for r in runs)), reasons
+        tried += [summary(session, asked.protocol, repeated) for session in found]
+        steady = {i for r in tried for i in r.files if r.steady(i, asked.protocol)}
+        alive = [i for i in alive if i not in steady and i not in reasons]
+        if not alive:
+            break
+    return _chosen(tried, asked.protocol), reasons
+
+
+def _chosen(tried: list[Run], rules: Protocol) -> list[Run]:
+    """Each file in the one run that counts, with that run's anchors; runs without any are left."""
+    best: dict[int, Run] = {}
+    for each in sorted(tried, key=lambda r: r.quiet):
+        best |= {i: each for i in each.files if i not in best or not best[i].steady(i, rules)}
+    return [
+        dataclasses.replace(r, estimates={
+            n: e for n, e in r.estimates.items() if isinstance(n, str) or best[n] is r
+        })
+        for r in tried if any(b is r for b in best.values())
+    ]  # fmt: skip
 
 
 def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
@@ -308,9 +333,10 @@ def _measurement(
     # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
     se = value * one * float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
     half = Z90 * np.sqrt(2) * se
+    doubts = _doubts(found, own, common.get("slower_than_usual"), rules)
     record = {
         **common,
-        **{f"{q}_ms": _ms(np.median([f[q] for f in found])) for q in ("p50", "p90", "p99")},
+        **{f"{q}_ms": _ms(np.median([f[q] for f in found])) for q in QUANTILES},
         "kept": sum(f["kept"] for f in found),
         "n": sum(f["n"] for f in found),
         "passes": [f["passes"] for f in found],
@@ -320,8 +346,8 @@ def _measurement(
         "between": round(between, 5),
         "between_is": known,
         "noisy": any(f["noisy"] for f in found),
-        "converged": (common.get("slower_than_usual") or 1.0) <= rules.slow
-        and all(_converged(f, r, rules) for f, r in zip(found, own, strict=True)),
+        "converged": not doubts,
+        "unsettled": doubts,
         "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
     }
     return Measurement(
@@ -338,10 +364,14 @@ def _slack(found: list[dict[str, Any]]) -> float:
     return float(np.mean([f["p50"] / f["value"] for f in found])) - 1
 
 
-def _converged(found: dict[str, Any], run: Run, rules: Protocol) -> bool:
-    """Whether the interval is narrow and rests on enough passes of a machine quiet enough."""
-    enough = found["passes"] >= rules.min_passes and not found["noisy"]
-    return bool(found["width"] <= rules.width and enough and run.drift <= rules.drift)
+def _doubts(
+    found: list[dict[str, Any]], own: list[Run], slow: float | None, rules: Protocol
+) -> list[str]:
+    """Why a number has not converged in one of its processes, in words; empty where it has."""
+    why = [words for f, r in zip(found, own, strict=True) for words in unsettled(f, r.drift, rules)]
+    if slow is not None and slow > rules.slow:
+        why.append(f"the anchors took {slow:.2f} times as long as they usually do here")
+    return list(dict.fromkeys(why))
 
 
 def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:

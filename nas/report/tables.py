@@ -251,9 +251,11 @@ def changes(report: Mapping[str, Any]) -> str:
 
 
 def origin(measurement: Measurement) -> str:
-    """How a number came about: `measured, trained file`; of a timing also if it never settled."""
+    """How a number came about: `measured, trained file`; of a timing also why it never settled."""
     settled = "" if measurement.record.get("converged", True) else "not converged"
-    return ", ".join(filter(None, (measurement.source, measurement.basis, settled)))
+    why = "; ".join(measurement.record.get("unsettled", ()))
+    told = ": ".join(filter(None, (settled, why)))
+    return ", ".join(filter(None, (measurement.source, measurement.basis, told)))
 
 
 def cell(value: Any) -> str:

@@ -1,4 +1,10 @@
-from nas.hardware.protocol import Protocol, differences
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from nas.hardware.agent.estimates import estimate
+from nas.hardware.protocol import Protocol, differences, unsettled
 
 
 def record(**changes):
@@ -86,5 +92,53 @@ def test_records_of_several_callers_are_compared_by_what_they_saw():
     assert differences(plain, other) == ["governor: performance and powersave"]
 
 
-def test_every_rule_is_part_of_the_version():
+def test_every_rule_that_changes_numbers_is_part_of_the_version():
     assert Protocol().version != Protocol(width=0.01).version
+    # what only judges them is not: numbers taken before it was a rule stay what they are
+    assert "jitter" not in asdict(Protocol())
+
+
+def calls(slow, times=8.0, refs=50.0):
+    """The estimate of 400 calls of about a millisecond, a share of which take so many times that.
+
+    They are what jumps of the scheduler do to a machine that its reference kernel finds quiet.
+    """
+    rng = np.random.default_rng(0)
+    samples = 1000 + rng.exponential(5.0, 400)
+    samples[rng.permutation(400) < 400 * slow] *= times
+    passes, away = np.arange(400) // 20, np.zeros(400)
+    return estimate(samples, np.full(400, refs), passes, away, 50.0, asdict(Protocol()))
+
+
+def test_calls_that_jump_have_not_converged_however_narrow_the_interval():
+    found = calls(slow=0.4)
+    assert found["width"] < 0.001 and not found["noisy"] and found["quiet"] == 1.0
+    assert found["p90"] > 7 * found["p50"]
+    (why,) = unsettled(found, 0.0, Protocol())
+    assert why == f"one call in twenty took {found['p95'] / found['p50']:.1f} times the middle one"
+
+
+@pytest.mark.parametrize(("slow", "times"), [(0.0, 8.0), (0.03, 8.0), (0.4, 1.4)])
+def test_calm_calls_and_rare_or_small_jumps_have_converged(slow, times):
+    assert unsettled(calls(slow, times), 0.0, Protocol()) == []
+
+
+def test_jumps_beside_a_slow_reference_are_not_the_calls_own():
+    """The gate leaves a neighbour's bursts out; where it leaves nothing, that is what is said."""
+    rng = np.random.default_rng(0)
+    busy = rng.random(400) < 0.4
+    samples = (1000 + rng.exponential(5.0, 400)) * np.where(busy, 8.0, 1.0)
+    passes, rules = np.arange(400) // 20, asdict(Protocol())
+    refs = np.where(busy, 90.0, 50.0)
+    found = estimate(samples, refs, passes, np.zeros(400), 50.0, rules)
+    assert unsettled(found, 0.0, Protocol()) == []
+    found = estimate(samples, np.full(400, 90.0), passes, np.zeros(400), 50.0, rules)
+    assert unsettled(found, 0.0, Protocol()) == ["the machine was hardly ever quiet"]
+
+
+def test_each_reason_not_to_have_converged_is_said():
+    assert unsettled(calls(0.0) | {"width": 0.031, "passes": 3}, 0.07, Protocol()) == [
+        "an anchor drifted by 7.0%",
+        "only 3 passes count",
+        "the interval is still 3.1% to either side",
+    ]

@@ -185,10 +185,11 @@ def test_runtime_version_names_options_and_threads():
 # --- statistics on made-up sessions --------------------------------------------------------------
 
 
-def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0, interrupted=0.0):
+def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0, interrupted=0.0, jumpy=()):
     """A session in which each network's true latency is known (microseconds).
 
-    Of a share `interrupted` of the calls another process had the core for 3 ms.
+    Of a share `interrupted` of the calls another process had the core for 3 ms. Of the networks
+    in `jumpy` every fifth call takes three times as long as the others.
     """
     rng = np.random.default_rng(seed)
     results = {}
@@ -197,6 +198,7 @@ def made_up(values, noise=0.01, passes=20, seed=0, trend=0.0, interrupted=0.0):
         samples = value * (1 + trend * place / passes + rng.exponential(noise, place.size))
         away = 3000.0 * (np.arange(place.size) % 20 < 20 * interrupted)
         samples += away
+        samples[::5] *= 3.0 if name in jumpy else 1.0
         results[name] = {
             "event": "result", "file": i, "load_s": 0.0, "first_ms": 0.0, "done": True,
             "samples": samples.tolist(), "refs": [50.0] * place.size, "passes": place.tolist(),
@@ -295,6 +297,9 @@ def test_a_machine_that_is_slow_throughout_has_not_converged(tmp_path):
     )
     assert calm["converged"] and not slow["converged"]
     assert slow["slower_than_usual"] == slower
+    assert calm["unsettled"] == []
+    (why,) = slow["unsettled"]
+    assert why == f"the anchors took {slower:.2f} times as long as they usually do here"
 
 
 def test_a_number_is_not_filed_under_a_runtime_that_did_not_run(cpu):
@@ -377,6 +382,39 @@ def test_of_two_sessions_that_drifted_the_calmer_counts(monkeypatch, cpu, lease,
     assert measured(0.5, trend=0.0) == (0.5, False)
     assert measured(0.9, 0.1) == (0.9, True)
     assert measured(0.9, 0.95) == (0.1, False)
+
+
+def test_files_whose_calls_jump_are_timed_once_more_and_what_still_does_has_not_converged(
+    monkeypatch, cpu, lease, files
+):
+    asked = timing.Asked((files["small"],) * 3, (), cpu, lease, Workload(), Protocol(), 0)
+    jumps, seen = iter([(0, 2), (2,)]), []
+
+    def stand_in(asked, alive, seed):
+        seen.append(alive)
+        names = dict.fromkeys(alive, 100.0) | {"dense": 80.0}
+        return [made_up(names, jumpy=next(jumps), seed=seed)], {}
+
+    monkeypatch.setattr(timing, "sessions", stand_in)
+    runs, reasons = timing.run(asked, [0, 1, 2], 0)
+    assert seen == [[0, 1, 2], [0, 2]] and not reasons
+    assert [(r.files, r.repeated) for r in runs] == [([1], False), ([0, 2], True)]
+    spread = timing.between(runs, AnchorHistory(Path("nowhere"), "x"), Protocol(), 1)
+    assert spread == (0.03, "assumed"), "two sessions of different files measure no spread"
+    records = [timing._measurement(i, runs, spread, {}, Protocol(), "x").record for i in range(3)]
+    assert [r["converged"] for r in records] == [True, True, False]
+    assert records[2]["unsettled"] == ["one call in twenty took 3.0 times the middle one"]
+    assert records[2]["p95_ms"] == pytest.approx(0.3, rel=0.02)
+    assert [r["sessions"][0]["repeated"] for r in records] == [True, False, True]
+
+
+def test_a_noisy_session_is_not_repeated_for_its_jumps(monkeypatch, cpu, lease, files):
+    asked = timing.Asked((files["small"],), (), cpu, lease, Workload(), Protocol(), 0)
+    (once,) = [made_up({0: 100.0, "dense": 80.0}, interrupted=1.0, jumpy=(0,))]
+    answers = iter([once])
+    monkeypatch.setattr(timing, "sessions", lambda *a: ([next(answers)], {}))
+    (found,), _ = timing.run(asked, [0], 0)
+    assert found.estimates[0]["noisy"] and not numbered([found]).record["converged"]
 
 
 def test_a_file_that_failed_before_the_repeat_keeps_its_reason(monkeypatch, cpu, lease, files):

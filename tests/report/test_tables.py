@@ -78,6 +78,9 @@ def test_a_timing_that_never_settled_says_so() -> None:
     assert tables.origin(made) == "measured, trained file"
     shaken = replace(made, record={"converged": False})
     assert tables.origin(shaken) == "measured, trained file, not converged"
+    why = ["an anchor drifted by 7.0%", "only 3 passes count"]
+    told = replace(made, record={"converged": False, "unsettled": why})
+    assert tables.origin(told) == f"measured, trained file, not converged: {'; '.join(why)}"
 
 
 def test_an_empty_front_says_so() -> None:

@@ -55,8 +55,8 @@ def estimate(
     time slice is then never whole, and what is left of it is nearer to the truth.
 
     `se` is the within-process term alone (bootstrap over passes); the difference between processes
-    is added by the host side. `width` is the relative half-width of its 90 % interval; `p50`, `p90`
-    and `p99` are of the gated samples, `quiet` is the share of all that passed the gate.
+    is added by the host side. `width` is the relative half-width of its 90 % interval; `p50` to
+    `p99` are of the gated samples, `quiet` is the share of all that passed the gate.
     """
     whole = away <= rules["away"] * samples
     keep, quiet = gate(refs, whole, base, rules["gate"], rules["quietest"])
@@ -64,7 +64,7 @@ def estimate(
     kept = (samples - away if noisy else samples)[keep]
     draws = bootstrap(kept, passes[keep], rules["quantile"], seed=0)
     low, high = np.quantile(draws, [0.05, 0.95])
-    p50, p90, p99 = np.quantile(kept, [0.5, 0.9, 0.99])
+    p50, p90, p95, p99 = np.quantile(kept, [0.5, 0.9, 0.95, 0.99])
     value = float(np.quantile(kept, rules["quantile"]))
     return {
         "value": value,
@@ -72,6 +72,7 @@ def estimate(
         "width": float((high - low) / 2 / value),
         "p50": float(p50),
         "p90": float(p90),
+        "p95": float(p95),
         "p99": float(p99),
         "kept": int(keep.sum()),
         "n": int(samples.size),

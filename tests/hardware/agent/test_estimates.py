@@ -71,6 +71,6 @@ def test_the_numbers_of_an_estimate_are_those_of_the_kept_samples():
     assert found["se"] == pytest.approx(draws.std())
     half = (np.quantile(draws, 0.95) - np.quantile(draws, 0.05)) / 2
     assert found["width"] == pytest.approx(half / found["value"])
-    told = [found[name] for name in ("p50", "p90", "p99")]
-    assert told == pytest.approx(np.quantile(samples, [0.5, 0.9, 0.99]).tolist())
+    told = [found[name] for name in ("p50", "p90", "p95", "p99")]
+    assert told == pytest.approx(np.quantile(samples, [0.5, 0.9, 0.95, 0.99]).tolist())
     assert (found["passes"], found["quiet"], found["kept"]) == (12, 1.0, 120)
