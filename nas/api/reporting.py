@@ -12,7 +12,7 @@ from nas.api.places import artifacts_of, storage_url
 from nas.api.study import compared
 from nas.catalog import load_space
 from nas.core.errors import NasError
-from nas.core.front import Front, front_of
+from nas.core.front import Front, contending, front_of
 from nas.core.job import Workload
 from nas.core.limits import timing_of
 from nas.core.retarget import compare, searched
@@ -126,7 +126,11 @@ def _fronts(spec: StudySpec, trials: Sequence[Trial], first: str | None) -> dict
             f"nas retarget {spec.name} --device {leading}",
         )
     ordered = dict.fromkeys([leading, *known])
-    return {name: compared(front_of(spec, trials, name)) for name in ordered}
+    near = contending(spec, trials)
+    return {
+        name: compared(front_of(spec, trials, name), near if name == spec.device else trials)
+        for name in ordered
+    }
 
 
 def _importance(spec: StudySpec, trials: Sequence[Trial]) -> dict[str, Any] | str:

@@ -102,7 +102,7 @@ def retarget(
         before = searched(record.events)
         found = compare(record.spec, before, record.trials, target.name, failed)
         store.save_front(study, epoch, found.front)
-        return replace(found, front=compared(found.front))
+        return replace(found, front=compared(found.front, record.trials))
 
 
 def _under(spec: StudySpec, device: Device, runtime: str | None) -> Device:

@@ -225,7 +225,7 @@ def _run(session: Session, runner: Runner) -> Front:
     except BaseException:  # whatever ends it early, the front of what is recorded is kept
         session.keep_front()
         raise
-    return compared(session.front())
+    return compared(session.front(), session.search.contenders)
 
 
 def _observer(session: Session, watch: Watcher | None) -> Any:

@@ -9,12 +9,13 @@ from typing import Any
 from nas.api.places import storage_url
 from nas.core.errors import NasError
 from nas.core.finished import finished, on_test_images
-from nas.core.front import Front, front_of, moved
+from nas.core.front import Front, Member, front_of, moved
 from nas.core.known import measure
 from nas.core.limits import timing_of
+from nas.core.measurement import Measurement
 from nas.core.objective import TIMED, Constraint, Objective, known_objectives
 from nas.core.study import StudySpec
-from nas.core.trial import Trial, devices_of, reports_of
+from nas.core.trial import Trial, devices_of, placed, reports_of
 from nas.hardware.protocol import differences
 from nas.hardware.ssh import canonical
 from nas.report import pick as picking
@@ -32,23 +33,57 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
         spec = store.spec(study)
         if device is None or canonical(device) == spec.device:
             near, tally = store.trials(study, contenders=True), store.counts(study)
-            return compared(front_of(spec, near, tally=tally))
+            return compared(front_of(spec, near, tally=tally), near)
         trials = store.trials(study)
-    return compared(front_of(spec, trials, _with_numbers(spec, trials, device)))
+    return compared(front_of(spec, trials, _with_numbers(spec, trials, device)), trials)
 
 
-def compared(front: Front) -> Front:
-    """The front with what forbids comparing its latencies, as after a move to another host."""
+def compared(front: Front, trials: Sequence[Trial]) -> Front:
+    """The front with what forbids comparing its latencies, as after a move to another host.
+
+    Of the `trials` that are not on it those count as well: one that looks beaten may belong.
+    """
+    on = {member.trial for member in front.members}
+    beaten = [
+        (t.number, HERE, timing)
+        for t in trials
+        if t.state == "complete" and t.number not in on
+        and any(o.name in TIMED for o in front.objectives)
+        and (timing := timing_of(t, front.device)) is not None
+    ]  # fmt: skip
+    unlike = _unlike([*_timings(front.members), *beaten])
+    return replace(
+        front,
+        unlike={number: why for number, why in unlike.items() if number in on},
+        elsewhere={number: why for number, why in unlike.items() if number not in on},
+    )
+
+
+# What a latency is of: a device, the front's own where it is None, and a workload.
+Place = tuple[str | None, str]
+HERE: Place = (None, "b1")
+
+
+def _timings(members: Sequence[Member]) -> list[tuple[int, Place, Measurement]]:
+    """The latencies of each, on all devices and under all workloads that it has numbers for."""
+    return [
+        (member.trial, placed(name)[1:], found)
+        for member in members
+        for name, found in member.measurements.items()
+        if placed(name)[0] in TIMED
+    ]
+
+
+def _unlike(timings: Sequence[tuple[int, Place, Measurement]]) -> dict[int, list[str]]:
+    """By trial, what forbids comparing a latency with the first of the same place and source."""
     unlike: dict[int, list[str]] = {}
-    first: dict[str, Mapping[str, Any]] = {}
-    for member in front.members:
-        for name, found in member.measurements.items():
-            if name in TIMED:
-                # Profiles of one processor share timings; a front is of one device by its making.
-                record = {**found.record, "device": front.device}
-                reasons = differences(first.setdefault(found.source, record), record)
-                unlike |= {member.trial: reasons} if reasons else {}
-    return replace(front, unlike=unlike)
+    first: dict[tuple[Place, str], Mapping[str, Any]] = {}
+    for number, place, found in timings:
+        # Profiles of one processor share timings; what is of one place is of one device.
+        record = {**found.record, "device": place[0]}
+        reasons = differences(first.setdefault((place, found.source), record), record)
+        unlike |= {number: reasons} if reasons else {}
+    return unlike
 
 
 def pick(
@@ -82,7 +117,8 @@ def pick(
     there = moved(spec, trials, device)
     known = {t.number for t in trials if all(measure(t, o, there) for o in more.values())}
     unknown = tuple(m.trial for m in plain.members if m.trial not in known)
-    return replace(found, unknown=unknown)
+    unlike = _unlike(_timings((found.member, *found.alternatives)))
+    return replace(found, unknown=unknown, unlike=unlike)
 
 
 def _asked(

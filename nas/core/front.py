@@ -59,7 +59,8 @@ class Front:
 
     `others` are trials that a member beats in the numbers as they are, and that may belong all the
     same, with `NEAR` at least. `unlike` says of a member why its latency may not be compared with
-    the first one's: it was taken elsewhere, by other rules or under another runtime. Both are
+    the first one's: it was taken elsewhere, by other rules or under another runtime; `elsewhere`
+    says the same of trials that are not on the front, and may look beaten for that. All are
     worked out from trials and not kept in a database. So is `untouched`: the network that a user
     brought, trial 0, wherever its numbers stand.
     """
@@ -74,6 +75,7 @@ class Front:
     reference: tuple[float, ...]
     others: tuple[Member, ...] = field(default=(), compare=False)
     unlike: Mapping[int, Sequence[str]] = field(default_factory=dict, compare=False)
+    elsewhere: Mapping[int, Sequence[str]] = field(default_factory=dict, compare=False)
     untouched: Member | None = field(default=None, compare=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -93,6 +95,7 @@ class Front:
                 {"trial": m.trial, "key": m.key, "membership": m.membership} for m in self.others
             ],
             "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
+            "elsewhere": {str(number): list(reasons) for number, reasons in self.elsewhere.items()},
             "untouched": self.untouched.to_json() if self.untouched else None,
         }
 

@@ -38,6 +38,8 @@ class Pick:
         others: the best of them that are other networks, not the same one compressed otherwise:
             trial -> decision -> what it is here and there.
         unknown: points of the front that lack a number which a constraint asks for.
+        unlike: of the alternatives, what forbids comparing their latencies with the point's.
+        device: where the front is of.
     """
 
     study: str
@@ -49,6 +51,8 @@ class Pick:
     alternatives: tuple[Member, ...]
     others: Mapping[int, Mapping[str, tuple[Any, Any]]] = field(default_factory=dict)
     unknown: tuple[int, ...] = ()
+    unlike: Mapping[int, Sequence[str]] = field(default_factory=dict)
+    device: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The document that `nas pick --json` prints."""
@@ -69,6 +73,7 @@ class Pick:
                 for number, decisions in self.others.items()
             },
             "unknown": list(self.unknown),
+            "unlike": {str(number): list(reasons) for number, reasons in self.unlike.items()},
         }
 
 
@@ -110,6 +115,7 @@ def pick(
         binding=_binding(order, constraints, confidence),
         alternatives=tuple(rest),
         others=_others(front, best, rest),
+        device=front.device,
     )
 
 

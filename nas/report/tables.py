@@ -124,7 +124,7 @@ def pick_table(pick: Pick) -> RenderableType:
         listed = ", ".join(map(str, pick.unknown))
         rows.append(("not considered", f"trials {listed}: no such number of them is known"))
     rows += [(name, text) for name, text in grouped(member.choices).items()]
-    return Group(*lines, pair_table(rows))
+    return Group(*lines, pair_table(rows), *_incomparable(pick, member.trial))
 
 
 def _differs(decisions: Mapping[str, tuple[Any, Any]]) -> str:
@@ -333,13 +333,26 @@ def _legend(front: Front) -> list[Text]:
         named = [f"{m.trial} ({percent(m.membership)})" for m in front.others[:OTHERS]]
         more = f" and {len(front.others) - OTHERS} more" if len(front.others) > OTHERS else ""
         lines.append(Text(f"possible too: trial {', '.join(named)}{more}", style="dim"))
-    for trial, reasons in front.unlike.items():
-        text = f"trial {trial} cannot be compared with trial {front.members[0].trial}: "
-        lines.append(Text(text + "; ".join(reasons), style="red"))
-    if front.unlike:
-        again = f"nas retarget {front.study} --device {front.device}"
-        lines.append(Text(f"to time all of them alike: {again}", style="red"))
+    if front.members:
+        lines += _incomparable(front, front.members[0].trial)
     return lines if len(lines) > 1 else []
+
+
+def _incomparable(found: Front | Pick, first: int) -> list[Text]:
+    """Whose latency may not be compared with the first trial's and why, and the cure."""
+    texts = [
+        f"trial {trial} cannot be compared with trial {first}: " + "; ".join(reasons)
+        for trial, reasons in found.unlike.items()
+    ]
+    if isinstance(found, Front) and found.elsewhere:
+        (number, reasons), *more = found.elsewhere.items()
+        others = f" and {len(more)} more" if more else ""
+        who = f"off the front, trial {number}{others} cannot be compared with trial {first}: "
+        texts.append(who + "; ".join(reasons))
+    if texts:
+        again = f"nas retarget {found.study} --device {found.device}"
+        texts.append(f"to time all of them alike: {again}")
+    return [Text(text, style="red") for text in texts]
 
 
 def _next_best(pick: Pick, other: Member) -> str:

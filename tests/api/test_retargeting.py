@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -10,9 +11,10 @@ from typing import Any
 
 import pytest
 from api.conftest import SPEC, Toy
+from rich.console import Console
 
 from nas import api
-from nas.api import retargeting
+from nas.api import retargeting, study
 from nas.core.errors import NasError
 from nas.core.front import front_of
 from nas.core.measurement import Measurement
@@ -21,6 +23,7 @@ from nas.core.retarget import candidates, searched
 from nas.core.trial import Trial
 from nas.hardware import timing
 from nas.hardware.device import named
+from nas.report.tables import pick_table
 from nas.store.store import Store
 
 
@@ -193,6 +196,56 @@ def test_other_conditions_are_timed_again(
     api.retarget("toy", "board")
     assert sum(n for n, processes in bench.batches[len(done) :] if processes == 1) == len(able(toy))
     assert not api.retarget("toy", "board").front.unlike
+
+
+def test_pick_says_which_alternatives_were_timed_under_other_conditions(
+    toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.power = 1
+    api.retarget("toy", "board")
+    alike = api.pick("toy", prefer="latency_ms", device="board")
+    assert alike.alternatives and not alike.unlike
+    here = retargeting.bench(retargeting.named("board"))
+    assert here is not None
+    monkeypatch.setattr(retargeting, "bench", lambda device: replace(here, runtime="newer"))
+    bench.conditions = {"host": "another"}
+    api.retarget("toy", "board", limit=1)
+    for prefer in ("latency_ms", "accuracy"):
+        found = api.pick("toy", prefer=prefer, device="board")
+        moved = found.member.measurements["latency_ms"].record["host"]
+        others = {m.trial for m in found.alternatives
+                  if m.measurements["latency_ms"].record["host"] != moved}  # fmt: skip
+        assert others and set(found.unlike) == others
+        assert found.to_json()["unlike"].keys() == {str(n) for n in others}
+        shown = Console(width=200, record=True, file=io.StringIO())
+        shown.print(pick_table(found))
+        text = shown.export_text()
+        assert f"cannot be compared with trial {found.member.trial}: host: " in text
+        assert "alike: nas retarget toy --device board" in text
+
+
+def test_a_trial_beaten_on_a_slower_host_is_not_passed_over_in_silence(
+    toy: Toy, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = api.retarget("toy", "board").front
+    assert not done.unlike and not done.elsewhere
+    members = [m.trial for m in done.members]
+    read = study.timing_of
+
+    def of(trial: Trial, device: str) -> Measurement | None:
+        timing = read(trial, device)
+        slower = timing is not None and trial.number not in members
+        return (
+            replace(timing, record={**timing.record, "host": "slower"})
+            if timing and slower
+            else timing
+        )
+
+    monkeypatch.setattr(study, "timing_of", of)
+    found = api.front("toy", "board")
+    assert not found.unlike
+    assert set(found.elsewhere) == set(numbers(toy)) - set(members)
+    assert all(why == ["host: 'this' and 'slower'"] for why in found.elsewhere.values())
 
 
 def test_a_file_that_fails_fails_alone_and_is_tried_again(toy: Toy, bench: Bench) -> None:

@@ -137,7 +137,7 @@ def test_json_is_the_promised_document() -> None:
     document = json.loads(text)
     assert set(document) == {
         "study", "space", "device", "objectives", "trials", "hypervolume", "reference", "front",
-        "possible", "unlike", "untouched",
+        "possible", "unlike", "elsewhere", "untouched",
     }  # fmt: skip
     assert document["objectives"][0] == {"name": "accuracy", "unit": "%", "goal": "maximize"}
     assert set(document["trials"]) == {"complete", "stopped", "infeasible", "failed", "running"}

@@ -20,7 +20,7 @@ def test_the_front_document_is_the_contract_without_samples() -> None:
     document = json.loads(json.dumps(front_document(made)))
     assert list(document) == [
         "study", "space", "device", "objectives", "trials", "hypervolume", "reference", "front",
-        "possible", "unlike", "untouched",
+        "possible", "unlike", "elsewhere", "untouched",
     ]  # fmt: skip
     row = document["front"][0]
     assert {"trial", "key", "choices", "membership", "verdict", "measurements"} <= set(row)

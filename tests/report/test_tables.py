@@ -73,6 +73,16 @@ def test_members_that_cannot_be_compared_are_named_with_the_cure() -> None:
     assert max(map(len, lines)) <= 80
 
 
+def test_trials_off_the_front_that_cannot_be_compared_are_told_in_one_line() -> None:
+    made = front([{"accuracy": (90.0, 1.0), "latency_ms": (2.0, 0.5)}])
+    first, why = made.members[0].trial, ["host: 'a' and 'b'"]
+    one = printed(tables.front_table(replace(made, elsewhere={7: why})), width=120)
+    assert f"off the front, trial 7 cannot be compared with trial {first}: host: 'a' and 'b'" in one
+    several = printed(tables.front_table(replace(made, elsewhere=dict.fromkeys([7, 9, 11], why))))
+    assert "off the front, trial 7 and 2 more cannot be compared with trial" in several
+    assert f"nas retarget {made.study} --device {made.device}" in several
+
+
 def test_a_timing_that_never_settled_says_so() -> None:
     made = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 9, "measured", "trained file")
     assert tables.origin(made) == "measured, trained file"

@@ -242,6 +242,7 @@ def _device(found: Findings, device: str) -> Document:
         "bases": sorted({f"{m.source} ({m.basis})" for m in numbers if m.basis != "counted"}),
         "runtimes": runtimes(front),
         "unlike": {str(n): list(reasons) for n, reasons in front.unlike.items()},
+        "elsewhere": len(front.elsewhere),
         "retarget": found.retargets[device].to_json() if device in found.retargets else None,
     }  # fmt: skip
 

@@ -222,6 +222,7 @@ function frontNotes(view, hidden) {
     possible.length ? `May belong too, though another looks better: trial ${possible.join(", ")}${more}.` : "",
     hidden ? `${hidden} far behind, outside the plot.` : "",
     ...Object.entries(device.unlike).map(([trial, reasons]) => `Trial ${trial} was timed under other conditions: ${reasons.join("; ")}.`),
+    device.elsewhere ? `Timed under other conditions and not on the front: ${device.elsewhere}.` : "",
   ].filter(Boolean).join(" ");
 }
 
