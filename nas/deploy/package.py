@@ -294,6 +294,9 @@ def _device(device: Mapping[str, Any], timing: Mapping[str, Any] | None) -> list
     known += [
         f"{k} {record[k]}" for k in ("workload", "threads", "host", "protocol") if k in record
     ]
+    if not record.get("converged", True):
+        why = "; ".join(record.get("unsettled", ()))
+        known.append("not converged" + (f" ({why})" if why else ""))
     said = "Timed on " + ", ".join(f"{k} {_plain(v)}" for k, v in device.items())
     return [said + (": " + ", ".join(known) if known else "") + ".", ""]
 

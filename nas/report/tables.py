@@ -252,10 +252,14 @@ def changes(report: Mapping[str, Any]) -> str:
 
 def origin(measurement: Measurement) -> str:
     """How a number came about: `measured, trained file`; of a timing also why it never settled."""
-    settled = "" if measurement.record.get("converged", True) else "not converged"
+    settled = "not converged" if _shaken(measurement) else ""
     why = "; ".join(measurement.record.get("unsettled", ()))
     told = ": ".join(filter(None, (settled, why)))
     return ", ".join(filter(None, (measurement.source, measurement.basis, told)))
+
+
+def _shaken(measurement: Measurement) -> bool:
+    return not measurement.record.get("converged", True)
 
 
 def cell(value: Any) -> str:
@@ -333,6 +337,10 @@ def _legend(front: Front) -> list[Text]:
         named = [f"{m.trial} ({percent(m.membership)})" for m in front.others[:OTHERS]]
         more = f" and {len(front.others) - OTHERS} more" if len(front.others) > OTHERS else ""
         lines.append(Text(f"possible too: trial {', '.join(named)}{more}", style="dim"))
+    shaken = [str(m.trial) for m in front.members if any(map(_shaken, m.measurements.values()))]
+    if shaken:
+        why = f"why: nas show {front.study} {shaken[0]}"
+        lines.append(Text(f"latency not converged: trial {', '.join(shaken)} ({why})", style="dim"))
     if front.members:
         lines += _incomparable(front, front.members[0].trial)
     return lines if len(lines) > 1 else []

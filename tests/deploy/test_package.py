@@ -71,6 +71,15 @@ def test_the_card_for_people_has_the_numbers(network, tmp_path):
     assert str(tmp_path) not in text
 
 
+def test_the_card_says_of_a_latency_that_it_never_settled(network, tmp_path):
+    _, path, card = network
+    record = {"converged": False, "unsettled": ["an anchor drifted by 7.0%"]}
+    shaken = [ACCURACY, replace(LATENCY, record=record)]
+    package(tmp_path / "net", path, replace(card, measurements=shaken))
+    text = (tmp_path / "net" / "CARD.md").read_text()
+    assert "not converged (an anchor drifted by 7.0%)." in text
+
+
 def test_the_python_of_the_card_runs(network, tmp_path):
     module, path, card = network
     package(tmp_path / "net", path, card)

@@ -93,6 +93,17 @@ def test_a_timing_that_never_settled_says_so() -> None:
     assert tables.origin(told) == f"measured, trained file, not converged: {'; '.join(why)}"
 
 
+def test_a_front_names_members_whose_latency_never_settled() -> None:
+    made = front([{"accuracy": (90.0, 1.0), "latency_ms": (2.0, 0.5)}])
+    assert "not converged" not in printed(tables.front_table(made))
+    (member,) = made.members
+    shaken = replace(member.measurements["latency_ms"], record={"converged": False})
+    member = replace(member, measurements={**member.measurements, "latency_ms": shaken})
+    lines = printed(tables.front_table(replace(made, members=(member,)))).splitlines()
+    number = member.trial
+    assert f"latency not converged: trial {number} (why: nas show {made.study} {number})" in lines
+
+
 def test_an_empty_front_says_so() -> None:
     text = printed(tables.front_table(front_of(spec(), [])))
     assert "no trials" in text
