@@ -116,12 +116,13 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05)
     """What forbids comparing two records of latency; empty where they may be compared.
 
     Two numbers are comparable when protocol, device profile, host, workload, threads, cores,
-    runtime with its options and versions agree, what the environment tells the runtime, governor
-    and other switches of clock and power, when neither was held down by heat or power, and when no
-    anchor differs by more than `drift`: anchors are the same networks everywhere, so what moves
-    them would move the candidates. All sessions of a record count. A number without converged
-    samples is comparable, its interval says how little it is worth. Two predictions are, where
-    form and calibration agree. What an older record does not say is taken to agree.
+    runtime with its options and versions agree, how many cores its threads could use, what the
+    environment tells the runtime, governor and other switches of clock and power, when both or
+    neither were held down by heat or power, and when no anchor differs by more than `drift`:
+    anchors are the same networks everywhere, so what moves them would move the candidates (but they
+    are too small to use several cores). All sessions of a record count. A number without converged
+    samples is comparable, its interval says how little it is worth. Two predictions are, where form
+    and calibration agree. What an older record does not say is taken to agree.
 
     >>> differences({"device": "cpu"}, {"device": "a100"})
     ["device: 'cpu' and 'a100'"]
@@ -130,7 +131,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05)
     found = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in CONDITIONS if a.get(k) != b.get(k)]
     if any(record.get("host_changed") for record in (a, b)):
         found.append("host: it changed during a measurement")
-    one, two = (_circumstances(_sessions(record)) for record in (a, b))
+    one, two = (_circumstances(_sessions(record), record.get("threads") or 1) for record in (a, b))
     for name in one:
         if name in two and one[name] != two[name]:
             first, second = (_plain(seen[name]) for seen in (one, two))
@@ -148,7 +149,7 @@ def _sessions(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(record.get("sessions") or ([record] if "before" in record else []))
 
 
-def _circumstances(sessions: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
+def _circumstances(sessions: list[Mapping[str, Any]], threads: int) -> dict[str, list[Any]]:
     """By name, the different values that sessions saw; a name that one does not say is left out."""
     seen: dict[str, list[Any]] = {}
     for session in sessions:
@@ -158,6 +159,8 @@ def _circumstances(sessions: list[Mapping[str, Any]]) -> dict[str, list[Any]]:
         told = {name: session[name] for name in said if name in session}
         told |= {name: before[name] for name in STATE if name in before}
         told |= {f"GPU's {n}": gpu[n] for n in ("limit_milliwatts", "max_sm_mhz") if n in gpu}
+        if session.get("affinity"):
+            told["cores for its threads"] = min(len(session["affinity"]), threads)
         if "throttled" in session:
             held = [why for why in session["throttled"] if not why.startswith("the container")]
             told["held down"] = bool(held)

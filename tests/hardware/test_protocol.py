@@ -67,10 +67,25 @@ def test_switches_of_clock_and_power_and_what_the_environment_says_are_condition
     ]:  # fmt: skip
         (why,) = differences(seen(), seen(**change))
         assert why.startswith(words)
+    hot = {"throttled": ["the processor was too hot 2 times"]}
+    assert differences(seen(**hot), seen(**hot)) == [], "a device that is always held down"
     # who waits for a share of the processor is left out sample by sample
     waited = ["the container waited for its share of the processor 3 times"]
     assert differences(seen(), seen(throttled=waited)) == []
     assert differences(seen(), record()) == [], "what an older record does not say"
+
+
+def test_fewer_cores_than_threads_forbid_it_which_no_anchor_shows():
+    def on(cores, threads):
+        found = record(threads=threads)
+        found["sessions"][0]["affinity"] = cores
+        return found
+
+    (why,) = differences(on([0, 1], 2), on([1], 2))
+    assert why == "cores for its threads: 2 and 1"
+    assert differences(on([0, 1], 1), on([1], 1)) == [], "one thread needs but one"
+    assert differences(on([0, 1, 2], 2), on([2, 3], 2)) == []
+    assert differences(on([0, 1], 2), record(threads=2)) == [], "what an older record lacks"
 
 
 def test_every_session_of_a_record_counts():
