@@ -29,8 +29,8 @@ class Patterned(nn.Module):
     kernels than 3 the padding is `dilation * (kernel - 1) / 2`, not the published `dilation`.
 
     Args:
-        conv: dense or depthwise, with odd kernels, `same` padding and dilation 1; its weight and
-            bias become this layer's.
+        conv: dense or depthwise, with odd kernels, `same` padding and dilation 1; its weight, its
+            bias and what lies beside them (masks of the weight) become this layer's.
         patterns: `((rows, columns), filters)`: distances between taps and how many filters have
             them; the filters add up to the convolution's.
     """
@@ -38,6 +38,8 @@ class Patterned(nn.Module):
     def __init__(self, conv: Convolution, patterns: Sequence[tuple[Pattern, int]]) -> None:
         super().__init__()
         self.weight, self.bias = conv.weight, conv.bias
+        for name, buffer in conv.named_buffers(recurse=False):
+            self.register_buffer(name, buffer)
         tall, wide = conv.stride if isinstance(conv, nn.Conv2d) else (1, 1)
         self.stride = (tall, wide)
         self.channelwise = is_channelwise(conv)

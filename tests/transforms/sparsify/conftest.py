@@ -14,7 +14,7 @@ from nas.core.task import Task, TaskSpec
 from nas.training.recipe import Recipe
 from nas.training.train import train
 from nas.transforms.sparsify import Plan, sparsifying
-from nas.transforms.stages import Addition, Given
+from nas.transforms.stages import Addition, Given, Pipeline
 
 SHAPE = (3, 8, 8)
 FIDELITY = Fidelity(epochs=4, first=1, reduction=2)
@@ -72,25 +72,21 @@ def given() -> Given:
 def trained(tmp_path: Path, given: Given):
     """`trained(plan, seen=None, **known)`: prepared, trained, and the rungs it reported.
 
-    `seen(module, share)` is called after every step.
+    `seen(module, share)` is called after every step; `beside` are transforms of other axes.
     """
 
-    def run(plan: Plan, seen=None, seed: int = 0, **known):
-        transform = sparsifying(plan)
-        module, _ = transform.prepare(residual(seed), given)
-        addition = transform.during(module, given) if transform.during else Addition()
+    def run(plan: Plan, seen=None, seed: int = 0, beside=(), **known):
+        pipeline = Pipeline([*beside, sparsifying(plan)], given)
+        module, _ = pipeline.prepare(residual(seed))
+        additions = pipeline.during(module)
         reports = []
-
-        def watched(over: float) -> None:
-            if addition.after is not None:
-                addition.after(over)
-            if seen is not None:
-                seen(module, over)
+        if seen is not None:
+            additions.append(Addition(after=lambda over: seen(module, over)))
 
         train(
             module, task(), RECIPE, FIDELITY, 3, folder=tmp_path,
             on_rung=lambda r: reports.append(r) or True,
-            additions=[Addition(after=watched, begin=addition.begin)], **known,
+            additions=additions, **known,
         )  # fmt: skip
         return module, reports
 

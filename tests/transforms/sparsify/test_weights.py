@@ -12,8 +12,10 @@ from transforms.sparsify.conftest import SHAPE, examples, residual
 
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms.adapt.adapting import adapting
 from nas.transforms.adapt.plan import Plan as Adapter
+from nas.transforms.dilate import dilating
 from nas.transforms.fold import fold
 from nas.transforms.sparsify import Plan, sparsifying
 from nas.transforms.sparsify.patterns import obeys
@@ -199,3 +201,18 @@ def test_zeros_survive_an_adapter_that_is_merged(given: Given) -> None:
     convs = [m for m in deployed.modules() if isinstance(m, nn.Conv2d)]
     assert all(obeys(c.weight, 2, 4) for c in convs[1:])
     assert {r.transform for r in reports} >= {"adapter", "sparsity"}
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda p: f"{p.pattern}-{p.allocation}-{p.timing}")
+def test_filters_that_are_dilated_have_the_zeros_too(trained, given: Given, plan: Plan) -> None:
+    dilation = dilating([[(1, 1), (2, 2), (1, 2), (2, 1)]] * 4)
+    module, _ = trained(plan, beside=[dilation])
+    assert isinstance(module.inner, Patterned) and isinstance(module.outer, Patterned)
+    deployed, reports = Pipeline([dilation, sparsifying(plan)], given).deploy(module, SHAPE)
+    weights = [c.weight for part in (deployed.inner, deployed.outer) for c in part.convs]
+    assert len(weights) == 6 and sum(w.numel() for w in weights) == 2 * 32 * 16 * 9
+    dead = float(sum((w == 0).sum() for w in weights)) / sum(w.numel() for w in weights)
+    assert dead == pytest.approx(plan.removed, abs=1e-3)
+    assert reports[0].touched[0] == f"all of them: {plan.removed:.1%} of 9216 weights are zero"
+    assert plan.pattern != "2:4" or all(obeys(w, 2, 4) for w in weights)
+    assert not masked(deployed) and {"inner", "outer"} == {m.path for m in masked(module)}
