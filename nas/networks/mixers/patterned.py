@@ -8,7 +8,8 @@ runs as a few dilated convolutions, their outputs one after the other.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Collection, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -42,7 +43,7 @@ class Patterned(nn.Module):
             self.register_buffer(name, buffer)
         tall, wide = conv.stride if isinstance(conv, nn.Conv2d) else (1, 1)
         self.stride = (tall, wide)
-        self.channelwise = is_channelwise(conv)
+        self.channelwise, self.ours = is_channelwise(conv), isinstance(conv, Depthwise)
         self.patterns = tuple((pattern, count) for pattern, count in patterns if count)
         assert sum(count for _, count in self.patterns) == len(self.weight)
 
@@ -78,8 +79,15 @@ class Patterned(nn.Module):
             taps = weight.shape[axis]
             kept = reach(taps, width, dilation)
             weight = weight.narrow(axis, (taps - kept) // 2, kept)
+        conv = self._empty(weight, bias, pattern)
+        conv.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
+        conv.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        return conv
+
+    def _empty(self, weight: Tensor, bias: Tensor | None, pattern: Pattern) -> nn.Conv2d:
+        """Torch's own layer for these filters, all of one pattern, without its parameters."""
         filters, inputs, tall, wide = weight.shape
-        conv = nn.Conv2d(
+        return nn.Conv2d(
             filters if self.channelwise else inputs,
             filters,
             (tall, wide),
@@ -90,9 +98,31 @@ class Patterned(nn.Module):
             bias=bias is not None,
             device="meta",
         )
-        conv.weight = nn.Parameter(weight.detach().clone(memory_format=torch.contiguous_format))
-        conv.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+
+    def undilated(self) -> Convolution:
+        """The convolution that this layer was made of, with this layer's parameters."""
+        conv: Convolution
+        if self.ours:
+            with torch.device("meta"):  # draws no numbers
+                conv = Depthwise(len(self.weight), (self.weight.shape[-2], self.weight.shape[-1]))
+        else:
+            conv = self._empty(self.weight, self.bias, (1, 1))
+        conv.weight, conv.bias = self.weight, self.bias
         return conv
+
+    def shrink(self, conv: Convolution, gone: Collection[int]) -> None:
+        """Takes over the parameters of `undilated`, once some of its channels have been removed.
+
+        `gone` are the filters among them; those that stay keep their patterns.
+        """
+        self.weight, self.bias = conv.weight, conv.bias
+        left = [p for place, p in enumerate(self.pattern_of()) if place not in gone]
+        self.patterns = tuple((p, len([*alike])) for p, alike in itertools.groupby(left))
+        assert len(left) == len(self.weight)
+
+    def pattern_of(self) -> list[Pattern]:
+        """The pattern of each filter."""
+        return [pattern for pattern, count in self.patterns for _ in range(count)]
 
     def extra_repr(self) -> str:
         """What `print` shows."""

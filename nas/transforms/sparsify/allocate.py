@@ -100,6 +100,18 @@ def counts(densities: Array, sizes: Sequence[int], density: float) -> list[int]:
     return [int(k) for k in kept]
 
 
+def in_proportion(sizes: Sequence[int], count: int) -> list[int]:
+    """`count` in shares of these sizes, in whole numbers: by largest remainder.
+
+    >>> in_proportion([24, 8], 16), in_proportion([3, 3, 2], 4)
+    ([12, 4], [2, 1, 1])
+    """
+    exact = np.array(sizes) * count / sum(sizes)
+    kept = np.floor(exact + 1e-9).astype(int)
+    kept[np.argsort(kept - exact, kind="stable")[: count - int(kept.sum())]] += 1
+    return [int(k) for k in kept]
+
+
 def rate_distortion(
     costs: Sequence[Array], distortions: Sequence[Array], budget: float, buckets: int = BUCKETS
 ) -> list[int]:

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.errors import NasError
+from nas.networks.mixers.patterned import Pattern, Patterned
 from nas.transforms.report import Report
+from nas.transforms.sparsify.allocate import in_proportion
 from nas.transforms.sparsify.groups import Group, Skips, Trace, spread, tried
 from nas.transforms.sparsify.held import Held
 from nas.transforms.sparsify.patterns import largest
@@ -89,14 +91,36 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
 
 
 def choose(module: nn.Module, groups: Sequence[Group], plan: Plan, round: int) -> None:
-    """The channels that live in a round; between dense and the final width, whole numbers."""
+    """The channels that live in a round; between dense and the final width, whole numbers.
+
+    Where filters have several dilations each of these gives its share, whatever the scores: the
+    graph that was timed has so many of each.
+    """
     share = plan.schedule.share_in(round)
     for group in groups:
         final = int(_buffer(module, group, "channel_width"))
         width = group.count - int(share * (group.count - final) + 0.5)
-        scores = importance(module, group)
-        _buffer(module, group, "channel_mask").copy_(largest(scores, width))
+        scores, alive = importance(module, group), _buffer(module, group, "channel_mask")
+        parts = _alike(module, group)
+        for part, count in zip(parts, in_proportion([*map(len, parts)], width), strict=True):
+            alive[part] = largest(scores[part], count).to(alive.device)
         _buffer(module, group, "channel_round").fill_(round)
+
+
+def _alike(module: nn.Module, group: Group) -> list[list[int]]:
+    """The group's channels, those together whose filters have the same dilations in every layer."""
+    patterns: list[list[Pattern]] = [[] for _ in range(group.count)]
+    for member in group.members:
+        path, _, tensor = member.name.rpartition(".")
+        layer = module.get_submodule(path)
+        if isinstance(layer, Patterned) and tensor == "weight" and member.axis == 0:
+            for channel, pattern in zip(member.channels.tolist(), layer.pattern_of(), strict=True):
+                if channel >= 0:
+                    patterns[channel].append(pattern)
+    found: dict[tuple[Pattern, ...], list[int]] = {}
+    for channel, seen in enumerate(patterns):
+        found.setdefault(tuple(seen), []).append(channel)
+    return list(found.values())
 
 
 def _groups(module: nn.Module, example: Tensor, late: bool) -> tuple[list[Group], Skips]:

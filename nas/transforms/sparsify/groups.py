@@ -19,6 +19,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms.running import evaluating
 from nas.transforms.sparsify.distortion import flat
 
@@ -64,11 +65,15 @@ class Trace:
     """Torch-Pruning's graph of a module, with our list of what each group reaches.
 
     Torch-Pruning replaces tensors of the module when channels are removed; a trace is good for one
-    removal of any number of groups.
+    removal of any number of groups. Layers of several dilations are seen as plain convolutions of
+    the same parameters: it would take each dilation for a convolution of all channels.
     """
 
     def __init__(self, module: nn.Module, example: Tensor) -> None:
         self.module = module
+        self.patterned = {p: m for p, m in module.named_modules() if isinstance(m, Patterned)}
+        self.plain = {path: layer.undilated() for path, layer in self.patterned.items()}
+        self._put(self.plain)
         self.paths = {part: path for path, part in module.named_modules()}
         self.names = {id(p): name for name, p in _tensors(module).items()}
         self.frozen = [name for name, p in module.named_parameters() if not p.requires_grad]
@@ -86,6 +91,11 @@ class Trace:
                 )
         finally:
             self._back(modes)
+            self._put(self.patterned)
+
+    def _put(self, layers: Mapping[str, nn.Module]) -> None:
+        for path, layer in layers.items():
+            self.module.set_submodule(path, layer)
 
     def _back(self, modes: Sequence[tuple[nn.Module, bool]]) -> None:
         for part, training in modes:
@@ -124,13 +134,29 @@ class Trace:
     def remove(self, kept: Mapping[str, Tensor]) -> None:
         """Removes, in place, the channels of each root that are not kept."""
         modes = [(part, part.training) for part in self.module.modules()]
+        self._put(self.plain)
+        filters: dict[str, set[int]] = {path: set() for path in self.plain}
         for root, alive in kept.items():
             gone = torch.flatten((~alive).nonzero()).tolist()
             if gone:
                 layer = self.module.get_submodule(root)
                 pruner = self.graph.get_pruner_of_module(layer)
-                self.graph.get_pruning_group(layer, pruner.prune_out_channels, gone).prune()
+                group = self.graph.get_pruning_group(layer, pruner.prune_out_channels, gone)
+                for dep, places in group:
+                    path = self._path(dep.target.module)
+                    if path in filters and self.graph.is_out_channel_pruning_fn(dep.handler):
+                        filters[path] |= set(places)
+                group.prune()
+        for path, conv in self.plain.items():
+            self.patterned[path].shrink(conv, filters[path])
+        self._put(self.patterned)
         self._back(modes)
+
+    def _path(self, target: nn.Module | nn.Parameter) -> str | None:
+        """Where a layer is, or the one that a parameter belongs to."""
+        if isinstance(target, nn.Module):
+            return self.paths.get(target)
+        return self.names[id(target)].rpartition(".")[0]
 
     def _raw(self, layer: nn.Module) -> Any:
         """Torch-Pruning's group of all that a layer writes, or why it has none."""

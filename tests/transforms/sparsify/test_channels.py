@@ -6,10 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor, nn
 from transforms.sparsify.conftest import SHAPE, Residual, residual
 
 from nas.deploy.export import export
 from nas.hardware.counting import count
+from nas.networks.mixers.depthwise import Depthwise
+from nas.transforms.dilate import dilating
 from nas.transforms.sparsify import Plan, sparsifying
 from nas.transforms.stages import Given, Pipeline
 
@@ -114,3 +117,57 @@ def test_masked_channels_stay_masked_through_a_training(trained) -> None:
     for percent, live in sparse:
         closed = percent >= 85 or (10 <= percent < 75 and (percent - 10) // 5 % 2 == 0)
         assert live == (16 if closed else 32), percent
+
+
+class Separable(nn.Module):
+    """A dense convolution, depthwise ones of torch's and ours, all behind one width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm = nn.Conv2d(3, 32, 3, padding=1), nn.BatchNorm2d(32)
+        self.theirs, self.ours = nn.Conv2d(32, 32, 3, padding=1, groups=32), Depthwise(32, 5)
+        self.head = nn.Linear(32, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.stem(x)))
+        return self.head(torch.relu(self.ours(torch.relu(self.theirs(x)))).mean((2, 3)))
+
+
+PATTERNS = [(1, 1), (2, 2), (1, 2), (2, 1)]
+
+
+@pytest.mark.parametrize("plan", PLANS[2:], ids=ids)
+@pytest.mark.parametrize("kind", [Residual, Separable])
+def test_channels_of_dilated_filters_go_in_training_too(
+    given: Given, kind: type[nn.Module], plan: Plan
+) -> None:
+    """The same graph whichever channels go: each dilation gives its share of them."""
+    pipeline = Pipeline([sparsifying(plan), dilating([PATTERNS] * 4)], given)
+    shipped = []
+    for seed in (0, 1, 2):
+        torch.manual_seed(0)
+        module, _ = pipeline.prepare(kind())
+        if seed:
+            skewed(module, seed)
+            for addition in pipeline.during(module):
+                addition.after(1.0)
+        deployed, reports = pipeline.deploy(module, SHAPE)
+        assert any("channels" in line for line in reports[0].touched)
+        if seed:
+            x = torch.randn(4, *SHAPE)
+            torch.testing.assert_close(deployed(x), module.eval()(x), rtol=1e-4, atol=1e-5)
+        convs = [m for m in deployed.modules() if isinstance(m, nn.Conv2d)]
+        shipped.append([(c.weight.shape, c.dilation) for c in convs])
+    assert shipped[0] == shipped[1] == shipped[2]
+    dilated = [n for (n, *_), dilation in shipped[0] if dilation != (1, 1)]
+    assert (len(dilated) >= 4 and {4} >= set(dilated)) or plan.allocation != "uniform"
+
+
+def skewed(module: nn.Module, seed: int) -> None:
+    """Makes some channels matter more than others, most of them neighbours."""
+    numbers = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.ndim == 4:
+                order = torch.rand(len(parameter), generator=numbers) + torch.arange(len(parameter))
+                parameter.mul_(order.view(-1, 1, 1, 1) / len(parameter))
