@@ -112,13 +112,20 @@ def _possible(module: nn.Module, log: Log) -> Iterator[tuple[str, Convolution]]:
         if tall == wide == 1:
             continue
         why = _obstacle(layer)
-        outer = module.get_submodule(path.rpartition(".")[0])
-        if isinstance(outer, Mergeable) and not path.endswith("mixer"):
+        if _is_merged(module, path):
             why = "its kernel is merged with those beside it"
         if why is None:
             yield path, layer
         else:
             log.skip(path, why)
+
+
+def _is_merged(module: nn.Module, path: str) -> bool:
+    """Whether a layer around this one makes another of its weights; a `mixer` it deploys whole."""
+    parts = path.split(".")
+    around = (module.get_submodule(".".join(parts[:i])) for i in range(len(parts)))
+    pairs = zip(around, parts, strict=True)
+    return any(isinstance(outer, Mergeable) and name != "mixer" for outer, name in pairs)
 
 
 def _obstacle(conv: Convolution) -> str | None:

@@ -9,9 +9,15 @@ from torch import Tensor, nn
 
 from nas.core.task import TaskSpec
 from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.dilated import DilatedMixer
+from nas.networks.mixers.partial import Partial
 from nas.networks.mixers.patterned import Patterned
+from nas.networks.mixers.smallkernel import NormedMixer, SmallKernelMixer
+from nas.networks.mixers.stripe import StripeMixer
+from nas.networks.repopt import BranchedBlock
 from nas.transforms import dilate
 from nas.transforms.fold import fold
+from nas.transforms.sparsify.groups import randomised
 from nas.transforms.stages import Given, Pipeline
 
 TASK = TaskSpec("digits", (3, 12, 12), 10)
@@ -75,6 +81,33 @@ def test_norms_behind_several_convolutions_are_folded_wherever_they_stand() -> N
     x = examples(4).double()
     torch.testing.assert_close(folded(x), module(x), rtol=0, atol=1e-12)
     assert "norm2: batch norm into the layer before it" in report.touched
+
+
+@pytest.mark.parametrize(
+    "mixer",
+    [
+        StripeMixer(32, 9), DilatedMixer(32, 9), SmallKernelMixer(32, 9, 3),
+        BranchedBlock(32, 32, 1, 1, "none", True), NormedMixer(Depthwise(32, 5, bias=False), 32),
+        Partial(64, 32, Depthwise(32, 5)),
+    ],
+    ids=lambda mixer: type(mixer).__name__,
+)  # fmt: skip
+def test_branches_that_are_merged_are_left_and_what_is_deployed_whole_is_not(
+    mixer: nn.Module,
+) -> None:
+    """A merge takes the branches' taps for neighbours; it would make another network of these."""
+    torch.manual_seed(0)
+    width = 64 if isinstance(mixer, Partial) else 32
+    inside = nn.Sequential(nn.Conv2d(3, width, 1), mixer, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    module = randomised(inside).double()
+    pipeline = Pipeline([dilate.dilating([[(1, 1), (2, 2)] * 2] * 4)], Given(TASK, examples))
+    module, [report] = pipeline.prepare(module)
+    whole = hasattr(mixer, "mixer")
+    assert [line.partition(":")[0] for line in report.touched] == ["1.mixer"] * whole
+    assert whole or "its kernel is merged with those beside it" in dict(report.skipped).values()
+    folded, _ = fold(module, TASK.input)
+    x = examples(4).double()
+    torch.testing.assert_close(folded(x), module(x), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("fresh", [True, False])
