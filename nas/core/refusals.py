@@ -43,8 +43,10 @@ class Useless:
 
 
 MERGED = ("lora", "linear", "ssf", "difffit", "sara", "pruning")
+FROZEN = ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor")
 MOVED = ("lora", "linear", "pruning")  # merging adds to every weight, also to those at zero
 ZEROS = ("2:4", "unstructured")
+SHORT = ("int8", "mixed", "divided")
 CODES = ("int8-weights", "int4-weights")
 
 REFUSALS: tuple[Refusal, ...] = (
@@ -69,13 +71,11 @@ REFUSALS: tuple[Refusal, ...] = (
         "both remove channels, each for its own reasons",
     ),
     Refusal(
-        "adapter.method", ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor"),
-        "sparsity.schedule", ("oneshot", "gradual", "acdc", "dst"),
+        "adapter.method", FROZEN, "sparsity.schedule", ("oneshot", "gradual", "acdc", "dst"),
         "the adapter's network is frozen: what goes in training is what can go at its start",
     ),
     Refusal(
-        "adapter.method", ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor"),
-        "sparsity.allocation", ("precrop",),
+        "adapter.method", FROZEN, "sparsity.allocation", ("precrop",),
         "channels are cropped before training, and the frozen ones that stay are not trained again",
     ),
     Refusal(
@@ -92,8 +92,12 @@ REFUSALS: tuple[Refusal, ...] = (
         "the grown kernel is there to be read by the statistical search, and never ships",
     ),
     Refusal(
-        "dilation.kernel", ("full",), "bitwidth.weights", ("int8", "mixed", "divided"),
+        "dilation.kernel", ("full",), "bitwidth.weights", SHORT,
         "the grown kernel is there to be read by the statistical search, and never ships",
+    ),
+    Refusal(
+        "dilation.kernel", ("full",), "adapter.method", FROZEN,
+        "the statistical search reads a kernel that was trained whole, and the adapter's is frozen",
     ),
 )  # fmt: skip
 
@@ -149,7 +153,7 @@ USELESS: tuple[Useless, ...] = (
         "channels are cropped before training, as if there were no weights yet",
     ),
     Useless(
-        "bitwidth.weights", ("int8", "mixed", "divided"),
+        "bitwidth.weights", SHORT,
         lambda target, value: target.runtime == "torch", _runtime,
         "number formats are written into ONNX files, and it runs programs of torch's",
     ),

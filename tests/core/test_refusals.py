@@ -94,6 +94,14 @@ def test_a_user_is_told_the_two_choices_and_why() -> None:
     assert any("exclude each other" in fault for fault in space.check(wrong))
 
 
+@pytest.mark.parametrize("method", ["head", "lora", "ssf", "sara", "prompt", "polyhistor"])
+def test_the_grown_kernel_is_not_asked_of_a_frozen_network(method: str) -> None:
+    [(pair, why)] = reasons({"dilation.kernel": "full", "adapter.method": method})
+    assert pair == f"dilation.kernel=full and adapter.method={method}" and "frozen" in why
+    assert reasons({"dilation.kernel": "own", "adapter.method": method}) == []
+    assert reasons({"dilation.kernel": "full", "adapter.method": "none"}) == []
+
+
 def test_beside_other_faults_all_are_told_at_once() -> None:
     space = joint("adapter", "sparsity").at(TASK)
     with pytest.raises(NasError, match="not an architecture") as caught:

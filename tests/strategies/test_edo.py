@@ -76,10 +76,11 @@ def test_a_space_without_dilations_is_refused() -> None:
 
 
 def test_the_grown_network_is_asked_without_what_its_kernel_excludes() -> None:
-    space = load_space("largekernel+sparsity+bitwidth+dilation").at(TASK)
+    space = load_space("largekernel+adapter+sparsity+bitwidth+dilation").at(TASK)
     for seed in range(6):
         [asked] = create("edo", space, [], seed=seed).propose(History(), 1)
         choices = asked.architecture.choices
         assert space.check(choices) == []
         assert choices["dilation.kernel"] == "full"
         assert (choices["sparsity.pattern"], choices["bitwidth.weights"]) == ("dense", "fp32")
+        assert choices["adapter.method"] == "none"
