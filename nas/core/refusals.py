@@ -99,6 +99,11 @@ REFUSALS: tuple[Refusal, ...] = (
         "dilation.kernel", ("full",), "adapter.method", FROZEN,
         "the statistical search reads a kernel that was trained whole, and the adapter's is frozen",
     ),
+    Refusal(
+        "meta.stages.*.mixer", ("deformable", "salient"), "bitwidth.weights", SHORT,
+        "a deformable convolution reads between pixels where the image says: no runtime has an "
+        "int8 kernel for it",
+    ),
 )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from nas.catalog import axes, load_axis
+from nas.catalog import axes, load_axis, load_space
 from nas.core.axis import join
 from nas.core.decision import Choice
 from nas.core.errors import NasError
@@ -51,7 +51,8 @@ def test_strategies_never_propose_what_is_refused(target: Target | None, turned:
 def test_every_row_names_decisions_and_values_that_exist_and_spares_the_first() -> None:
     from fnmatch import fnmatchcase
 
-    listed = {d.name: d for d in joint().at(TASK).listed if isinstance(d, Choice)}
+    every = [*joint().at(TASK).listed, *load_space("mixer").at(TASK).listed]
+    listed = {d.name: d for d in every if isinstance(d, Choice)}
     sides = [(r.one, r.values) for r in REFUSALS] + [(r.other, r.others) for r in REFUSALS]
     sides += [(u.one, u.values) for u in USELESS]
     for pattern, values in sides:
@@ -100,6 +101,24 @@ def test_the_grown_kernel_is_not_asked_of_a_frozen_network(method: str) -> None:
     assert pair == f"dilation.kernel=full and adapter.method={method}" and "frozen" in why
     assert reasons({"dilation.kernel": "own", "adapter.method": method}) == []
     assert reasons({"dilation.kernel": "full", "adapter.method": "none"}) == []
+
+
+@pytest.mark.parametrize("mixer", ["deformable", "salient"])  # a gate has such a convolution too
+@pytest.mark.parametrize("bits", ["int8", "mixed", "divided"])
+def test_deformable_convolutions_stay_in_fp32(mixer: str, bits: str) -> None:
+    [(pair, why)] = reasons({"meta.stages.2.mixer": mixer, "bitwidth.weights": bits})
+    assert pair == f"meta.stages.2.mixer={mixer} and bitwidth.weights={bits}"
+    assert "no runtime has an int8 kernel" in why
+    assert reasons({"meta.stages.2.mixer": "gated", "bitwidth.weights": bits}) == []
+
+
+def test_beside_a_deformable_convolution_no_bits_are_proposed() -> None:
+    space, rng = load_space("mixer+bitwidth").at(TASK), np.random.default_rng(0)
+    found = set()
+    for choices in (space.sample(rng).choices for _ in range(200)):
+        mixers = {v for k, v in choices.items() if k.endswith(".mixer")}
+        found.add((bool(mixers & {"deformable", "salient"}), choices["bitwidth.weights"] != "fp32"))
+    assert found == {(True, False), (False, False), (False, True)}
 
 
 def test_beside_other_faults_all_are_told_at_once() -> None:
