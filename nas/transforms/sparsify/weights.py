@@ -26,6 +26,8 @@ from nas.transforms.sparsify.schedules import dropped_in
 from nas.transforms.stages import Addition, Given
 
 Maskable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+BLOCK = 32, 64  # outputs and inputs that 2:4 kernels take multiples of, in 16 bits (CUTLASS)
+KERNEL = "the device's 2:4 kernels take matrices of {} by {} and their multiples".format(*BLOCK)
 BUFFERS = ("weight_mask", "weight_rounds", "mask_round", "mask_count")
 # Densities that a layer's curve is measured at.
 DENSITIES = (1.0, 0.6, 0.35, 0.2, 0.12, 0.07, 0.04, 0.02, 0.01, 0.003)
@@ -157,7 +159,7 @@ def maskable(
         assert isinstance(layer, Maskable)
         first = owners.setdefault(id(layer.weight), path)
         end = path in (ran[0], ran[-1]) and not plan.ends
-        why = _why_not(layer, plan)
+        why = _why_not(layer, plan, given)
         if first != path:
             why = f"its weights are those of {first}"
         elif end:
@@ -174,7 +176,7 @@ def maskable(
     return found, skipped
 
 
-def _why_not(layer: Maskable, plan: Plan) -> str | None:
+def _why_not(layer: Maskable, plan: Plan, given: Given) -> str | None:
     if parametrize.is_parametrized(layer, "weight"):
         return "its weights are computed by a parametrization"
     inputs = layer.weight.shape[1]
@@ -182,7 +184,16 @@ def _why_not(layer: Maskable, plan: Plan) -> str | None:
         return "depthwise: a few weights for each channel, which branches may be merged into"
     if plan.pattern == "2:4" and inputs % M:
         return f"{inputs} inputs are no multiple of {M}"
+    if plan.pattern == "2:4" and "2:4" in given.kernels and not _multiplied(layer.weight):
+        return f"{KERNEL}: zeros would cost accuracy and save no time"
     return None
+
+
+def _multiplied(weight: Tensor) -> bool:
+    """Whether the kernels of the pattern 2:4 take a layer of this weight."""
+    outputs, inputs, *taps = weight.shape
+    rows, columns = BLOCK
+    return all(t == 1 for t in taps) and outputs % rows == 0 and inputs % columns == 0
 
 
 # --- choosing masks ------------------------------------------------------------------------------
@@ -293,7 +304,4 @@ def _worth(plan: Plan, m: Masked, given: Given) -> str:
         return "storage only: dense kernels compute with zeros too"
     if "2:4" not in given.kernels:
         return "storage only: no 2:4 kernel on this device under this runtime"
-    outputs, inputs, *taps = m.weight.shape
-    if any(t != 1 for t in taps) or outputs % 32 or inputs % 64:
-        return "storage only: 2:4 kernels take matrices of 32 by 64 and their multiples"
     return "for the device's 2:4 kernels"

@@ -146,18 +146,26 @@ def test_who_is_left_out_is_told(given: Given) -> None:
     assert [line.partition(":")[0] for line in report.touched] == ["2", "5"]
 
 
-def test_a_device_with_the_kernel_is_told_from_one_without() -> None:
+def test_a_device_with_the_kernel_masks_what_it_takes_one_without_all() -> None:
     torch.manual_seed(0)
-    module = nn.Sequential(nn.Flatten(), nn.Linear(192, 128), nn.Linear(128, 96), nn.Linear(96, 2))
-    plan = Plan("2:4", ends=True)
-    without = Given(TaskSpec("t", SHAPE, 2), examples)
-    for given, said in (
-        (without, "no 2:4 kernel"),
-        (replace(without, kernels=("2:4",)), "for the"),
-    ):
-        _, report = sparsifying(plan).prepare(deepcopy(module), given)
-        assert said in report.touched[0] and said in report.touched[1]
-        assert "storage only" in report.touched[2]  # 2 outputs are no multiple of 32
+    module = nn.Sequential(
+        nn.Conv2d(64, 64, 1), nn.Conv2d(64, 32, 3, padding=1), nn.Conv2d(32, 64, 1),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 96), nn.Linear(96, 2),
+    )  # fmt: skip
+    plan, task = Plan("2:4", ends=True), TaskSpec("t", (64, 4, 4), 2)
+    without = Given(task, lambda count: torch.zeros(count, *task.input))
+    _, report = sparsifying(plan).prepare(deepcopy(module), without)
+    assert len(report.touched) == 5 and not report.skipped
+    assert all("no 2:4 kernel" in line for line in report.touched)
+    prepared, report = sparsifying(plan).prepare(module, replace(without, kernels=("2:4",)))
+    assert [line.partition(":")[0] for line in report.touched] == ["0", "5"]
+    assert all(line.endswith("for the device's 2:4 kernels") for line in report.touched)
+    assert {path for path, why in report.skipped if "32 by 64" in why} == {"1", "2", "6"}
+    whole = [bool((prepared[i].weight != 0).all()) for i in (0, 1, 2, 5, 6)]
+    assert whole == [False, True, True, False, True]
+    unstructured = Plan("unstructured", 0.9, ends=True)
+    _, report = sparsifying(unstructured).prepare(module, replace(without, kernels=("2:4",)))
+    assert not report.skipped
 
 
 def test_counts_follow_the_weights_as_they_are(given: Given) -> None:
