@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,8 @@ class Edo:
     pattern; when that is trained, the network with the patterns that its filters asked for (the
     trial's reports say them), which is trained from the start; then a step from there. While an
     answer is awaited, and where the network is always the same, steps from what is known fill in:
-    the method itself needs two trainings.
+    the method itself needs two trainings. A network that has nothing to dilate fails when it is
+    built, before any training; another is asked at once.
 
     The networks are those of the space that the axis `dilation` is joined to, drawn at random, of
     sizes from the smallest to the middle; a network of the user's is asked once.
@@ -53,11 +54,11 @@ class Edo:
     def propose(self, history: History, count: int) -> list[Proposal]:
         """The next `count` proposals."""
         done = [_asked(event) for event in history.proposals.values()]
-        answers = _answers(history)
+        answers, failed = _answers(history), _failed(history)
         found: list[Proposal] = []
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
-            proposal = self._next(done, answers, number, rng)
+            proposal = self._next(done, answers, failed, number, rng)
             done.append((number, proposal.architecture, proposal.notes))
             found.append(proposal)
         return found
@@ -66,6 +67,7 @@ class Edo:
         self,
         done: list[tuple[int, Architecture, Mapping[str, Any]]],
         answers: Mapping[int, Mapping[str, Value]],
+        failed: Collection[int],
         number: int,
         rng: np.random.Generator,
     ) -> Proposal:
@@ -77,7 +79,8 @@ class Edo:
                 chosen = self._space.repair({**kept, **answers[trial]})
                 return Proposal(chosen, {"edo": "chosen", "of": trial})
         grown = [trial for trial, _, notes in done if notes.get("edo") == "grown"]
-        if not grown or (self._others and len(done) >= 3 * len(grown)):
+        lost = sum(trial in failed for trial in grown)  # these will not answer
+        if not grown or (self._others and len(done) - lost >= 3 * (len(grown) - lost)):
             return Proposal(self._grown(number, rng), {"edo": "grown"})
         return Proposal(self._step(done, rng), {"edo": "step"})
 
@@ -113,6 +116,11 @@ class Edo:
 def _asked(event: Event) -> tuple[int, Architecture, Mapping[str, Any]]:
     payload = event.payload
     return event.trial, Architecture.from_json(payload["architecture"]), payload["notes"]
+
+
+def _failed(history: History) -> set[int]:
+    """The trials that failed."""
+    return {n for n, told in history.results.items() if told.payload["state"] == "failed"}
 
 
 def _answers(history: History) -> dict[int, dict[str, Value]]:

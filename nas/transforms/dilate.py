@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nas.core.architecture import Value
+from nas.core.errors import NasError
 from nas.networks.mixers.depthwise import Depthwise, Mergeable, Size
 from nas.networks.mixers.patterned import Convolution, Pattern, Patterned, is_channelwise
 from nas.networks.parts.log import Log
@@ -67,12 +68,21 @@ def dilating(sections: Sequence[Sequence[Pattern]]) -> Transform:
 def growing(largest: int) -> Transform:
     """The transform that gives every filter all taps that patterns up to `largest` could choose.
 
-    When it is trained it reports, as choices of the axis, what its filters would choose.
+    When it is trained it reports, as choices of the axis, what its filters would choose. Its
+    `prepare` raises NasError where the network has nothing to choose: it is not worth a training.
     """
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
         log = Log()
-        for site in sites(module, given.examples(2), log):
+        found = sites(module, given.examples(2), log)
+        if all(clipped((largest, largest), site) == (1, 1) for site in found):
+            whys = Counter(why for _, why in log.skipped) or {"it has none larger than 1x1": 1}
+            why = "their maps are too small" if found else max(whys, key=lambda w: whys[w])
+            raise NasError(
+                f"no convolution of this network can be dilated: {why}",
+                "choose dilation.kernel=own for it, or ask another network",
+            )
+        for site in found:
             grown = grow(site.conv, largest, fresh=not given.pretrained)
             module.set_submodule(site.path, grown)
             before, after = (

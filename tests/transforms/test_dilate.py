@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.networks.mixers.depthwise import Depthwise
 from nas.networks.mixers.dilated import DilatedMixer
@@ -162,6 +163,25 @@ def test_a_trained_grown_network_says_what_it_asks_for() -> None:
     assert [found[f"section.2.filters.{i}"] for i in range(4)] == ["1x2"] * 3 + ["1x1"]
     assert found["section.1.dilated"] is False
     assert "conv: nearest patterns: 24 filters 1x2, 8 filters 1x1" in reports[0].touched
+
+
+@pytest.mark.parametrize(
+    ("inside", "why"),
+    [
+        (StripeMixer(32, 9), "its kernel is merged with those beside it"),
+        (nn.Conv2d(32, 32, 3, padding=2, dilation=2), "dilated already"),
+        (nn.Conv2d(32, 32, 1), "it has none larger than 1x1"),
+        (nn.Sequential(nn.AvgPool2d(6), Depthwise(32, 3)), "their maps are too small"),
+    ],
+    ids=["merged", "dilated", "points", "small"],
+)
+def test_a_network_with_nothing_to_choose_is_not_grown_and_trained(
+    inside: nn.Module, why: str
+) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 32, 1), inside, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with pytest.raises(NasError) as caught:
+        Pipeline([dilate.growing(2)], Given(TASK, examples)).prepare(module)
+    assert caught.value.problem == f"no convolution of this network can be dilated: {why}"
 
 
 def test_groups_are_what_hardware_likes() -> None:
