@@ -100,6 +100,14 @@ def ordered(transforms: Sequence[Transform]) -> list[Transform]:
     return sorted(transforms, key=place)
 
 
+def finishing(transforms: Sequence[Transform]) -> list[Transform]:
+    """The transforms in the order in which they finish: what came last is merged first.
+
+    Bit-widths come behind all of them: bits are for the weights that are left.
+    """
+    return sorted(reversed(ordered(transforms)), key=lambda t: t.name == ORDER[-1])
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The stages of several transforms, each applied in its one order."""
@@ -136,7 +144,7 @@ class Pipeline:
         reports = []
         if any(t.finish for t in self.transforms):
             module = deepcopy(module)
-        for transform in reversed(ordered(self.transforms)):  # what came last is merged first
+        for transform in finishing(self.transforms):
             if transform.finish is not None:
                 module, report = transform.finish(module, self.given)
                 reports.append(report)

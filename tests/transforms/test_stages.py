@@ -67,6 +67,13 @@ def test_what_came_last_is_merged_first(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["network.onnx"]
 
 
+def test_bits_are_divided_over_what_the_others_left() -> None:
+    log = Log()
+    names = ["bitwidth", "mine", "adapter", "sparsity"]
+    _, reports = Pipeline([log.transform(n) for n in names], GIVEN).deploy(nn.Linear(1, 1), (1,))
+    assert [r.transform for r in reports] == ["mine", "adapter", "sparsity", "bitwidth", "fold"]
+
+
 def test_a_stage_that_is_none_does_nothing(tmp_path: Path) -> None:
     module = nn.Linear(1, 1)
     pipeline = Pipeline([Transform("bitwidth")], GIVEN)

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks_of_users import ResNet18
 from onnx import numpy_helper
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,10 +20,13 @@ from nas.core.task import TaskSpec
 from nas.deploy.export import export
 from nas.deploy.graph import build_digest
 from nas.transforms.quantize.learned import LearnedConv2d, learning
+from nas.transforms.quantize.packing import BLOB
 from nas.transforms.quantize.plan import Plan
 from nas.transforms.quantize.seen import calls, described, off_grid
 from nas.transforms.quantize.transform import quantizing
 from nas.transforms.report import Report
+from nas.transforms.sparsify import Plan as Channels
+from nas.transforms.sparsify import sparsifying
 from nas.transforms.stages import Given, Pipeline
 
 TASK = TaskSpec("digits", (3, 12, 12), 10)
@@ -143,6 +147,36 @@ def test_a_divided_budget_is_kept_and_every_training_has_one_graph(
         assert run(path, INPUTS[:4]).shape == (4, 10)
     assert len(digests) == 1
     assert max(sizes) - min(sizes) < 100  # names of numbers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("allocator", "timing"), [("hessian", "gradual"), ("adapt", "oneshot")])
+def test_a_budget_is_of_the_weights_that_are_left(
+    allocator: str, timing: str, tmp_path: Path
+) -> None:
+    plan = Plan(average=4.0, allocator=allocator)
+    lost = sparsifying(Channels("channels", 0.75, "global", timing))
+    pipeline = Pipeline([lost, quantizing(plan)], GIVEN)
+    strings = set()
+    for turned in (False, True):  # other weights, as a training leaves them: the string is as long
+        torch.manual_seed(0)
+        module, _ = pipeline.prepare(ResNet18(10))
+        if turned:
+            with torch.no_grad():
+                for weight in (p for p in module.parameters() if p.dim() > 1):
+                    weight.copy_(torch.randn_like(weight) ** 3 * weight.std())
+        path = tmp_path / "n.onnx"
+        _, reports = shipped(pipeline, module.eval(), path)
+        spent = float(str(reports[-1]).split(" bits a weight of 4 asked for")[0].split()[-1])
+        assert 3.9 < spent <= 4.0
+        strings.add(_string(path))
+    assert len(strings) == 1
+
+
+def _string(path: Path) -> int:
+    """The bytes of a file's codes."""
+    [held] = [t for t in onnx.load(path).graph.initializer if t.name == BLOB]
+    return int(numpy_helper.to_array(held).size)
 
 
 def test_the_ends_keep_eight_bits(tmp_path: Path) -> None:
