@@ -59,10 +59,6 @@ REFUSALS: tuple[Refusal, ...] = (
         "merging the adapter takes the weights off the grid whose steps were learned",
     ),
     Refusal(
-        "adapter.method", MERGED, "bitwidth.weights", ("divided",),
-        "merging the adapter takes the weights off the grids that bits were divided for",
-    ),
-    Refusal(
         "adapter.method", ("sara",), "sparsity.pattern", ("channels", *ZEROS),
         "one trains the small weights that the other removes",
     ),

@@ -57,6 +57,21 @@ def test_it_is_merged_before_scales_are_chosen(method: str, tmp_path: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["lora", "ssf"])
+def test_bits_are_divided_over_what_was_merged(method: str, tmp_path: Path) -> None:
+    choices = {
+        "adapter.method": method, "bitwidth.weights": "divided", "bitwidth.average": 7,
+        "bitwidth.method": "ptq",
+    }  # fmt: skip
+    path = tmp_path / "n.onnx"
+    expected, found = shipped(NETWORKS["fused"], ("adapter", "bitwidth"), choices, path)
+    assert 0 < far(found, expected) < 0.15
+    held = onnx.load(path).graph.initializer
+    assert "packed" in {t.name for t in held}  # every layer's codes are, and none has its own
+    assert not any(t.data_type == onnx.TensorProto.INT8 and len(t.dims) > 1 for t in held)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["ssf", "bottleneck"])
 def test_zeros_of_pruned_weights_stay(method: str, tmp_path: Path) -> None:
     choices = {
