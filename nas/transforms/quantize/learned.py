@@ -132,14 +132,18 @@ class Steps(nn.Module):
         return learned_round(x, self.input_step(), low, high, x[0].numel())
 
     def of_weight(self, weight: Tensor) -> Tensor:
-        """The layer's weight, rounded to the bits that are tried or deployed."""
+        """The layer's weight, rounded to the bits that are tried or deployed.
+
+        Codes that are shared lose bits after they were rounded to 8, as Double Rounding does; the
+        others are codes of their own bits at once, as LSQ's are.
+        """
         if not self.on:
             return weight
         bits = self.trial if self.training and self.trial else int(self.bits)
-        high = largest(BITS)
-        step = self.weight_step().view(-1, *[1] * (weight.dim() - 1))
-        count = weight[0].numel()
-        return learned_round(weight, step, -high, high, count, BITS - bits)
+        lost, again = (0, BITS - bits) if self.shared else (BITS - bits, 0)
+        step, high = self.weight_step() * 2**lost, largest(BITS - lost)
+        across = step.view(-1, *[1] * (weight.dim() - 1))
+        return learned_round(weight, across, -high, high, weight[0].numel(), again)
 
     def look(self, x: Tensor) -> None:
         """Keeps running figures of the inputs."""

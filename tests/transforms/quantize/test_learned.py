@@ -85,6 +85,33 @@ def test_the_first_step_is_lsqs_unless_that_reaches_too_far() -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 6, 4, 2])
+def test_a_layer_with_bits_of_its_own_learns_as_lsq_does(bits: int) -> None:
+    layer = nn.Conv2d(3, 5, 3).double()
+    learn(layer, bits)
+    assert isinstance(layer, LearnedConv2d)
+    steps, high, count = layer.steps, 2 ** (bits - 1) - 1, 27
+    steps.begin(layer.weight)
+    rows = 3 * drawn(5, count)  # some beyond the largest code
+    weight = rows.view(5, 3, 3, 3).requires_grad_()
+    with torch.no_grad():
+        steps.weight_start.copy_(rows.abs().mean(1) / high / 2 ** (8 - bits))
+        steps.weight_log.copy_(drawn(5, seed=2) / 10)
+    step = (rows.abs().mean(1) / high * (drawn(5, seed=2) / 10).exp())[:, None]
+    scaled = rows / step
+    expected = scaled.round().clamp(-high, high) * step
+    rounded = steps.of_weight(weight)
+    torch.testing.assert_close(rounded.flatten(1), expected, rtol=0, atol=1e-12)
+    pull = drawn(5, count, seed=1)
+    (rounded.flatten(1) * pull).sum().backward()  # type: ignore[no-untyped-call]
+    inside = scaled.abs() < high
+    assert weight.grad is not None and steps.weight_log.grad is not None
+    torch.testing.assert_close(weight.grad.flatten(1), pull * inside)
+    slope = torch.where(inside, scaled.round() - scaled, scaled.clamp(-high, high))
+    of_step = (pull * slope).sum(1) / math.sqrt(count * high)
+    torch.testing.assert_close(steps.weight_log.grad, of_step * step[:, 0])  # step = start * e^log
+
+
+@pytest.mark.parametrize("bits", [8, 6, 4, 2])
 def test_fewer_bits_are_the_stored_codes_rounded_again(bits: int) -> None:
     layer = nn.Conv2d(3, 5, 3).double()
     learn(layer, bits, shared=True)
