@@ -183,8 +183,7 @@ def _searched(
 
 def _aimed(spec: StudySpec, device: Device) -> SearchSpace:
     """The space, worked out for the study's task and for what it wants of the device."""
-    wanted = [*(o.name for o in spec.objectives), *(c.name for c in spec.constraints)]
-    aims = target(device, wanted, spec.weights is not None)
+    aims = target(device, spec.wanted, spec.weights is not None)
     return load_space(spec.space, spec.network).at(spec.task, aims)
 
 

@@ -98,6 +98,11 @@ class StudySpec:
         return bool(self.devices)
 
     @property
+    def wanted(self) -> tuple[str, ...]:
+        """The names of all objectives and limits."""
+        return tuple(o.name for o in self.objectives) + tuple(c.name for c in self.constraints)
+
+    @property
     def devices(self) -> tuple[str, ...]:
         """Where candidates are timed: the study's device, then those that constraints name.
 

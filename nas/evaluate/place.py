@@ -18,6 +18,7 @@ from nas.core.errors import NasError
 from nas.core.expansion import expansions
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
+from nas.core.target import Target
 from nas.core.task import Task
 from nas.hardware.capabilities import kernels
 from nas.hardware.device import Device, attached, named
@@ -82,7 +83,7 @@ class Place:
             self.task, partial(examples, self.task), self.spec.seed,
             pretrained=self.spec.weights is not None,
             reference=lambda: _reference(self, architecture), kernels=kernels(self.device()),
-            grown=lambda: _grown(self, architecture),
+            batch=_batch(self.spec), grown=lambda: _grown(self, architecture),
         )  # fmt: skip
         return Pipeline(transforms, given)
 
@@ -121,6 +122,13 @@ def _reference(place: Place, architecture: Architecture) -> nn.Module:
     """`_built` under the study's own seed, without a trace in what is drawn afterwards."""
     with torch.random.fork_rng():
         return built(place, architecture, place.spec.seed)
+
+
+def _batch(spec: StudySpec) -> int | None:
+    """The most examples that a study times in one call; None where bytes count too."""
+    if Target(wanted=spec.wanted).saves_bytes:
+        return None
+    return max((work.batch for _, work in spec.timings), default=1)
 
 
 def _grown(place: Place, architecture: Architecture) -> dict[str, Callable[[], nn.Module]]:

@@ -31,8 +31,10 @@ class Given:
     the module's weights were given, so that they are worth keeping. `reference()` builds the
     network as the study's own seed makes it, before any stage: what decides shapes looks at that
     one, so that repeats under other seeds have the same. `kernels` are those that the device has
-    under its runtime beyond dense ones, such as `2:4`. `grown()` are networks of the same space
-    that are one step larger, untrained, by the decision that makes them so.
+    under its runtime beyond dense ones, such as `2:4`. `batch` is the most examples that the study
+    times in one call; None where bytes count too, and what saves no time is of use. `grown()` are
+    networks of the same space that are one step larger, untrained, by the decision that makes them
+    so.
     """
 
     task: Task | TaskSpec
@@ -41,6 +43,7 @@ class Given:
     pretrained: bool = False
     reference: Callable[[], nn.Module] | None = None
     kernels: tuple[str, ...] = ()
+    batch: int | None = None
     grown: Callable[[], Mapping[str, Callable[[], nn.Module]]] | None = None
 
 

@@ -63,6 +63,28 @@ def test_profiles_of_one_processor_share_its_lease(
     assert seats(tmp_path, "cpu", "latency_ms@two<=1") == ["cpu"]
 
 
+@pytest.mark.parametrize(
+    ("objective", "limits", "batch"),
+    [
+        ("latency_ms", (), 1),
+        ("macs", (), 1),
+        ("latency_ms", ("latency_ms:b64<=9", "latency_ms:b8<=5"), 64),
+        ("size_mb", (), None),
+        ("latency_ms", ("size_mb<=3",), None),
+    ],
+)
+def test_transforms_know_what_is_timed_in_one_call_where_bytes_do_not_count(
+    objective: str, limits: tuple[str, ...], batch: int | None, tmp_path: Path
+) -> None:
+    spec = replace(
+        SPEC, objectives=(BUILTIN[objective],), constraints=tuple(map(Constraint.parse, limits)),
+        space="resnet", task=describe("digits"), recipe=Recipe().to_json(),
+    )  # fmt: skip
+    place = Place(spec, Artifacts(tmp_path), tmp_path / "locks")
+    point = place.space.repair({})
+    assert place.pipeline(point).given.batch == batch
+
+
 def test_a_step_runs_on_the_processor_whatever_is_timed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

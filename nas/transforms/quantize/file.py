@@ -32,19 +32,25 @@ CPU = ("int8", "int8-dynamic", "int8-weights", "int4-weights")  # onnxruntime's 
 
 
 def quantize(
-    source: Path, target: Path, plan: Plan, examples: Any, kernels: Sequence[str] = CPU
+    source: Path,
+    target: Path,
+    plan: Plan,
+    examples: Any,
+    kernels: Sequence[str] = CPU,
+    batch: int | None = None,
 ) -> Report:
     """Writes a file with the plan's formats, ranges taken from `examples` `(N, ...)`.
 
     Args:
         kernels: the formats that the device's runtime computes in.
+        batch: examples in a call, where fp8 is for time alone: of what gains none it is left out.
 
     Raises: NasError where the quantizer refuses the file.
     """
     scratch = target.with_name(target.name + ".prepared")
     try:
         with quiet():
-            done = _quantized(source, scratch, target, plan, examples, kernels)
+            done = _quantized(source, scratch, target, plan, examples, kernels, batch)
     except Exception as error:  # the quantizer's errors share no class of their own
         raise NasError(
             f"the network cannot be quantized: {type(error).__name__}: {str(error)[:200]}",
@@ -66,14 +72,20 @@ class _Done:
 
 
 def _quantized(
-    source: Path, scratch: Path, target: Path, plan: Plan, examples: Any, kernels: Sequence[str]
+    source: Path,
+    scratch: Path,
+    target: Path,
+    plan: Plan,
+    examples: Any,
+    kernels: Sequence[str],
+    batch: int | None,
 ) -> _Done:
     proto = onnx.load(source)
     learned = taken_out(proto)
     onnx.save(proto, scratch)
     proto = before = prepared(scratch, scratch)
     found = layers(proto)
-    formats = {layer.node: format_of(layer, plan) for layer in found}
+    formats = {layer.node: format_of(layer, plan, batch) for layer in found}
     static = [x for x in found if FORMATS[formats[x.node][0]].how == "static"]
     settled: dict[str, Settled] = {}
     if static:  # to the quantizer, no name at all means every node

@@ -46,6 +46,8 @@ FORMATS: Mapping[str, Format] = {
 EIGHT = {"int6": "int8", "int4": "int8", "int2": "int8", "int4-weights": "int8-weights"}
 LINEAR = ("int8-dynamic",)  # of products of matrices alone: as convolutions they run 6 to 16 times
 # slower than in fp32 (onnxruntime 1.31, one thread)
+GAINING = 2048  # rows, outputs and inputs of a product from which fp8 is faster, by torchao's own
+# roofline; of one that is no cube we compare the multiply-adds
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Layer:
-    """A node that multiplies by weights: its multiply-adds for one example, and its section."""
+    """A node that multiplies by weights: its multiply-adds for one example, and its section.
+
+    `product` is the matrix product of one example and one group: rows, outputs, inputs.
+    """
 
     node: str
     weight: str
@@ -83,6 +88,7 @@ class Layer:
     depthwise: bool
     end: bool
     linear: bool = True
+    product: tuple[int, int, int] = (1, 1, 1)
 
 
 def layers(proto: ModelProto) -> list[Layer]:
@@ -103,14 +109,17 @@ def layers(proto: ModelProto) -> list[Layer]:
             continue
         made = shapes.get(node.output[0], [1])
         places = math.prod(made[2:] if node.op_type == "Conv" else made[1:-1])
-        rows.append((node, weight, float(math.prod(weights[weight]) * places)))
-    sections = sections_of([macs for _, _, macs in rows])
+        outputs = weights[weight][0] if node.op_type == "Conv" else made[-1]
+        inputs = math.prod(weights[weight]) // outputs
+        rows.append((node, weight, (places, outputs // _groups(node), inputs)))
+    macs = [float(math.prod(weights[w]) * product[0]) for _, w, product in rows]
+    sections = sections_of(macs)
     return [
         Layer(
-            node.name, weight, macs, section, _depthwise(node, weights[weight]),
-            i in (0, len(rows) - 1), node.op_type != "Conv",
+            node.name, weight, macs[i], sections[i], _depthwise(node, weights[weight]),
+            i in (0, len(rows) - 1), node.op_type != "Conv", product,
         )
-        for i, ((node, weight, macs), section) in enumerate(zip(rows, sections, strict=True))
+        for i, (node, weight, product) in enumerate(rows)
     ]  # fmt: skip
 
 
@@ -128,12 +137,19 @@ def sections_of(macs: Sequence[float]) -> list[int]:
 
 
 def _depthwise(node: NodeProto, weight: Sequence[int]) -> bool:
-    groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+    groups = _groups(node)
     return groups > 1 and groups == weight[0]
 
 
-def format_of(layer: Layer, plan: Plan) -> tuple[str, str | None]:
-    """A layer's format, and where it is fp32, why; the first and the last keep 8 bits at least."""
+def _groups(node: NodeProto) -> int:
+    return next((a.i for a in node.attribute if a.name == "group"), 1)
+
+
+def format_of(layer: Layer, plan: Plan, batch: int | None = None) -> tuple[str, str | None]:
+    """A layer's format, and where it is fp32, why; the first and the last keep 8 bits at least.
+
+    With the `batch` of a study that counts time alone, fp8 is left to products that gain by it.
+    """
     wanted = plan.formats[layer.section]
     why = None
     if layer.end:
@@ -146,7 +162,20 @@ def format_of(layer: Layer, plan: Plan) -> tuple[str, str | None]:
         why = "depthwise convolutions are fp32"
     elif wanted in LINEAR and not layer.linear:
         why = f"{wanted} convolutions are slower than fp32 ones"
+    elif wanted == "fp8" and batch is not None:
+        why = _too_small(layer, batch)
     return ("fp32", why) if why else (wanted, None)
+
+
+def _too_small(layer: Layer, batch: int) -> str | None:
+    """Why fp8 makes a layer no faster with so many examples in a call, or None."""
+    rows, outputs, inputs = layer.product
+    if batch * rows * outputs * inputs >= GAINING**3:
+        return None
+    return (
+        f"fp8 gains no time below {GAINING} x {GAINING} x {GAINING}: with {batch} in a call its "
+        f"product is M={batch * rows}, N={outputs}, K={inputs}"
+    )
 
 
 def kept_only(formats: Collection[str], kernels: Collection[str], runtime: str) -> list[str]:

@@ -39,7 +39,7 @@ def quantizing(plan: Plan) -> Transform:
             )
         count = given.task.calibration if isinstance(given.task, Task) else EXAMPLES
         examples = given.examples(count).numpy()
-        return quantize(source, target, plan, examples, given.kernels or CPU)
+        return quantize(source, target, plan, examples, given.kernels or CPU, given.batch)
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
         return module, _learning(module, plan, given)

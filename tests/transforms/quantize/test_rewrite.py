@@ -92,6 +92,25 @@ def test_where_there_are_kernels_short_floats_are_computed_in(tmp_path: Path) ->
         assert np.abs(right - found).max() <= CLOSE[name] * 2 * np.abs(right).max()
 
 
+def test_products_too_small_for_fp8_stay_fp32_where_time_alone_counts(tmp_path: Path) -> None:
+    network = mixed(tmp_path / "n.onnx", width=32, kernel=5)
+    plan, kernels = Plan(("fp8",) * 4, depthwise=True), (*CPU, "fp8")
+    found = layers(onnx.load(network))
+    # 32 of 3 x 3 x 3, depthwise 5 x 5 (a product for each channel), 32 -> 128 -> 32; 32 -> 10
+    products = [(256, 32, 27), (256, 1, 25), (256, 128, 32), (256, 32, 128), (1, 10, 32)]
+    assert [layer.product for layer in found] == products
+    enough = 2048**3 // (256 * 128 * 32)  # in a call, for the two wide ones
+    for batch, gaining in ((1, 0), (enough - 1, 0), (enough, 2), (None, 5)):
+        report = quantize(network, tmp_path / "q.onnx", plan, EXAMPLES, kernels, batch)
+        assert len(report.touched) == gaining and len(report.skipped) == 5 - gaining
+        held = {t.data_type for t in onnx.load(tmp_path / "q.onnx").graph.initializer}
+        assert (onnx.TensorProto.FLOAT8E4M3FN in held) == bool(gaining)
+    report = quantize(network, tmp_path / "q.onnx", plan, EXAMPLES, kernels, 2)
+    assert "2048 x 2048 x 2048: with 2 in a call its product is M=512, N=32, K=27" in str(
+        report.skipped[0]
+    )
+
+
 def test_convolutions_are_never_quantized_in_each_call(tmp_path: Path) -> None:
     network = mixed(tmp_path / "n.onnx", kernel=5)
     report = quantize(network, tmp_path / "q.onnx", Plan(("int8-dynamic",) * 4), EXAMPLES)
