@@ -16,9 +16,10 @@ from nas.core.architecture import Architecture
 from nas.core.errors import NasError
 from nas.core.job import Finish, Outcome
 from nas.core.study import StudySpec
+from nas.core.task import Task
 from nas.deploy import forms
 from nas.deploy.parity import validation_inputs
-from nas.evaluate.modules import deployed_of, module_of, write_again
+from nas.evaluate.modules import changed, deployed_of, module_of, parity_of, retrained, unlike
 from nas.evaluate.place import Place, Report, stepping
 from nas.training.checkpoint import load_weights, restore, save_weights
 from nas.training.finish import finish, quicker
@@ -56,28 +57,45 @@ def finish_candidate(place: Place, job: Finish, report: Report) -> Outcome:
         module, task, recipe, place.spec.seed, kept=kept, teacher=teacher, on_epoch=reached,
         step=step, additions=additions,
     ).cpu()  # fmt: skip
-    device, made = place.device(), place.scratch(f"{job.trial}-finished")
-    written = write_again(place, job.architecture, trained, made, device)
-    run = forms.open_file(written.path, device)
-
-    predict = of_file(run)
-    found = score(predict, task, step=step)
-    test = score(predict, task, ("all",), "test", step)["all"]
+    shipped = _shipped(place, job, trained, task)
+    if shipped.error is not None:
+        return shipped
     weights = save_weights(place.scratch(f"{job.trial}-finished.safetensors"), trained)
     outcome = {
         "weights": place.artifacts.put(weights),
-        "file": place.artifacts.put(written.path),
-        "build": written.build,
+        **shipped.values,
         "recipe": recipe.to_json(),
         "began": job.weights,
         "teacher": job.teacher["name"] if job.teacher else None,
-        "score": found["search"].to_json(),
-        "confirm": found["confirm"].to_json(),
-        "test": test.to_json(),
         "seconds": round(time.perf_counter() - began, 1),
     }
     kept.unlink(missing_ok=True)
     return Outcome(outcome)
+
+
+def _shipped(place: Place, job: Finish, trained: nn.Module, task: Task) -> Outcome:
+    """Exports the trained candidate and scores the file on all splits."""
+    device, step, stem = place.device(), stepping(place), place.scratch(f"{job.trial}-finished")
+    deployed = deployed_of(place, job.architecture, trained)
+    written = retrained(place, job.architecture, deployed, stem, device)
+    run = forms.open_file(written.path, device)
+    parity = parity_of(place, deployed, written, device, run)
+    if not parity.passed:
+        return unlike(parity)
+    if place.pipeline(job.architecture).writes:
+        written, _ = changed(place, job.architecture, written)
+        run = forms.open_file(written.path, device)
+    predict = of_file(run)
+    found = score(predict, task, step=step)
+    return Outcome(
+        {
+            "file": place.artifacts.put(written.path),
+            "build": written.build,
+            "score": found["search"].to_json(),
+            "confirm": found["confirm"].to_json(),
+            "test": score(predict, task, ("all",), "test", step)["all"].to_json(),
+        }
+    )
 
 
 def _under(stem: Path, precision: str) -> Path:

@@ -9,10 +9,16 @@ from torch import nn
 
 from nas.core.architecture import Architecture
 from nas.core.errors import NasError
+from nas.core.job import Outcome
 from nas.deploy import forms
+from nas.deploy.parity import Parity, check, validation_inputs
 from nas.evaluate.place import Place, built
-from nas.hardware.device import Device
+from nas.hardware.device import Device, engine_of
+from nas.hardware.runtimes import Opened
+from nas.transforms.quantize.learned import rounds
 from nas.transforms.report import Report as Changes
+
+COMPARED = 64  # validation examples on which a file must agree with its network
 
 
 def module_of(place: Place, architecture: Architecture, seed: int) -> nn.Module:
@@ -40,6 +46,13 @@ def written_form(
 ) -> tuple[forms.Deployed, list[Changes]]:
     """A deployed module's own file with what its axes do to files, and what they say of it."""
     plain = forms.write(deployed, place.spec.task.input, stem, device)
+    return changed(place, architecture, plain)
+
+
+def changed(
+    place: Place, architecture: Architecture, plain: forms.Deployed
+) -> tuple[forms.Deployed, list[Changes]]:
+    """A module's own file once its axes have changed it, where any does, and what they say."""
     pipeline, reports = place.pipeline(architecture), list[Changes]()
     if not pipeline.writes:
         return plain, reports
@@ -51,12 +64,40 @@ def write_again(
 ) -> forms.Deployed:
     """The file of a trained candidate for a device, as training writes it: of the same bytes."""
     deployed = deployed_of(place, architecture, trained)
-    if place.pipeline(architecture).writes:
-        return written_form(place, architecture, deployed, stem, device)[0]
+    plain = retrained(place, architecture, deployed, stem, device)
+    return changed(place, architecture, plain)[0]
+
+
+def retrained(
+    place: Place, architecture: Architecture, deployed: nn.Module, stem: Path, device: Device
+) -> forms.Deployed:
+    """A trained candidate's own file: in the graph of the untrained one, where no axis changes it.
+
+    `deployed` is the candidate's deployed module.
+    """
     shape = place.spec.task.input
+    if place.pipeline(architecture).writes:
+        return forms.write(deployed, shape, stem, device)
     untrained = module_of(place, architecture, place.spec.seed)
     first = forms.write(deployed_of(place, architecture, untrained), shape, stem, device)
     return forms.rewrite(first.path, deployed, shape, stem, device)
+
+
+def parity_of(
+    place: Place, deployed: nn.Module, written: forms.Deployed, device: Device, run: Opened
+) -> Parity:
+    """How far a deployed module's own file, opened as `run`, is from the module."""
+    precision = "codes" if rounds(deployed) else engine_of(device).precision
+    inputs = validation_inputs(place.task, COMPARED)
+    return check(deployed, written.path, inputs, precision, run)
+
+
+def unlike(parity: Parity) -> Outcome:
+    """What becomes of a candidate whose own file is too far from its network."""
+    return Outcome(
+        error=f"the exported file differs from the trained network by {parity.relative:.2g} "
+        f"of the largest output; {parity.threshold:.2g} is allowed"
+    )
 
 
 def resize(

@@ -8,20 +8,15 @@ from torch import nn
 
 from nas.core.job import Outcome, Train
 from nas.deploy import forms
-from nas.deploy.parity import check, validation_inputs
-from nas.evaluate.modules import prepared
+from nas.evaluate.modules import changed, parity_of, prepared, unlike
 from nas.evaluate.objectives import Candidate, finite, own_objectives
 from nas.evaluate.place import Place, Report, stepping
-from nas.hardware.device import engine_of
 from nas.training.mixing import brief_mixing
 from nas.training.recipe import Recipe
 from nas.training.scoring import of_file, score
 from nas.training.tasks import load_task
 from nas.training.train import RungReport, train
-from nas.transforms.quantize.learned import rounds
 from nas.transforms.report import Report as Changes
-
-COMPARED = 64  # validation examples on which a file must agree with its network
 
 
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
@@ -71,17 +66,12 @@ def _shipped(place: Place, job: Train, trained: nn.Module, prepared: Sequence[Ch
     else:
         written = forms.rewrite(place.artifacts.path(job.file), deployed, shape, stem, device)
     run = forms.open_file(written.path, device)
-    precision = "codes" if rounds(deployed) else engine_of(device).precision
-    inputs = validation_inputs(place.task, COMPARED)
-    parity = check(deployed, written.path, inputs, precision, run)
+    parity = parity_of(place, deployed, written, device, run)
     if not parity.passed:
-        return Outcome(
-            error=f"the exported file differs from the trained network by {parity.relative:.2g} "
-            f"of the largest output; {parity.threshold:.2g} is allowed"
-        )
+        return unlike(parity)
     if pipeline.writes:
-        written = forms.changed(written, lambda path: reports.extend(pipeline.write(path)))
-        run = forms.open_file(written.path, device)
+        written, more = changed(place, job.architecture, written)
+        reports, run = [*reports, *more], forms.open_file(written.path, device)
     if written.build != job.build:
         return Outcome(error="training changed the exported graph, not only its weights")
 

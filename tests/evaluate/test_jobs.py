@@ -13,7 +13,7 @@ from conftest import toy_spec
 from nas import evaluate
 from nas.core.architecture import Architecture
 from nas.core.fidelity import Fidelity
-from nas.core.job import Build, Measure, Source, Train, Workload, job_to_json
+from nas.core.job import Build, Finish, Measure, Source, Train, Workload, job_to_json
 from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.deploy.parity import THRESHOLDS
@@ -24,7 +24,7 @@ from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
-from nas.training.recipe import Recipe
+from nas.training.recipe import Recipe, Strong
 from nas.training.tasks import describe
 
 THIN = """
@@ -238,3 +238,51 @@ def test_a_sparse_network_in_int8_is_trained_and_shipped_as_the_graph_that_was_b
     assert trained["error"] is None
     parity = trained["values"]["parity"]
     assert parity["passed"] and parity["threshold"] == THRESHOLDS["codes"]  # its steps are learned
+
+
+OTHERWISE = """
+import torch
+from torch import nn
+
+class Network(nn.Module):
+    # what is exported is not what is trained
+    def __init__(self, outputs):
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, 8, 3, 4), nn.Linear(8, outputs)
+
+    def forward(self, x):
+        found = self.head(torch.relu(self.first(x)).mean((2, 3)))
+        return 2 * found if torch.compiler.is_compiling() else found
+
+def network(task):
+    return Network(task.outputs)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["fp32", "int8"])
+def test_a_file_that_says_something_else_than_its_network_is_refused_whoever_trained_it(
+    weights: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "otherwise.py").write_text(OTHERWISE)
+    spec = replace(
+        SPEC, space="bitwidth", network="otherwise:network", task=describe("digits"),
+        recipe=Recipe().to_json(), proxies=False, fidelity=Fidelity(epochs=1, data=0.05),
+    )  # fmt: skip
+    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    architecture = place.space.repair({"bitwidth.weights": weights})
+    build: Any = Build(0, architecture)
+    made = evaluate.perform(place, job_to_json(build), lambda rung, values: "go on")["values"]
+    last, kept = len(spec.fidelity.rungs) - 1, []
+    train = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung=-1, to_rung=last)
+    trained = evaluate.perform(
+        place, job_to_json(train), lambda rung, values: kept.append(values) or "go on"
+    )
+    recipe = Strong(1, precision="float32").to_json()
+    finish = Finish(0, architecture, kept[-1]["checkpoint"], recipe, "kept")
+    finished = evaluate.perform(place, job_to_json(finish), lambda rung, values: "go on")
+    for outcome in (trained, finished):
+        said = str(outcome["error"])
+        assert said.startswith("the exported file differs from the trained network by 1 of"), said
