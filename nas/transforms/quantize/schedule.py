@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,7 +74,7 @@ def switching(
             how much the loss minds each being moved. Then each layer draws its bits (`chances`).
     """
     plain = rounding(module)
-    before: dict[str, Tensor] = {}
+    before: dict[str, list[Tensor]] = {}
 
     def criterion(loss: Criterion) -> Criterion:
         assert plain.criterion is not None
@@ -93,7 +93,7 @@ def switching(
                     drawn = np.random.default_rng((seed, turn, i))
                     odds = chances(allowed, float(steps.trace) >= mean)
                     steps.trial = int(drawn.choice(allowed, p=odds))
-                before[path] = steps.weight_log.detach().clone()
+                before[path] = [p.detach().clone() for p in steps.parameters()]
             return inner(network, inputs, target)
 
         return tried
@@ -126,16 +126,16 @@ def chances(options: Sequence[int], sensitive: bool) -> list[float]:
     return [w / sum(weights) for w in weights]
 
 
-def _slow(module: nn.Module, before: dict[str, Tensor]) -> None:
-    """Takes back the part of each step's move that its bits do not grant it."""
+def _slow(module: nn.Module, before: Mapping[str, Sequence[Tensor]]) -> None:
+    """Takes back the part of the move of all steps, inputs' too, that their layer's bits forbid."""
     listed = list(learning(module))
     gradients = [s.weight_log.grad for _, _, s in listed if s.weight_log.grad is not None]
     mean = float(np.mean([clipped_most(g) for g in gradients])) if gradients else 0.0
     with torch.no_grad():
-        for path, _, steps in listed:
-            if path in before:
-                part = share_of_rate(steps.trial or BITS, mean)
-                steps.weight_log.copy_(before[path] + part * (steps.weight_log - before[path]))
+        for path, _, steps in (each for each in listed if each[0] in before):
+            part = share_of_rate(steps.trial or BITS, mean)
+            for log, was in zip(steps.parameters(), before[path], strict=True):
+                log.copy_(was + part * (log - was))
 
 
 def clipped_most(gradient: Tensor) -> float:

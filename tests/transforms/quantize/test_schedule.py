@@ -110,15 +110,17 @@ def test_fewer_bits_and_larger_gradients_learn_steps_more_slowly() -> None:
     assert clipped_most(torch.tensor([0.3, 0.4])) == pytest.approx(0.4)
 
 
-def test_the_steps_move_by_their_share_of_the_rate() -> None:
+@pytest.mark.parametrize("name", ["weight_log", "input_log"])
+def test_the_steps_move_by_their_share_of_the_rate(name: str) -> None:
     """AdamW's second move of a step is at most its rate; with 6 bits a tenth of that, and less."""
     module, moves = network(shared=True), []
     logs: list[Tensor] = []
 
     def look(step: int) -> None:
-        logs.append(next(learning(module))[2].weight_log.detach().clone())
+        steps = next(learning(module))[2]
+        logs.append(getattr(steps, name).detach().clone())
         if step >= 5:
-            moves.append((next(learning(module))[2].trial, logs[-1] - logs[-2]))
+            moves.append((steps.trial, logs[-1] - logs[-2]))
 
     steps_taken(module, switching(module), 12, look)
     largest = {bits: float(move.abs().max()) for bits, move in moves[1:5]}
