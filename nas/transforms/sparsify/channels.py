@@ -69,6 +69,8 @@ def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
         due = schedule.round_at(over)
         if groups and due > int(_buffer(module, groups[0], "channel_round")):
             choose(module, groups, plan, due)
+            if schedule.forgets:
+                held.forget()
         held.hold()
 
     return Addition(after=after, begin=held.begin)

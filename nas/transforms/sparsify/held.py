@@ -46,6 +46,14 @@ class Held:
                 if isinstance(value, Tensor) and value.shape == parameter.shape:
                     value.mul_(alive)
 
+    @torch.no_grad()
+    def forget(self) -> None:
+        """Starts SGD's momentum anew, of every parameter: it was gathered under another mask."""
+        for state in self._optimizer.state.values() if self._optimizer else ():
+            momentum = state.get("momentum_buffer")
+            if momentum is not None:
+                momentum.zero_()
+
     def _masking(self, mask: Callable[[], Tensor], dense: bool) -> Callable[[Tensor], None]:
         def hook(parameter: Tensor) -> None:
             assert isinstance(parameter, nn.Parameter) and parameter.grad is not None

@@ -84,6 +84,14 @@ class Schedule:
         return self.round_at(1.0)
 
     @property
+    def forgets(self) -> bool:
+        """Whether SGD's momentum starts anew as masks change.
+
+        AC/DC's own code does so where weights come back; we do where they go as well.
+        """
+        return self.name == "acdc"
+
+    @property
     def moves(self) -> bool:
         """Whether rounds drop and grow rather than choose by magnitude."""
         return self.name == "dst"

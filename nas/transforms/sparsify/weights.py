@@ -102,6 +102,8 @@ def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
                 move(found, plan, held, due)
             else:
                 choose(module, found, plan, given, due)
+            if schedule.forgets:
+                held.forget()
         held.hold()
 
     return Addition(after=after, begin=held.begin)

@@ -84,6 +84,28 @@ def test_the_schedule_is_followed_in_a_training(trained) -> None:
     assert torch.equal(masks[10], masks[12]) and not torch.equal(masks[12], masks[70])
 
 
+@pytest.mark.parametrize("pattern", ["unstructured", "channels"])
+@pytest.mark.parametrize("timing", ["acdc", "gradual"])
+def test_momentum_starts_anew_where_phases_of_acdc_change(
+    given: Given, pattern: str, timing: str
+) -> None:
+    """Of all that is trained, also of what no mask is on; other schedules keep what lives."""
+    transform = sparsifying(Plan(pattern, 0.5, "uniform", timing))
+    module, _ = transform.prepare(residual(), given)
+    addition = transform.during(module, given)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-2, momentum=0.9)
+    addition.begin(optimizer)
+    still = []
+    for percent in range(1, 101):
+        optimizer.zero_grad()
+        module(examples(4)).square().mean().backward()
+        optimizer.step()
+        addition.after(percent / 100)
+        if not any(optimizer.state[p]["momentum_buffer"].any() for p in module.parameters()):
+            still.append(percent)
+    assert still == ([*range(10, 80, 5), 85] if timing == "acdc" else [])
+
+
 def test_untrained_and_trained_export_to_one_graph(trained, given: Given, tmp_path: Path) -> None:
     plan = Plan("unstructured", 0.9, "global", "oneshot")
     untrained, _ = sparsifying(plan).prepare(residual(), given)
