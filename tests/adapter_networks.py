@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.core.task import TaskSpec
+from nas.networks.mixers.depthwise import Depthwise
 from nas.transforms.adapt.adapted import Adapted
 from nas.transforms.adapt.adapting import adapting
 from nas.transforms.adapt.plan import Plan
@@ -44,6 +45,30 @@ def convolutions() -> nn.Module:
         nn.Conv2d(16, 16, 3, padding=1, groups=16), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
         nn.Linear(16, OUTPUTS),
     )  # fmt: skip
+
+
+class LargeKernel(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.mixer = Depthwise(channels, 3)
+        nn.init.normal_(self.mixer.weight, std=0.3)
+        self.norm = nn.BatchNorm2d(channels)
+        self.expand = nn.Conv2d(channels, 2 * channels, 1)
+        self.project = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.project(torch.relu(self.expand(self.norm(self.mixer(x)))))
+
+
+class LargeKernels(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(3, 16, 4, 4)
+        self.blocks = nn.Sequential(LargeKernel(16), LargeKernel(16), LargeKernel(16))
+        self.head = nn.Linear(16, OUTPUTS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.blocks(self.stem(x)).mean((2, 3)))
 
 
 class Projected(nn.Module):
@@ -105,6 +130,7 @@ class Tokens(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "convolutions": convolutions,
+    "large kernels": LargeKernels,
     "fused": lambda: Tokens(FusedAttention),
     "torch": lambda: Tokens(TorchAttention),
 }

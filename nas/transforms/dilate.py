@@ -26,10 +26,12 @@ from nas.networks.parts.log import Log
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 from nas.transforms.stages import Given, Transform
+from nas.transforms.unnamed import weighted, with_rest
 
 SECTIONS, GROUPS = 4, 4
 MULTIPLE = 8  # filters of one pattern: what vector units and tensor cores are filled by
 EXAMPLES = 64  # that outputs are compared on
+NO_TAPS = "it has no taps that dilation could set apart"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ def dilating(sections: Sequence[Sequence[Pattern]]) -> Transform:
         return Transform("dilation")
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
-        log = Log()
+        log, parts = Log(), weighted(module)
         for site in sites(module, given.examples(2), log):
             counts = shares(len(site.conv.weight))
             patterns = _merged(
@@ -60,7 +62,7 @@ def dilating(sections: Sequence[Sequence[Pattern]]) -> Transform:
             module.set_submodule(site.path, Patterned(site.conv, patterns))
             shown = ", ".join(f"{n} filters {h}x{w}" for (h, w), n in patterns)
             log.touch(site.path, f"dilated: {shown}")
-        return module, Report("dilation", tuple(log.touched), tuple(log.skipped))
+        return module, with_rest(_report(log), parts, NO_TAPS)
 
     return Transform("dilation", prepare)
 
@@ -73,7 +75,7 @@ def growing(largest: int) -> Transform:
     """
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
-        log = Log()
+        log, parts = Log(), weighted(module)
         found = sites(module, given.examples(2), log)
         if all(clipped((largest, largest), site) == (1, 1) for site in found):
             whys = Counter(why for _, why in log.skipped) or {"it has none larger than 1x1": 1}
@@ -89,7 +91,7 @@ def growing(largest: int) -> Transform:
                 f"{w.shape[-2]}x{w.shape[-1]}" for w in (site.conv.weight, grown.weight)
             )
             log.touch(site.path, f"{before} kernel grown to {after}")
-        return module, Report("dilation", tuple(log.touched), tuple(log.skipped))
+        return module, with_rest(_report(log), parts, NO_TAPS)
 
     def finish(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
         log = Log()
@@ -97,6 +99,10 @@ def growing(largest: int) -> Transform:
         return module, Report("dilation", tuple(log.touched), tuple(log.skipped), suggests=found)
 
     return Transform("dilation", prepare, finish=finish)
+
+
+def _report(log: Log) -> Report:
+    return Report("dilation", tuple(log.touched), tuple(log.skipped))
 
 
 # --- which layers --------------------------------------------------------------------------------
@@ -107,6 +113,8 @@ def sites(module: nn.Module, examples: Tensor, log: Log) -> list[Site]:
     found = list(_possible(module, log))
     sizes = {path: seen.shape[-2:] for path, seen in _inputs(module, dict(found), examples).items()}
     ran = [(path, conv) for path, conv in found if path in sizes]
+    for path in (path for path, _ in found if path not in sizes):
+        log.skip(path, "it did not run on an example")
     ran.sort(key=lambda each: list(sizes).index(each[0]))
     return [
         Site(path, conv, (sizes[path][0], sizes[path][1]), SECTIONS * i // len(ran))
@@ -120,6 +128,7 @@ def _possible(module: nn.Module, log: Log) -> Iterator[tuple[str, Convolution]]:
             continue
         tall, wide = layer.weight.shape[-2:]
         if tall == wide == 1:
+            log.skip(path, "a 1x1 kernel has no taps to set apart")
             continue
         why = _obstacle(layer)
         if _is_merged(module, path):

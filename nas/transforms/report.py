@@ -16,7 +16,8 @@ class Report:
     Args:
         transform: the transform's name.
         touched: one line for each change, `PATH: WHAT`.
-        skipped: `(path, reason)` for each layer that one might expect to have changed.
+        skipped: `(path, reason)` for each other layer that one might expect to have changed; before
+            training, for every part of the network that holds weights (`nas.transforms.unnamed`).
         notes: what is true of the whole: that something saves bytes and no time, for example.
         suggests: choices of the transform's axis that the trained network asks for, under the
             axis's own names.

@@ -70,6 +70,8 @@ def test_what_is_dilated_what_is_left_and_why() -> None:
     )
     assert dict(report.skipped) == {
         "grouped": "4 groups of channels", "even": "a 2x2 kernel has no centre",
+        "point": "a 1x1 kernel has no taps to set apart",
+        "head": "Linear: it has no taps that dilation could set apart",
     }  # fmt: skip
     assert isinstance(module.stem, Patterned) and isinstance(module.point, nn.Conv2d)
 

@@ -28,6 +28,7 @@ from nas.transforms.adapt.sara import Progress, halve, penalised
 from nas.transforms.adapt.seen import SECTIONS, look
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Batches, Criterion, Given, Transform
+from nas.transforms.unnamed import weighted, with_rest
 
 NAME = "adapter"
 UNKNOWN = "no weights were given: what is frozen are those that the network was built with"
@@ -57,7 +58,7 @@ def adapting(plan: Plan) -> Transform:
 def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Report]:
     """The network frozen but for its head, with the plan's adapters in it."""
     task, log = given.task, Log()
-    seen = look(module, task.input)
+    seen, parts = look(module, task.input), weighted(module)
     work = Work(module, seen, plan, given, log)
     if plan.method == "polyhistor":
         whole: Adapted = work.several(task.parts)
@@ -71,7 +72,9 @@ def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Rep
     log.touch(seen.head, "the head: trained")
     whole.train(module.training)
     notes = () if given.pretrained else (UNKNOWN,)
-    return whole, Report(NAME, tuple(log.touched), tuple(log.skipped), notes)
+    report = Report(NAME, tuple(log.touched), tuple(log.skipped), notes)
+    why = "the head alone is trained" if plan.method == "head" else "no adapter has a place there"
+    return whole, with_rest(report, parts, f"frozen, {why}")
 
 
 def added(module: nn.Module, plan: Plan) -> Addition:

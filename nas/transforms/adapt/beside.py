@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from nas.transforms.adapt.adapted import Part
+from nas.transforms.adapt.seen import Filters
 
 
 class Beside(nn.Module):
@@ -69,5 +70,5 @@ def channels_last_axis(layer: nn.Module, output: tuple[int, ...]) -> bool:
 
     The layer says so, not the sizes: a map can be as high and wide as it has channels.
     """
-    by_map = isinstance(layer, nn.Conv2d | nn.BatchNorm2d | nn.GroupNorm)
+    by_map = isinstance(layer, Filters | nn.BatchNorm2d | nn.GroupNorm)
     return not (by_map and len(output) == 4)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms.adapt.adapted import Part
 from nas.transforms.adapt.beside import Beside, channels_last_axis, matrix, zeroed
 from nas.transforms.adapt.seen import Layer
@@ -60,7 +61,7 @@ def bottleneck(
         part = Bottleneck(returned, returned, hidden, maps, serial=True, drop=drop)
         made = Beside(layer, behind=part)
     else:
-        stride = layer.stride if isinstance(layer, nn.Conv2d) else 1
+        stride = layer.stride if isinstance(layer, nn.Conv2d | Patterned) else 1
         if maps and not _same_places(seen, stride):
             return "its padding gives maps of a size that one tap cannot"
         part = Bottleneck(taken, returned, hidden, maps, serial=False, stride=stride, drop=drop)

@@ -21,7 +21,7 @@ from nas.transforms.adapt.polyhistor import Several, several
 from nas.transforms.adapt.prompts import Frame, Prompt, Prompted
 from nas.transforms.adapt.pruning import prune
 from nas.transforms.adapt.sara import Progress, small_entries
-from nas.transforms.adapt.seen import Block, Layer, Matrix, Seen
+from nas.transforms.adapt.seen import Block, Filters, Layer, Seen
 from nas.transforms.adapt.snnk import kernel_adapter
 from nas.transforms.adapt.ssf import scale_shift
 from nas.transforms.stages import Given
@@ -175,7 +175,9 @@ class Work:
     def _matrix_of(self, end: Layer) -> Layer:
         """The matrix before a norm that ends a branch; what ends it where that is one."""
         before = self.seen.layers[: self.seen.layers.index(end) + 1]
-        return next((la for la in reversed(before) if isinstance(self.at(la), Matrix)), end)
+        return next(
+            (la for la in reversed(before) if isinstance(self.at(la), nn.Linear | Filters)), end
+        )
 
     def snnk(self, whole: Adapted) -> None:
         """A kernel adapter at the end of every branch."""

@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from nas.core.errors import NasError
+from nas.networks.mixers.depthwise import Depthwise
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms.running import watched
 
 SECTIONS = 4
 Matrix = nn.Linear | nn.Conv2d
+Filters = nn.Conv2d | Depthwise | Patterned  # whose channels are the second axis
 Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.LayerNorm | nn.GroupNorm
 _SUMS = ("add", "__add__", "__radd__", "__iadd__", "add_")
 # Of the parts of attention, by the last word of a layer's path.
@@ -285,7 +288,7 @@ def _fused(module: nn.Module) -> bool:
 def _has_weights(module: nn.Module) -> bool:
     if isinstance(module, Norm):
         return module.weight is not None
-    return isinstance(module, Matrix) or _fused(module)
+    return isinstance(module, nn.Linear | Filters) or _fused(module)
 
 
 def _layer(
@@ -296,8 +299,8 @@ def _layer(
         return Layer(path, "norms", "", 0.0, shape, out)
     if isinstance(module, nn.MultiheadAttention):
         return Layer(path, "mixing", "fused", 4.0 * module.embed_dim * math.prod(out), shape, out)
-    if isinstance(module, nn.Conv2d):
-        mixes = module.kernel_size not in ((1, 1), 1)
+    if isinstance(module, Filters):
+        mixes = tuple(module.weight.shape[2:]) != (1, 1)
         macs = module.weight.numel() * math.prod(out[2:])
         return Layer(path, "mixing" if mixes else "channels", "", macs, shape, out)
     assert isinstance(module, nn.Linear)

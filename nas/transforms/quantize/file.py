@@ -63,12 +63,18 @@ def quantize(
 
 @dataclass(frozen=True)
 class _Done:
-    """What was found in a file and what became of it."""
+    """What was found in a file and what became of it.
+
+    `rest` are weights that are no layer's, with the reason; `names` says of weights that were
+    transposed in the file what they are called in the network.
+    """
 
     found: Sequence[Layer]
     formats: Mapping[str, tuple[str, str | None]]
     settled: Mapping[str, Settled]
     learned: Mapping[str, Rounding]
+    rest: Sequence[tuple[str, str]]
+    names: Mapping[str, str]
 
 
 def _quantized(
@@ -81,10 +87,12 @@ def _quantized(
     batch: int | None,
 ) -> _Done:
     proto = onnx.load(source)
+    names = {n.output[0]: n.input[0] for n in proto.graph.node if n.op_type == "Transpose"}
     learned = taken_out(proto)
     onnx.save(proto, scratch)
     proto = before = prepared(scratch, scratch)
     found = layers(proto)
+    rest = _rest(proto, found)
     formats = {layer.node: format_of(layer, plan, batch) for layer in found}
     static = [x for x in found if FORMATS[formats[x.node][0]].how == "static"]
     settled: dict[str, Settled] = {}
@@ -105,7 +113,20 @@ def _quantized(
         few |= rewrite(proto, others, kernels, _ranges(scratch, before, others, examples))
     pack(proto, few, length)
     onnx.save(proto, target)
-    return _Done(found, formats, settled, learned)
+    return _Done(found, formats, settled, learned, rest, names)
+
+
+def _rest(proto: ModelProto, found: Sequence[Layer]) -> list[tuple[str, str]]:
+    """The weights that no layer of ours multiplies by, with the operator that reads them."""
+    known = {layer.weight for layer in found}
+    weights = {
+        tensor.name
+        for tensor in proto.graph.initializer
+        if len(tensor.dims) > 1 and tensor.data_type == onnx.TensorProto.FLOAT
+    }
+    readers = {n: node.op_type for node in proto.graph.node for n in node.input if n in weights}
+    return [(name, f"{kind}: no number format is made for it") for name, kind in readers.items()
+            if name not in known]  # fmt: skip
 
 
 def _ranges(
@@ -130,16 +151,16 @@ def _report(done: _Done, plan: Plan, kernels: Sequence[str]) -> Report:
     touched, skipped = [], []
     for layer in done.found:
         name, why = done.formats[layer.node]
+        weight = done.names.get(layer.weight, layer.weight)
         if why is not None:
-            skipped.append((layer.weight, why))
+            skipped.append((weight, why))
             continue
         settled = done.settled.get(layer.node)
         bits = f" in {settled.bits} bits" if settled and settled.bits < FORMATS["int8"].bits else ""
         if FORMATS[name].how == "weights" and not layer.linear:
             bits = " (storage only: no kernel of convolutions)"
-        touched.append(
-            f"{layer.weight}: {name}{bits}, {layer.macs / total:.1%} of the multiply-adds"
-        )
+        touched.append(f"{weight}: {name}{bits}, {layer.macs / total:.1%} of the multiply-adds")
+    skipped += done.rest
     used = {name for name, why in done.formats.values() if why is None}
     notes = kept_only(used, kernels, "the runtime")
     if plan.average is not None:

@@ -22,9 +22,11 @@ from nas.transforms.quantize.sensitivity import EXAMPLES as SENSED
 from nas.transforms.quantize.sensitivity import traces
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Given, Transform
+from nas.transforms.unnamed import weighted, with_rest
 
 EXAMPLES = 128  # training examples that ranges are taken from, where a task names no number
 LOOKED = 16  # of them, to find out in which order layers run
+REST = "the file's report says what becomes of it"
 BARE = 4  # bits below which a depthwise convolution loses too much
 
 
@@ -100,7 +102,8 @@ def _learning(module: nn.Module, plan: Plan, given: Given) -> Report:
         learn(call.layer, FORMATS[wanted].bits, plan.method == "switching")
     touched = tuple(f"{call.path}: learns its steps, {wanted}" for call, wanted in chosen)
     skipped = tuple((path, f"{why}: steps are chosen after training") for path, why in left.items())
-    return Report(NAME, touched, skipped)
+    report = Report(NAME, touched, skipped)
+    return with_rest(report, weighted(module), f"it learns no steps, {REST}")
 
 
 def _finished(module: nn.Module, plan: Plan, given: Given) -> Report:
@@ -164,7 +167,7 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
     chosen, left = _chosen(module, plan, given)
     skipped = tuple((path, f"8 bits: {why}") for path, why in left.items())
     if any(t.is_meta for t in module.state_dict().values()) or not chosen:
-        return Report(NAME, (), skipped)
+        return _undivided(module, Report(NAME, (), skipped))
     weights = [call.layer.weight.detach() for call, _ in chosen]
     ends = _ends(module, given)
     options = [_options(call.layer, call.path in ends) for call, _ in chosen]
@@ -179,7 +182,12 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
         with torch.no_grad():
             call.layer.weight.copy_(left_over.view_as(call.layer.weight))
         touched.append(f"{call.path}: {bits} bits")
-    return Report(NAME, tuple(touched), skipped, (f"bits divided by {plan.allocator}",))
+    notes = (f"bits divided by {plan.allocator}",)
+    return _undivided(module, Report(NAME, tuple(touched), skipped, notes))
+
+
+def _undivided(module: nn.Module, report: Report) -> Report:
+    return with_rest(report, weighted(module), f"its bits are not divided, {REST}")
 
 
 def _ends(module: nn.Module, given: Given) -> set[str]:

@@ -7,7 +7,7 @@ decided by the training.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -17,12 +17,13 @@ from nas.core.errors import NasError
 from nas.networks.mixers.patterned import Pattern, Patterned
 from nas.transforms.report import Report
 from nas.transforms.sparsify.allocate import in_proportion
-from nas.transforms.sparsify.groups import Group, Skips, Trace, spread, tried
+from nas.transforms.sparsify.groups import Group, Layers, Skips, Trace, spread, tried
 from nas.transforms.sparsify.held import Held
 from nas.transforms.sparsify.patterns import largest
 from nas.transforms.sparsify.plan import Plan
 from nas.transforms.sparsify.widths import importance, widths
 from nas.transforms.stages import Addition, Given
+from nas.transforms.unnamed import weighted, with_rest
 
 BUFFERS = ("channel_mask", "channel_round", "channel_width")
 EXAMPLES = 2
@@ -33,6 +34,8 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
     at_start = plan.schedule.rounds == 0
     example = _example(module, given)
     groups, skipped = _groups(module, example, late=not at_start)
+    parts = weighted(module)
+    written = {g.root: (*g.layers, *_along(module, g, parts)) for g in groups}
     looks = plan.allocation in ("global", "rd")  # the others know shapes alone
     reference = given.reference() if looks and given.reference is not None else module
     kept = widths(reference, groups, plan, given)
@@ -52,11 +55,12 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
     pairs = list(zip(groups, kept, strict=True))
     touched = [
         f"{path}: {g.count} -> {w} channels by {plan.allocation}, {when}"
-        for g, w in pairs if w < g.count for path in g.layers
+        for g, w in pairs if w < g.count for path in written[g.root]
     ]  # fmt: skip
-    whole = [s for g, w in pairs if w == g.count
-             for s in g.skipped(f"{plan.allocation} keeps its {w} channels")]  # fmt: skip
-    return module, Report("sparsity", tuple(touched), tuple(skipped + whole))
+    whole = [(path, f"{plan.allocation} keeps its {w} channels")
+             for g, w in pairs if w == g.count for path in written[g.root]]  # fmt: skip
+    report = Report("sparsity", tuple(touched), tuple(skipped + whole))
+    return module, with_rest(report, parts, "in no group of channels that can be removed")
 
 
 def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
@@ -133,6 +137,14 @@ def _groups(module: nn.Module, example: Tensor, late: bool) -> tuple[list[Group]
         return [], [("", f"it cannot be traced: {type(error).__name__}: {str(error)[:200]}")]
     kept, failed = tried(module, found, example, late)
     return kept, [*untraced, *failed]
+
+
+def _along(module: nn.Module, group: Group, parts: Mapping[str, str]) -> list[str]:
+    """The parts that lose the group's channels without being layers that write them."""
+    names = [member.name for member in group.members]
+    found = dict.fromkeys(n if n in parts else n.rpartition(".")[0] for n in names)
+    layers = {path for path, part in module.named_modules() if isinstance(part, Layers)}
+    return [path for path in found if path in parts and path not in layers]
 
 
 def _marked(module: nn.Module, given: Given) -> list[Group]:

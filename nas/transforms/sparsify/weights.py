@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from nas.networks.mixers.depthwise import Depthwise
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 from nas.transforms.sparsify import allocate, patterns
@@ -24,8 +25,11 @@ from nas.transforms.sparsify.held import Held
 from nas.transforms.sparsify.plan import M, N, Plan
 from nas.transforms.sparsify.schedules import dropped_in
 from nas.transforms.stages import Addition, Given
+from nas.transforms.unnamed import weighted, with_rest
 
-Maskable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear
+Transposed = nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
+Maskable = nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear | Transposed
+DEPTHWISE = "depthwise: a few weights for each channel, which branches may be merged into"
 BLOCK = 32, 64  # outputs and inputs that 2:4 kernels take multiples of, in 16 bits (CUTLASS)
 KERNEL = "the device's 2:4 kernels take matrices of {} by {} and their multiples".format(*BLOCK)
 BUFFERS = ("weight_mask", "weight_rounds", "mask_round", "mask_count")
@@ -87,7 +91,8 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
         choose(module, found, plan, given, 0)
         zero(found)
     touched = [f"{m.path}: {_planned(m, plan, given)}" for m in found]
-    return module, Report("sparsity", tuple(touched), tuple(skipped))
+    report = Report("sparsity", tuple(touched), tuple(skipped))
+    return module, with_rest(report, weighted(module), "it has weights that no mask is made for")
 
 
 def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
@@ -175,15 +180,21 @@ def maskable(
             skipped.append((path, "it did not run on an example"))
         elif isinstance(layer, nn.MultiheadAttention):
             skipped.append((path, "its packed projection is no layer of its own"))
+        elif isinstance(layer, Depthwise):
+            skipped.append((path, DEPTHWISE))
     return found, skipped
 
 
 def _why_not(layer: Maskable, plan: Plan, given: Given) -> str | None:
     if parametrize.is_parametrized(layer, "weight"):
         return "its weights are computed by a parametrization"
+    if isinstance(layer, Transposed):
+        if plan.pattern == "2:4":
+            return "transposed: its weight has no rows of inputs, which 2:4 is made of"
+        return DEPTHWISE if layer.groups == layer.in_channels > 1 else None
     inputs = layer.weight.shape[1]
     if inputs == 1:
-        return "depthwise: a few weights for each channel, which branches may be merged into"
+        return DEPTHWISE
     if plan.pattern == "2:4" and inputs % M:
         return f"{inputs} inputs are no multiple of {M}"
     if plan.pattern == "2:4" and "2:4" in given.kernels and not _multiplied(layer.weight):

@@ -11,8 +11,10 @@ from torch import nn
 
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
+from nas.networks.mixers.patterned import Patterned
 from nas.transforms.adapt.adapted import Adapted, Part, parts
 from nas.transforms.adapt.adapting import adapting
+from nas.transforms.adapt.bottleneck import Form
 from nas.transforms.adapt.insertion import METHODS
 from nas.transforms.adapt.plan import Plan
 from nas.transforms.stages import Given
@@ -107,11 +109,33 @@ def test_sections_say_where_adapters_go_and_all_else_is_named(
 
 def network_like(network: nn.Module) -> nn.Module:
     """The network as it was, if it has been adapted in place."""
-    names = {"Sequential": "convolutions", "Tokens": "fused"}
+    names = {"Sequential": "convolutions", "Tokens": "fused", "LargeKernels": "large kernels"}
     made = NETWORKS[names[type(network).__name__]]()
     if any("inner" in name for name, _ in network.named_modules()):
         made = NETWORKS["torch"]()
     return made.double().eval()
+
+
+@pytest.mark.parametrize(
+    ("method", "form"),
+    [*((m, "serial") for m in ("lora", "ssf", "difffit", "sara", "bottleneck")),
+     ("bottleneck", "parallel")],
+)  # fmt: skip
+def test_dilated_filters_are_layers_like_others(method: str, form: Form) -> None:
+    network = pretrained("convolutions")
+    for path in ("1.conv2", "2.conv1", "4"):  # dense, of stride 2, depthwise
+        conv = network.get_submodule(path)
+        half = len(conv.weight) // 2
+        network.set_submodule(path, Patterned(conv, [((1, 1), half), ((2, 1), half)]))
+    tried = adapt(network, Plan(method, form=form))
+    if method != "bottleneck":
+        changed = {line.partition(":")[0] for line in tried.prepared.touched}
+        reasons = dict(tried.prepared.skipped)
+        assert {"1.conv2", "2.conv1", "4"} <= changed | reasons.keys()
+        assert ("1.conv2" in changed) == (method != "difffit")  # it has no bias
+    deployed, _ = tried.deploy()
+    assert far(deployed(inputs()), tried.adapted(inputs())) < 1e-9
+    assert far(tried.adapted(inputs()), tried.before(inputs())) > 1e-3
 
 
 def test_sites_are_what_a_layer_mixes() -> None:
