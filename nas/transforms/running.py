@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -23,6 +25,34 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
+
+
+def randomised(module: nn.Module) -> nn.Module:
+    """A copy in evaluation mode with every parameter and statistic drawn, the same each time.
+
+    One on the meta device gets numbers on the processor, whole ones zeros.
+    """
+    copy = deepcopy(module).eval()
+    tensors = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
+    if any(tensor.is_meta for tensor in tensors.values()):
+        copy = copy.to_empty(device="cpu")
+        tensors = {**dict(copy.named_parameters()), **dict(copy.named_buffers())}
+        for tensor in tensors.values():
+            tensor.detach().zero_()
+    numbers = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in tensors.items():
+            if not tensor.is_floating_point():
+                continue
+            drawn = torch.randn(tensor.shape, generator=numbers, device="cpu")
+            if name.endswith("running_var"):
+                drawn = 0.5 + drawn.abs()
+            elif tensor.ndim > 1:
+                drawn = drawn / max(1, tensor[0].numel()) ** 0.5
+            elif isinstance(tensor, nn.Parameter):
+                drawn = 1 + 0.3 * drawn
+            tensor.copy_(drawn)
+    return copy
 
 
 @contextmanager

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
+import torch
 from torch import nn
 
 from nas.networks.parts.log import Log
@@ -18,12 +20,13 @@ from nas.transforms.adapt.linear import linear_adapters
 from nas.transforms.adapt.lora import low_rank, scaling
 from nas.transforms.adapt.plan import Plan
 from nas.transforms.adapt.polyhistor import Several, several
-from nas.transforms.adapt.prompts import Frame, Prompt, Prompted
+from nas.transforms.adapt.prompts import Frame, Prompt, Prompted, obstacle
 from nas.transforms.adapt.pruning import prune
 from nas.transforms.adapt.sara import Progress, small_entries
 from nas.transforms.adapt.seen import Block, Filters, Layer, Seen
 from nas.transforms.adapt.snnk import kernel_adapter
 from nas.transforms.adapt.ssf import scale_shift
+from nas.transforms.running import watched
 from nas.transforms.stages import Given
 
 
@@ -188,14 +191,15 @@ class Work:
     def prompt(self, whole: Adapted) -> None:
         """Tokens beside the image's in every chosen block, or a frame of pixels."""
         tokens = [b for b in self.seen.blocks if len(b.output) == 3 and b.shape == b.output]
-        if not tokens:
+        wanted = [b for b in tokens if not self.plan.deep or self.plan.sections[b.section]]
+        placed = self._takers(wanted)
+        if not placed and (wanted or not tokens):
             width = max(1, round(self.plan.prompts**0.5))
             frame = Frame(self.given.task.input, width)
             whole.front = frame
             self.log.touch("", f"a frame of {width} pixels around the input")
             return
         fan = self._patch()
-        placed = [b for b in tokens if not self.plan.deep or self.plan.sections[b.section]]
         for block in placed:
             inside, last = self.network.get_submodule(block.path), block is placed[-1]
             enters = self.plan.deep or block is placed[0]
@@ -205,6 +209,34 @@ class Work:
             self.network.set_submodule(block.path, Prompted(inside, number, prompt, out))
             if enters:
                 self.log.touch(block.path, f"{number} prompts, {number * width:,} parameters")
+
+    def _takers(self, wanted: list[Block]) -> list[Block]:
+        """The blocks that prompts are of use in, the others logged with their reason.
+
+        Shallow prompts go through all that are placed: blocks of one shape without another between.
+        """
+        calls: dict[str, tuple[Any, Any]] = {}
+        layers = [(b.path, self.network.get_submodule(b.path)) for b in wanted]
+        held = next(self.network.parameters())
+        example = torch.zeros((1, *self.given.task.input), device=held.device, dtype=held.dtype)
+        with watched(
+            self.network, layers, leaves=lambda path, _, inputs, named, output:
+            calls.setdefault(path, (inputs, named)),
+        ), torch.no_grad():  # fmt: skip
+            self.network(example)
+        found: list[Block] = []
+        over = False
+        for block, (path, inside) in zip(wanted, layers, strict=True):
+            why = obstacle(inside, *calls[path], self.plan.prompts)
+            if why is None and not self.plan.deep and found:
+                over = over or block.output != found[0].output
+                why = "shallow prompts end before it" if over else None
+            if why is None:
+                found.append(block)
+            else:
+                over = bool(found)
+                self.log.skip(path, why)
+        return found
 
     def _patch(self) -> int:
         """Numbers in one patch: what the first convolution reads."""

@@ -13,12 +13,14 @@ A network of maps has no tokens; it gets a frame of learnt pixels added to its i
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from nas.transforms.adapt.adapted import Part
+from nas.transforms.running import randomised
 
 BOOL = torch.bool  # a mask of these says who is seen; one of numbers is added
 
@@ -77,6 +79,48 @@ class Prompted(nn.Module):
             return value
         rows = self.count if value.shape[-2] == tokens else 0
         return nn.functional.pad(value, (0, self.count, 0, rows), value=float(value.dtype == BOOL))
+
+
+def obstacle(
+    block: nn.Module, inputs: Sequence[Any], named: Mapping[str, Any], count: int
+) -> str | None:
+    """Why prompts would be in vain in a block, or None.
+
+    It is run once with prompts, with random weights in place of its own: a branch that begins at
+    zero would hide that its tokens see the prompts. Blocks that make maps of their tokens cannot
+    take more of them, or leave out those that are no place of the map.
+
+    Args:
+        inputs, named: of one call of the block. count: P.
+    """
+    if not inputs or not isinstance(inputs[0], Tensor):
+        return "its tokens are not the first that it is given"
+    numbers = torch.Generator().manual_seed(0)
+    copy, tokens = randomised(block), inputs[0].shape[1]
+    shape = (*inputs[0].shape[:1], tokens + count, *inputs[0].shape[2:])
+    x, *rest = (_real(value) for value in inputs)
+    x = torch.randn(shape, generator=numbers, device="cpu").to(x).requires_grad_()
+    try:
+        with torch.enable_grad():
+            found = Prompted(copy, count, None, out=True)(
+                x, *rest, **{name: _real(value) for name, value in named.items()}
+            )
+        found = found if isinstance(found, Tensor) else found[0]
+        gradient = None
+        if found.requires_grad:
+            weights = torch.randn(found.shape, generator=numbers, device="cpu").to(found)
+            [gradient] = torch.autograd.grad(found, x, weights, allow_unused=True)
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        return f"it does not run with further tokens: {' '.join(str(error).split())[:120]}"
+    if gradient is None or not gradient[:, tokens:].any():
+        return "what it makes of its tokens does not depend on further ones"
+    return None
+
+
+def _real(value: Any) -> Any:
+    """A tensor without numbers as one of zeros."""
+    meta = isinstance(value, Tensor) and value.is_meta
+    return torch.zeros_like(value, device="cpu") if meta else value
 
 
 class Frame(Part):

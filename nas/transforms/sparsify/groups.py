@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nas.networks.mixers.patterned import Patterned
-from nas.transforms.running import evaluating
+from nas.transforms.running import evaluating, randomised
 from nas.transforms.sparsify.distortion import flat
 
 Skips = list[tuple[str, str]]
@@ -367,25 +367,6 @@ def _trade(tensor: Tensor, member: Member, order: Tensor) -> None:
             for to, of in zip(target, places.get(int(order[channel]), target), strict=False):
                 source[to] = of
     tensor.copy_(tensor.index_select(member.axis, torch.tensor(source, device=tensor.device)))
-
-
-def randomised(module: nn.Module) -> nn.Module:
-    """A copy in evaluation mode with every parameter and statistic drawn, the same each time."""
-    copy = deepcopy(module).eval()
-    numbers = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, tensor in _tensors(copy).items():
-            if not tensor.is_floating_point():
-                continue
-            drawn = torch.randn(tensor.shape, generator=numbers)
-            if name.endswith("running_var"):
-                drawn = 0.5 + drawn.abs()
-            elif tensor.ndim > 1:
-                drawn = drawn / max(1, tensor[0].numel()) ** 0.5
-            elif isinstance(tensor, nn.Parameter):
-                drawn = 1 + 0.3 * drawn
-            tensor.copy_(drawn)
-    return copy
 
 
 def _answer(module: nn.Module, example: Tensor) -> Tensor:

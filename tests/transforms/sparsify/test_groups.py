@@ -13,13 +13,13 @@ from nas.catalog import load_space
 from nas.core.task import TaskSpec
 from nas.networks.mixers.dilated import DilatedMixer
 from nas.networks.mixers.partial import Partial
+from nas.transforms.running import randomised
 from nas.transforms.sparsify.groups import (
     FIXED,
     INEXACT,
     PERMUTED,
     Group,
     Trace,
-    randomised,
     spread,
     tried,
 )  # fmt: skip
