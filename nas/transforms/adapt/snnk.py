@@ -75,10 +75,8 @@ def kernel_adapter(
         return "returns more than one tensor"
     maps = not channels_last_axis(layer, seen.output)
     channels = seen.output[1 if maps else -1]
-    if count * 2 >= channels:
-        said = f"{count} features of {channels} channels: no fewer parameters than a linear layer"
-        if count >= channels:
-            return said
+    if count >= channels:
+        return f"{count} features of {channels} channels: no fewer parameters than a linear layer"
     part = KernelAdapter(channels, count, maps, seed).to(next(layer.parameters()).device)
     trained = sum(p.numel() for p in part.parameters())
     return Beside(layer, behind=part), f"{count} random features, {trained:,} parameters"
