@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -17,6 +20,7 @@ from nas.transforms.adapt.dynamic import (
     advance,
     balanced,
     masked_gradients,
+    paid,
     sweep,
 )
 from nas.transforms.adapt.insertion import METHODS, Work
@@ -49,8 +53,7 @@ def adapting(plan: Plan) -> Transform:
         return deployed(module, plan, given)
 
     def judge(module: nn.Module, given: Given, batches: Batches) -> Report:
-        assert isinstance(given.task, Task)
-        return judged(module, given.task, batches)
+        return judged(module, plan, given, batches)
 
     return Transform(NAME, prepare, during, finish, judge=judge if plan.heads else None)
 
@@ -145,14 +148,19 @@ def _around(module: Adapted, network: nn.Module, plan: Plan, given: Given, log: 
     return network
 
 
-def judged(module: nn.Module, task: Task, batches: Batches) -> Report:
-    """What leaving by confidence would bring, as notes."""
-    assert isinstance(module, Dynamic)
-    notes = []
+def judged(module: nn.Module, plan: Plan, given: Given, batches: Batches) -> Report:
+    """What leaving by confidence would bring and cost, as notes."""
+    task = given.task
+    assert isinstance(module, Dynamic) and isinstance(task, Task)
+    merged = deepcopy(module)
+    deployed(merged, replace(plan, leave=SECTIONS), given)  # adapters that merge cost nothing
+    costs, notes = paid(merged, task.input), []
     for one in sweep(module, task, batches()):
         shares = " ".join(f"{share:.0%}" for share in one.left)
+        spent = sum(share * cost for share, cost in zip(one.left, costs, strict=True))
         notes.append(
             f"leaving where sure above {one.threshold:g}: {task.score_name} {one.score:.2f} on "
-            f"{one.n} examples, which leave at {shares}"
+            f"{one.n} examples, which leave at {shares}, after {spent / 1e6:.3g} of "
+            f"{costs[-1] / 1e6:.3g} million multiply-adds on average"
         )
     return Report(NAME, (), (), tuple(notes))

@@ -21,6 +21,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.errors import NasError
 from nas.core.task import Task
@@ -304,6 +305,29 @@ def _behind(network: nn.Module, exit: str, shape: tuple[int, ...]) -> dict[str, 
     finally:
         for hook in hooks:
             hook.remove()
+    return found
+
+
+def paid(module: Dynamic, shape: tuple[int, ...]) -> list[float]:
+    """Multiply-adds of one example of `shape` that leaves at each exit, the network's end last.
+
+    The heads that were asked on the way count too.
+    """
+    held = next(module.parameters())
+    example = torch.zeros((1, *shape), device=held.device, dtype=held.dtype)
+    found: list[float] = []
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+
+        def note(*_: Any) -> None:
+            found.append(counter.get_total_flops() / 2)
+
+        hooks = [head.register_forward_hook(note) for head in module.heads]
+        try:
+            module.answers(example)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        note()
     return found
 
 

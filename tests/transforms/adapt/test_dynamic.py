@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from nas.core.task import Task
 from nas.deploy.export import export
 from nas.hardware.counting import count
-from nas.transforms.adapt.adapting import added
+from nas.transforms.adapt.adapting import adapting, added, judged
 from nas.transforms.adapt.dynamic import Dynamic, EarlyHead, balance, sweep
 from nas.transforms.adapt.lora import LowRank
 from nas.transforms.adapt.plan import Plan
@@ -143,6 +144,31 @@ def test_each_example_leaves_at_the_first_exit_that_is_sure_of_it() -> None:
     ]
     assert [one.score for one in found] == [pytest.approx(100 * s / 3) for s in (1, 2, 3, 2)]
     assert found[0].n == 3
+
+
+@pytest.mark.parametrize("method", ["lora", "bottleneck"])
+def test_what_leaving_costs_is_expected_over_the_exits(method: str) -> None:
+    """Of the network that leaves there always, and the heads asked before."""
+    plan = Plan(method, heads=3)
+    tried = adapt(pretrained("convolutions"), plan)
+    module = tried.adapted
+    assert isinstance(module, Dynamic)
+    whole, _ = tried.deploy()
+    heads = [sum(p.numel() for p in head.parameters() if p.ndim > 1) for head in module.heads]
+    expected = []
+    for exit, quarter in {e: q for q, e in module.of_quarter.items()}.items():
+        pipeline = replace(tried.pipeline, transforms=[adapting(replace(plan, leave=quarter))])
+        left, _ = pipeline.deploy(module, SHAPE)
+        expected.append(count(left.float(), SHAPE).macs + sum(heads[:exit]))
+    expected.append(count(whole.float(), SHAPE).macs + sum(heads))
+    target = torch.tensor([0, 1, 2, 3])
+    task = Task(SHAPE, OUTPUTS, lambda s, n: [], lambda o, t: o.sum(),
+                lambda o, t: o.argmax(1) == t)  # fmt: skip
+    given = replace(tried.pipeline.given, task=task)
+    report = judged(module, plan, given, lambda: [(inputs(4), target)])
+    for note, one in zip(report.notes, sweep(module, task, [(inputs(4), target)]), strict=True):
+        spent = sum(s * c for s, c in zip(one.left, expected, strict=True)) / 1e6
+        assert f"after {spent:.3g} of {expected[-1] / 1e6:.3g} million multiply-adds" in note
 
 
 def test_a_head_sees_means_over_places() -> None:
