@@ -6,14 +6,18 @@ from typing import Any
 
 from torch import nn
 
+from nas.core.architecture import Architecture
 from nas.core.job import Build, Outcome
 from nas.evaluate.modules import prepared, written_form
 from nas.evaluate.objectives import Candidate, own_objectives
 from nas.evaluate.place import Place
 from nas.hardware.counting import count
 from nas.hardware.memory import peak_activation_bytes
-from nas.training.proxies import proxies
+from nas.training.proxies import proxies, unseen
 from nas.transforms.adapt.stored import task_bytes
+from nas.transforms.stages import Transform
+
+UNSEEN = ("adapter", "bitwidth")  # by proxies
 
 
 def build(place: Place, job: Build) -> Outcome:
@@ -41,14 +45,16 @@ def build(place: Place, job: Build) -> Outcome:
             "costs": costs,
             "uncounted": sorted(counts.uncounted),
             "reports": [r.to_json() for r in (*reports, *done, *changed)],
-            **_proxies(place, module),
+            **_proxies(place, job.architecture, module),
         }
     )
 
 
-def _proxies(place: Place, module: nn.Module) -> dict[str, Any]:
+def _proxies(place: Place, architecture: Architecture, module: nn.Module) -> dict[str, Any]:
     """What untrained networks tell, where the study asks for it and trains."""
     if not (place.spec.proxies and place.spec.trains):
         return {}
-    found = proxies(module, place.task, place.spec.seed)
+    transforms = place.pipeline(architecture).transforms
+    blind = [t.name for t in transforms if t.name in UNSEEN and t != Transform(t.name)]
+    found = unseen(blind) if blind else proxies(module, place.task, place.spec.seed)
     return {"proxies": found.values, "undefined": found.undefined}

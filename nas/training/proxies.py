@@ -2,14 +2,15 @@
 
 They are for ranking aids and reports, never for judging: `nas show STUDY --proxies` says how much
 each is worth on the study at hand, beside the sizes, which are proxies too. They see the network
-in floating point alone: not its bits, its adapters, or how it is trained.
+in floating point alone, not its bits, its adapters, or how it is trained: where an architecture
+chooses bits or adapters, none is defined.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,6 +22,7 @@ from torch import Tensor, nn
 from nas.core.task import Task
 from nas.training.watching import (
     blocks,
+    bounded,
     leaves,
     prepared,
     redraw,
@@ -34,6 +36,8 @@ EXAMPLES = 16
 NOISY = 8  # of random inputs
 REPEATS = 2
 NEARBY = 1e-2  # how far Zen's second input is from the first
+NAMES = ("grad_norm", "snip", "synflow", "jacob_cov", "naswot", "meco", "zen", "az_expressivity",
+         "az_progressivity", "az_trainability")  # fmt: skip
 REFUSED = (RuntimeError, NotImplementedError, TypeError, ValueError, IndexError)
 
 
@@ -43,6 +47,16 @@ class Proxies:
 
     values: dict[str, float]
     undefined: dict[str, str]
+
+
+class Undefined(Exception):
+    """A proxy is not defined for a network; the message is the reason."""
+
+
+def unseen(axes: Sequence[str]) -> Proxies:
+    """No proxy at all, where axes chose what proxies cannot see."""
+    why = f"it sees the network in floating point alone, not what {' and '.join(axes)} chose"
+    return Proxies({}, dict.fromkeys(NAMES, why))
 
 
 def proxies(module: nn.Module, task: Task, seed: int = 0, examples: int = EXAMPLES) -> Proxies:
@@ -83,6 +97,9 @@ def proxies(module: nn.Module, task: Task, seed: int = 0, examples: int = EXAMPL
     for names, way in ways.items():
         try:
             found = way()
+        except Undefined as why:
+            undefined |= dict.fromkeys(names, str(why))
+            continue
         except REFUSED as error:  # a network that no gradient or no double passes through
             undefined |= dict.fromkeys(names, f"{type(error).__name__}: {error}"[:200])
             continue
@@ -116,15 +133,20 @@ def synflow(module: nn.Module, shape: tuple[int, ...]) -> float:
 
     R is the sum of the outputs for an input of ones, with every parameter and buffer made positive
     and every norm off, in double precision. It grows exponentially with depth, hence the logarithm.
-    Source: Tanaka et al. 2020.
+    Source: Tanaka et al. 2020. Raises: Undefined where a softmax, sigmoid or tanh takes part: what
+    flows in is not what flows out, and of numbers this large their gradient is zero.
     """
     net = copy.deepcopy(module).eval().double()
     with torch.no_grad():
         for tensor in net.state_dict().values():
             tensor.abs_()
     device = next((p.device for p in net.parameters()), torch.device("cpu"))
-    with without_norms():
+    squashed: list[str] = []
+    with without_norms(), bounded(squashed):
         total = _sum(net(torch.ones(1, *shape, dtype=torch.float64, device=device)))
+    if squashed:
+        names = ", ".join(sorted(set(squashed)))
+        raise Undefined(f"softmax, sigmoid and tanh conserve no flow, and it has {names}")
     trained = weights(net)
     found = torch.autograd.grad(total, trained, allow_unused=True)
     pairs = zip(trained, found, strict=True)

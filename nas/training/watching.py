@@ -28,6 +28,14 @@ OTHER_NORMS: Functions = frozenset({
     F.layer_norm, torch.layer_norm, F.group_norm, torch.group_norm, F.instance_norm,
     torch.instance_norm, F.rms_norm, torch.rms_norm,
 })  # fmt: skip
+# Bounded functions: of large values all are the same, and no gradient passes.
+BOUNDED: Functions = frozenset({
+    torch.softmax, Tensor.softmax, F.softmax, F.softmin, torch.log_softmax, Tensor.log_softmax,
+    F.log_softmax, F.gumbel_softmax, F.scaled_dot_product_attention,
+    F.multi_head_attention_forward, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_,
+    torch.special.expit, F.sigmoid, F.hardsigmoid, F.logsigmoid, torch.tanh, torch.tanh_,
+    Tensor.tanh, Tensor.tanh_, F.tanh, F.glu,
+})  # fmt: skip
 Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
@@ -75,6 +83,16 @@ class Intercept(TorchFunctionMode):
 def without_norms() -> Intercept:
     """Norms of every kind pass on what they are given."""
     return Intercept(BATCH_NORMS | OTHER_NORMS, lambda func, args, kwargs: _input(args, kwargs))
+
+
+def bounded(seen: list[str]) -> Intercept:
+    """Keeps the names of the bounded functions that are called: softmax, sigmoid, tanh."""
+
+    def keep(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        seen.append(func.__name__.strip("_"))
+        return func(*args, **kwargs)
+
+    return Intercept(BOUNDED, keep)
 
 
 def signs(seen: list[Tensor]) -> Intercept:

@@ -24,6 +24,7 @@ from nas.hardware.device import Device
 from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
+from nas.training.proxies import NAMES
 from nas.training.recipe import Recipe, Strong
 from nas.training.tasks import describe
 
@@ -186,6 +187,38 @@ def test_a_build_says_what_proxies_are_where_the_study_asks_and_trains(
         assert set(found["undefined"]) == {
             "az_expressivity", "az_progressivity", "az_trainability",
         }  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chosen", "blind"),
+    [
+        ({}, None),
+        ({"bitwidth.weights": "int8"}, "bitwidth"),
+        ({"adapter.method": "ssf"}, "adapter"),
+        ({"adapter.method": "ssf", "bitwidth.weights": "int8"}, "adapter and bitwidth"),
+    ],
+)
+def test_no_proxy_is_defined_where_axes_choose_what_proxies_cannot_see(
+    chosen: dict[str, Any], blind: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "search_spaces").mkdir()
+    (tmp_path / "search_spaces" / "thin.py").write_text(THIN)
+    spec = replace(
+        SPEC, space="thin+adapter+bitwidth", task=describe("digits"), recipe=Recipe().to_json()
+    )
+    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    choices = {"width": 4, "adapter.method": "none", "bitwidth.weights": "fp32", **chosen}
+    job = job_to_json(Build(0, place.space.repair(choices)))
+    outcome = evaluate.perform(place, job, lambda rung, values: "go on")
+    assert outcome["error"] is None
+    found = outcome["values"]
+    if blind is None:
+        assert "grad_norm" in found["proxies"]
+    else:
+        assert found["proxies"] == {} and set(found["undefined"]) == set(NAMES)
+        assert all(f"not what {blind} chose" in why for why in found["undefined"].values())
 
 
 BLOCKS = """

@@ -328,8 +328,7 @@ def test_a_network_without_sequences_of_blocks_is_a_chain_of_convolutions() -> N
     assert blocks(module) == [module[0], module[3]]
 
 
-NAMES = {"grad_norm", "snip", "synflow", "jacob_cov", "naswot", "meco", "zen", "az_expressivity",
-         "az_progressivity", "az_trainability"}  # fmt: skip
+NAMES = set(px.NAMES)
 
 
 def test_all_proxies_of_a_network_repeat_and_leave_it_as_it_was() -> None:
@@ -359,6 +358,42 @@ def test_what_cannot_be_computed_is_left_out_with_its_reason() -> None:
     assert set(found.values) == {"grad_norm", "snip", "jacob_cov"}
     assert found.undefined["synflow"] == "TypeError: single precision only"
     assert set(found.undefined) | set(found.values) == NAMES
+
+
+class Attending(nn.Module):
+    def __init__(self, written: bool) -> None:
+        super().__init__()
+        self.written = written
+        self.inner = nn.MultiheadAttention(6, 2, batch_first=True)
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.flatten(1, 2)
+        if self.written:
+            return self.head(((x @ x.mT).softmax(-1) @ x).mean(1))
+        return self.head(self.inner(x, x, x, need_weights=False)[0].mean(1))
+
+
+@pytest.mark.parametrize(
+    ("module", "named"),
+    [
+        (nn.Sequential(nn.Conv2d(2, 3, 1), nn.Sigmoid(), nn.Flatten(), nn.Linear(108, 3)),
+         "sigmoid"),
+        (nn.Sequential(nn.Conv2d(2, 3, 1), nn.Tanh(), nn.Flatten(), nn.Linear(108, 3)), "tanh"),
+        (Attending(written=True), "softmax"),
+        (Attending(written=False), "multi_head_attention_forward"),
+    ],
+)  # fmt: skip
+def test_synflow_is_undefined_where_functions_are_bounded(module: nn.Module, named: str) -> None:
+    found = px.proxies(module, task())
+    why = f"softmax, sigmoid and tanh conserve no flow, and it has {named}"
+    assert found.undefined["synflow"] == why
+    assert {"grad_norm", "snip", "jacob_cov"} <= set(found.values)
+
+
+@pytest.mark.parametrize("act", [nn.ReLU, nn.GELU, nn.SiLU, nn.Hardswish])
+def test_synflow_is_defined_where_they_are_not(act: Callable[[], nn.Module]) -> None:
+    assert math.isfinite(px.synflow(net(act=act), (2, 6, 6)))
 
 
 def test_dropout_is_off() -> None:
