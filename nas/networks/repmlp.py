@@ -79,7 +79,7 @@ class InjectedPerceptron(nn.Module):
         bias = shift.clone()
         unit = torch.eye(pixels, dtype=torch.float64, device=weight.device)
         for layer, norm in zip(self.convs, self.norms, strict=True):
-            kernel, more = normalised(layer.weight, None, norm)  # type: ignore[arg-type]
+            kernel, more = normalised(layer.weight, layer.bias, norm)  # type: ignore[arg-type]
             maps = unit.reshape(pixels, 1, *self.size).expand(-1, self.sets, -1, -1)
             seen = nn.functional.conv2d(
                 maps, kernel, padding=kernel.shape[-1] // 2, groups=self.sets
@@ -91,7 +91,10 @@ class InjectedPerceptron(nn.Module):
         )
         like = self.full.weight
         merged.weight = nn.Parameter(weight.reshape(like.shape).to(like))
-        merged.bias = nn.Parameter(bias.repeat_interleave(pixels).to(like))
+        bias = bias.repeat_interleave(pixels)
+        if self.full.bias is not None:
+            bias = bias + self.full.bias.detach().double() * scale.repeat_interleave(pixels)
+        merged.bias = nn.Parameter(bias.to(like))
         log.touch(path, f"{len(self.convs)} local convolutions and the norms into the matrices")
         self.full, self.norm = merged, nn.Identity()
         self.convs, self.norms = nn.ModuleList(), nn.ModuleList()

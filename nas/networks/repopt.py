@@ -96,7 +96,7 @@ class BranchedBlock(nn.Module):
         large, _ = self.convs
         assert isinstance(large, nn.Conv2d)
         parts = [
-            normalised(layer.weight, None, norm)  # type: ignore[arg-type]
+            normalised(layer.weight, layer.bias, norm)  # type: ignore[arg-type]
             for layer, norm in zip(self.convs, self.norms, strict=True)
         ]
         if self.identity is not None:

@@ -26,8 +26,8 @@ class SmallKernelMixer(nn.Module):
 
     def deployed(self, path: str, size: Size, log: Log) -> nn.Module:
         """The small kernel, padded with zeros, into the large one."""
-        weight, bias = normalised(self.large.weight, None, self.large_norm)
-        small, small_bias = normalised(self.small.weight, None, self.small_norm)
+        weight, bias = normalised(self.large.weight, self.large.bias, self.large_norm)
+        small, small_bias = normalised(self.small.weight, self.small.bias, self.small_norm)
         log.touch(path, "small kernel into the large one")
         merged = centred([weight, small]).to(self.large.weight)
         return plain(path, merged, bias + small_bias, size, log)

@@ -78,7 +78,7 @@ def folded_branches(convs: nn.ModuleList, norms: nn.ModuleList) -> list[tuple[Te
     found = []
     for conv, norm in zip(convs, norms, strict=True):
         assert isinstance(conv.weight, Tensor) and isinstance(norm, BatchNorm)
-        found.append(normalised(conv.weight, None, norm))
+        found.append(normalised(conv.weight, conv.bias, norm))  # type: ignore[arg-type]
     return found
 
 

@@ -5,6 +5,11 @@ import torch
 from adapter_networks import adapt, far, inputs, pretrained
 from torch import nn
 
+from nas.networks.mixers.dilated import DilatedMixer
+from nas.networks.mixers.smallkernel import SmallKernelMixer
+from nas.networks.mixers.stripe import StripeMixer
+from nas.networks.repmlp import InjectedPerceptron
+from nas.networks.repopt import BranchedBlock
 from nas.transforms.adapt.plan import Plan
 from nas.transforms.adapt.ssf import scale_shift
 from nas.transforms.adapt.weights import merge
@@ -68,3 +73,27 @@ def test_norms_are_a_site_of_their_own() -> None:
         "norm", *(f"blocks.{i}.norm{n}" for i in range(3) for n in (1, 2))
     }  # fmt: skip
     assert inputs().dtype == torch.float64
+
+
+BRANCHED = {
+    "small kernel": lambda: SmallKernelMixer(8, 7, 3),
+    "dilated": lambda: DilatedMixer(8, 9),
+    "stripe": lambda: StripeMixer(8, 7),
+    "branched": lambda: BranchedBlock(8, 8, 1, 1, "none", True),
+    "perceptron": lambda: InjectedPerceptron((16, 16), 8, (3,)),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHED)
+def test_branches_without_biases_merge_with_those_that_they_were_given(name: str) -> None:
+    """The branches' norms come after the shift, so their merging must take it in."""
+    mixer = BRANCHED[name]()
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 1), mixer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 5)
+    )
+    for weight in (p for p in mixer.parameters() if p.ndim > 1):
+        weight.normal_(std=0.3)
+    tried = adapt(network.double().eval(), Plan("ssf"))
+    deployed, _ = tried.deploy()
+    assert not any(isinstance(part, nn.BatchNorm2d) for part in deployed.modules())
+    assert far(deployed(inputs()), tried.adapted(inputs())) < 1e-12
