@@ -25,7 +25,7 @@ FAILURES = 2
 PROCESSES = 3
 REPEATS = 8  # of one network; a mean of nine trainings is known to a third of what one is
 UNCONDITIONAL = 2  # repeats made even of a decided front: without any, the seed's noise is unknown
-STEADY = 20  # the front is worked out anew once a result has come for every so many of its points
+STEADY = 20  # the front is worked out anew once a result has come for so many points or repeats
 
 
 @dataclass(frozen=True)
@@ -45,8 +45,8 @@ class Point:
 class Confirmation:
     """Chooses the confirming jobs, by the trials and by what is under way.
 
-    Of a large front the standings are those of some results ago: to work hundreds of points out
-    takes a tenth of a second and more, and one result moves few of them.
+    Of a large front, or one that was repeated often, the standings are those of some results ago:
+    to work hundreds of points out takes a tenth of a second and more, and one result moves few.
     """
 
     def __init__(self, spec: StudySpec) -> None:
@@ -64,7 +64,7 @@ class Confirmation:
         recorded = list(trials)
         changed = sum(now is not then for now, then in zip(recorded, self._seen, strict=False))
         changed += abs(len(recorded) - len(self._seen))
-        if changed > len(self._found) / STEADY:
+        if changed > max(len(self._found), _repeats(recorded)) / STEADY:
             return self._next(recorded, busy, closing, anew=True)
         job = self._next(recorded, busy, closing, anew=False)
         last = job is None and changed and not busy
@@ -128,7 +128,7 @@ class Confirmation:
     ) -> Train | None:
         """One more training of an undecided point or its rival, the one with the fewest."""
         under_way = {n for kind, n, _ in busy if kind == "train"}
-        spent = sum(max(0, len(t.trained) - 1) for t in trials if not t.reused) + len(under_way)
+        spent = _repeats(trials) + len(under_way)
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
         early = spent < UNCONDITIONAL
@@ -157,6 +157,11 @@ class Confirmation:
             place = int(ahead.min(axis=1).argmax())
             found.append(rows[place][0] if ahead[place].min() > -4.0 else None)
         return found
+
+
+def _repeats(trials: Sequence[Trial]) -> int:
+    """How many confirming trainings have been made."""
+    return sum(max(0, len(t.trained) - 1) for t in trials if not t.reused)
 
 
 def _source(trial: Trial) -> Source:
