@@ -34,8 +34,8 @@ def guidance(module: nn.Module, guide: nn.Module, strength: float = 1.0) -> Addi
 
     Raises: NasError where one of them has no such layer.
     """
-    device = next(module.parameters()).device
-    for parameter in guide.to(device).eval().parameters():
+    where = [parameter.device for parameter in module.parameters()]
+    for parameter in guide.to(*where[:1]).eval().parameters():
         parameter.requires_grad_(False)
     seen = [_watched(network) for network in (module, guide)]
     asked = Once(guide)

@@ -31,6 +31,7 @@ from nas.transforms.unnamed import weighted, with_rest
 SECTIONS, GROUPS = 4, 4
 MULTIPLE = 8  # filters of one pattern: what vector units and tensor cores are filled by
 EXAMPLES = 64  # that outputs are compared on
+POINT = "a 1x1 kernel has no taps to set apart"
 NO_TAPS = "it has no taps that dilation could set apart"
 
 
@@ -78,8 +79,9 @@ def growing(largest: int) -> Transform:
         log, parts = Log(), weighted(module)
         found = sites(module, given.examples(2), log)
         if all(clipped((largest, largest), site) == (1, 1) for site in found):
-            whys = Counter(why for _, why in log.skipped) or {"it has none larger than 1x1": 1}
-            why = "their maps are too small" if found else max(whys, key=lambda w: whys[w])
+            whys = Counter(why for _, why in log.skipped if why != POINT)
+            common = max(whys, key=lambda w: whys[w], default="it has none larger than 1x1")
+            why = "their maps are too small" if found else common
             raise NasError(
                 f"no convolution of this network can be dilated: {why}",
                 "choose dilation.kernel=own for it, or ask another network",
@@ -128,7 +130,7 @@ def _possible(module: nn.Module, log: Log) -> Iterator[tuple[str, Convolution]]:
             continue
         tall, wide = layer.weight.shape[-2:]
         if tall == wide == 1:
-            log.skip(path, "a 1x1 kernel has no taps to set apart")
+            log.skip(path, POINT)
             continue
         why = _obstacle(layer)
         if _is_merged(module, path):

@@ -15,12 +15,21 @@ from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Z90, Measurement
 from nas.hardware import runtimes, timing
+from nas.hardware.agent.host import _TOLD
 from nas.hardware.device import parse
 from nas.hardware.history import AnchorHistory
 from nas.hardware.protocol import Protocol
 from nas.hardware.timing import PROTOCOL, Run, measure, runtime_version
 
 QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5)
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch):
+    """Timings are filed under what a machine sets for its libraries, too."""
+    for name in list(os.environ):
+        if name.startswith(_TOLD):
+            monkeypatch.delenv(name)
 
 
 @pytest.fixture

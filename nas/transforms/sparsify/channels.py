@@ -109,7 +109,8 @@ def choose(module: nn.Module, groups: Sequence[Group], plan: Plan, round: int) -
         scores, alive = importance(module, group), _buffer(module, group, "channel_mask")
         parts = _alike(module, group)
         for part, count in zip(parts, in_proportion([*map(len, parts)], width), strict=True):
-            alive[part] = largest(scores[part], count).to(alive.device)
+            channels = torch.tensor(part).to(alive.device)
+            alive.index_copy_(0, channels, largest(scores[part], count).to(alive.device))
         _buffer(module, group, "channel_round").fill_(round)
 
 
