@@ -34,10 +34,10 @@ def guidance(module: nn.Module, guide: nn.Module, strength: float = 1.0) -> Addi
 
     Raises: NasError where one of them has no such layer.
     """
-    where = [parameter.device for parameter in module.parameters()]
-    for parameter in guide.to(*where[:1]).eval().parameters():
-        parameter.requires_grad_(False)
     seen = [_watched(network) for network in (module, guide)]
+    guide.to(next(module.parameters()).device).eval()
+    for parameter in guide.parameters():
+        parameter.requires_grad_(False)
     asked = Once(guide)
 
     def guided(before: Criterion) -> Criterion:
