@@ -65,8 +65,8 @@ class ConvNeXtBlock(nn.Module):
             ):
                 self.norm = nn.Identity()
         if isinstance(self.grn, ResponseNorm):
-            self.grn.absorb_shift(self.project)
-            log.touch(f"{path}.grn", "shift into the next layer's bias")
+            if self.grn.absorb_shift(self.project):
+                log.touch(f"{path}.grn", "shift into the next layer's bias")
             log.skip(f"{path}.grn", "its gain depends on the input")
         if isinstance(self.se, SqueezeExcite):
             log.skip(f"{path}.se", "its gate depends on the input")
@@ -74,7 +74,8 @@ class ConvNeXtBlock(nn.Module):
             f"{path}.project_norm", self.project, self.project_norm, log
         ):
             self.project_norm = nn.Identity()
-        if isinstance(self.scale, LayerScale):
-            scale_output(self.project, self.scale.gamma.detach(), None)
+        if isinstance(self.scale, LayerScale) and scale_output(
+            self.project, self.scale.gamma.detach(), None
+        ):
             log.touch(f"{path}.scale", "layer scale into the layer before it")
             self.scale = nn.Identity()

@@ -116,8 +116,9 @@ class MixerBlock(nn.Module):
         ends = {"scale1": getattr(self.mixer, "leave", None), "scale2": self.project}
         for name, layer in ends.items():
             scale = getattr(self, name)
-            if isinstance(scale, LayerScale) and layer is not None:
-                scale_output(layer, scale.gamma.detach(), None)
+            if not isinstance(scale, LayerScale) or layer is None:
+                continue
+            if scale_output(layer, scale.gamma.detach(), None):
                 log.touch(f"{path}.{name}", "layer scale into the layer before it")
                 setattr(self, name, nn.Identity())
         first = getattr(self.mixer, "enter", self.mixer)

@@ -69,8 +69,8 @@ class RepLKNetBlock(nn.Module):
     def absorb_norms(self, path: str, log: Log) -> None:
         """Multiplies each norm into the pointwise convolution beside it."""
         if isinstance(self.grn, ResponseNorm):
-            self.grn.absorb_shift(self.project)
-            log.touch(f"{path}.grn", "shift into the next layer's bias")
+            if self.grn.absorb_shift(self.project):
+                log.touch(f"{path}.grn", "shift into the next layer's bias")
             log.skip(f"{path}.grn", "its gain depends on the input")
         if isinstance(self.se, SqueezeExcite):
             log.skip(f"{path}.se", "its gate depends on the input")

@@ -291,13 +291,14 @@ class ResidualBlock(nn.Module):
             log.skip(f"{path}.gate", "its gate depends on the input")
         if self.join.logits is None:
             return
-        if isinstance(self.gate, nn.Identity):
+        if isinstance(self.gate, nn.Identity) and isinstance(layer, nn.Conv2d):
             factor = self.join.absorb()
-            assert factor is not None and isinstance(layer, nn.Conv2d)
+            assert factor is not None
             scale_output(layer, factor.expand(layer.out_channels), None)
             log.touch(f"{path}.join", "the branch's factor into its last layer")
         else:
-            log.skip(f"{path}.join", "a gate stands between the branch's factor and its layers")
+            why = "a gate or an adapter stands between the branch's factor and its layers"
+            log.skip(f"{path}.join", why)
 
 
 class ResidualStageLayers(nn.Module):

@@ -20,9 +20,10 @@ from torch import Tensor, nn
 
 from nas.core.architecture import Value
 from nas.core.errors import NasError
-from nas.networks.mixers.depthwise import Depthwise, Mergeable, Size
+from nas.networks.mixers.depthwise import Depthwise, Size
 from nas.networks.mixers.patterned import Convolution, Pattern, Patterned, is_channelwise
 from nas.networks.parts.log import Log
+from nas.transforms.fold import is_merged
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 from nas.transforms.stages import Given, Transform
@@ -133,20 +134,12 @@ def _possible(module: nn.Module, log: Log) -> Iterator[tuple[str, Convolution]]:
             log.skip(path, POINT)
             continue
         why = _obstacle(layer)
-        if _is_merged(module, path):
+        if is_merged(module, path):
             why = "its kernel is merged with those beside it"
         if why is None:
             yield path, layer
         else:
             log.skip(path, why)
-
-
-def _is_merged(module: nn.Module, path: str) -> bool:
-    """Whether a layer around this one makes another of its weights; a `mixer` it deploys whole."""
-    parts = path.split(".")
-    around = (module.get_submodule(".".join(parts[:i])) for i in range(len(parts)))
-    pairs = zip(around, parts, strict=True)
-    return any(isinstance(outer, Mergeable) and name != "mixer" for outer, name in pairs)
 
 
 def _obstacle(conv: Convolution) -> str | None:

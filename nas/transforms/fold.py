@@ -65,6 +65,14 @@ def fold(
     return copy.eval(), Report("fold", tuple(log.touched), tuple(log.skipped))
 
 
+def is_merged(module: nn.Module, path: str) -> bool:
+    """Whether a layer around this one makes another of its weights; a `mixer` it deploys whole."""
+    parts = path.split(".")
+    around = (module.get_submodule(".".join(parts[:i])) for i in range(len(parts)))
+    pairs = zip(around, parts, strict=True)
+    return any(isinstance(outer, Mergeable) and name != "mixer" for outer, name in pairs)
+
+
 def _appearances(module: nn.Module) -> Counter[nn.Module]:
     return Counter(m for _, m in module.named_modules(remove_duplicate=False))
 

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.parts.activations import make_activation
-from nas.networks.parts.merge import Linear
 from nas.networks.parts.norms import ChannelNorm
 from nas.networks.parts.pooling import spatial_mean
 
@@ -131,8 +130,13 @@ class ResponseNorm(nn.Module):
         y: Tensor = x * (self.gain[:, None, None] * response + 1)
         return y if self.shift is None else y + self.shift[:, None, None]
 
-    def absorb_shift(self, following: Linear) -> None:
-        """Moves the shift into the bias of the 1x1 convolution that follows: `b' = b + W shift`."""
+    def absorb_shift(self, following: nn.Module) -> bool:
+        """Moves the shift into the bias of the 1x1 convolution that follows: `b' = b + W shift`.
+
+        False, and nothing, where something else follows, such as one with an adapter around it.
+        """
+        if not isinstance(following, nn.Conv2d | nn.Linear):
+            return False
         assert self.shift is not None
         weight = following.weight.detach().double().flatten(1)
         bias = weight @ self.shift.detach().double()
@@ -140,6 +144,7 @@ class ResponseNorm(nn.Module):
             bias = bias + following.bias.detach().double()
         following.bias = nn.Parameter(bias.to(following.weight))
         self.shift = None
+        return True
 
 
 GATES = ("none", "se", "eca", "ese", "scse", "gc", "grn")

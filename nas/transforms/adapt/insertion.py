@@ -26,6 +26,7 @@ from nas.transforms.adapt.sara import Progress, small_entries
 from nas.transforms.adapt.seen import Block, Filters, Layer, Seen
 from nas.transforms.adapt.snnk import kernel_adapter
 from nas.transforms.adapt.ssf import scale_shift
+from nas.transforms.fold import is_merged
 from nas.transforms.running import watched
 from nas.transforms.stages import Given
 
@@ -89,6 +90,8 @@ class Work:
             self.log.skip(layer.path, made)
         elif appearances(self.network)[self.at(layer)] > 1:
             self.log.skip(layer.path, "used in more than one place")
+        elif is_merged(self.network, layer.path):
+            self.log.skip(layer.path, "merged with those beside it: nothing may stand between")
         else:
             self.network.set_submodule(layer.path, made[0])
             self.log.touch(layer.path, made[1])

@@ -6,9 +6,13 @@ from adapter_networks import adapt, far, inputs, pretrained
 from torch import nn
 from torch.nn import functional as F
 
+from nas.catalog import load_axis, load_space
+from nas.core.axis import join
+from nas.core.task import TaskSpec
 from nas.transforms.adapt.bottleneck import Bottleneck, bottleneck
 from nas.transforms.adapt.plan import Plan
 from nas.transforms.adapt.seen import Layer
+from nas.transforms.stages import Given, Pipeline
 
 
 def seen(layer: nn.Module, shape: tuple) -> Layer:
@@ -58,3 +62,33 @@ def test_it_stays_with_its_cost(form: str) -> None:
     assert len(held) == 3
     assert far(deployed(inputs()), tried.adapted(inputs())) < 1e-9
     assert sum("an activation keeps its adapter" in why for _, why in report.skipped) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["serial", "parallel"])
+@pytest.mark.parametrize(
+    ("mixer", "gate"), [("smallkernel", "none"), ("dilated", "se"), ("stripe", "grn"),
+                        ("depthwise", "se+grn")],
+)  # fmt: skip
+def test_what_is_merged_around_an_adapter_is_deployed_as_it_was_trained(
+    mixer: str, gate: str, form: str
+) -> None:
+    task = TaskSpec("digits", (3, 32, 32), 10)
+    joint = join(load_space("largekernel"), [load_axis("adapter")]).at(task)
+    stages = {f"stages.{i}.{name}": value for i in range(4)
+              for name, value in {"mixer": mixer, "gate": gate, "depth": 1}.items()}  # fmt: skip
+    wanted = {"block": "convnext", "layer_scale": True, **stages,
+              "adapter.method": "bottleneck", "adapter.form": form, "adapter.rank": 8}  # fmt: skip
+    choices = joint.repair(wanted).choices
+    assert wanted.items() <= choices.items()
+    given = Given(task, lambda count: torch.randn(count, *task.input), pretrained=True)
+    pipeline = Pipeline(joint.transforms(choices, task), given)
+    torch.manual_seed(0)
+    module, reports = pipeline.prepare(joint.build(choices, task))
+    assert any("bottleneck" in line for line in reports[0].touched)
+    for parameter in module.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    x = torch.randn(4, *task.input)
+    module.train()(x)  # norms that have seen something
+    expected = module.eval()(x)
+    assert far(pipeline.deploy(module, task.input)[0](x), expected) < 1e-4
