@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -181,3 +182,14 @@ def transformers_vit(classes: int, side: int) -> nn.Module:
         intermediate_size=64, num_labels=classes,
     )  # fmt: skip
     return Logits(ViTForImageClassification(shape))
+
+
+def small(classes: int, side: int) -> dict[str, Callable[[], nn.Module]]:
+    """What makes the networks of this file, by name, for square images."""
+    return {
+        "ResNet-18": lambda: ResNet18(classes),
+        "ViT": lambda: ViT(classes, side),
+        "U-Net": lambda: UNet(classes),
+        "MobileNet": lambda: mobilenet(classes),
+        "MLP": lambda: mlp(classes, 3 * side * side),
+    }

@@ -24,8 +24,7 @@ def gc(study: str, dry_run: bool = False, storage: str | None = None) -> dict[st
     end, and of trials under way. What goes are checkpoints of rungs that others followed, of
     networks that were stopped or dominated, and, beside the database, what none of its studies
     names: numbers stay, but such a network is trained again where `nas export` or `--resume` asks
-    for it. Scratch folders of processes of this host that are gone are removed
-    as well.
+    for it. Scratch folders of processes of this host that are gone are removed as well.
 
     Returns `files` and `bytes` removed, `kept_files` and `kept_bytes`; nothing is removed with
     `dry_run`.

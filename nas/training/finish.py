@@ -26,7 +26,7 @@ from nas.training.ingredients import regularise
 from nas.training.mixing import mixing
 from nas.training.recipe import Strong
 from nas.training.scoring import Step
-from nas.training.train import RungReport, train
+from nas.training.train import RungReport, beside, train
 from nas.transforms.stages import Addition, Criterion
 
 GAIN = 0.9  # bfloat16 is taken where a step needs less than this share of the time
@@ -109,10 +109,7 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
     A few steps of both are timed in turn, the quickest of each counts; the module keeps its
     weights, but norms see some more batches.
     """
-    device = next(module.parameters()).device
-    inputs, target = next(iter(task.batches("train", 0)))
-    inputs = inputs.to(device)
-    target = target.to(device) if isinstance(target, Tensor) else target
+    inputs, target = beside(module, *next(iter(task.batches("train", 0))))
 
     def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
         found: Tensor = task.loss(module(inputs), target)
@@ -126,8 +123,8 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
             with step():
                 start = time.perf_counter()
                 loss(module, inputs, target).backward()  # type: ignore[no-untyped-call]
-                if device.type == "cuda":
-                    torch.cuda.synchronize(device)
+                if inputs.is_cuda:
+                    torch.cuda.synchronize(inputs.device)
                 took[name] = min(took[name], time.perf_counter() - start)
                 module.zero_grad(set_to_none=True)
     return "bfloat16" if took["bfloat16"] < GAIN * took["float32"] else "float32"

@@ -274,9 +274,7 @@ class _Training:
 
     def _descend(self, inputs: Tensor, target: Any) -> Tensor:
         """Adds the gradients of a batch to the parameters'; returns its loss."""
-        device = next(self.module.parameters()).device
-        target = target.to(device) if isinstance(target, Tensor) else target
-        inputs = inputs.to(device)
+        inputs, target = beside(self.module, inputs, target)
         try:
             loss = self.criterion(self.module, inputs, target)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -301,6 +299,12 @@ Tracking = _BatchNorm | UnifiedNorm  # norms that keep statistics
 
 def _tracks(norm: Tracking) -> bool:
     return norm.running_var is not None and norm.training
+
+
+def beside(module: nn.Module, inputs: Tensor, target: Any) -> tuple[Tensor, Any]:
+    """A batch on the module's device; targets that are no tensor are as they were."""
+    device = next(module.parameters()).device
+    return inputs.to(device), target.to(device) if isinstance(target, Tensor) else target
 
 
 def _check(health: Tensor, epoch: int, rate: float) -> None:

@@ -27,17 +27,9 @@ SIDE = 32
 TASK = TaskSpec("digits", (3, SIDE, SIDE), 10)
 
 
-def transformers_vit() -> nn.Module:
-    return theirs.transformers_vit(10, SIDE)
-
-
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
-    "ResNet-18": lambda: theirs.ResNet18(10),
-    "ViT": lambda: theirs.ViT(10, SIDE),
-    "U-Net": lambda: theirs.UNet(10),
-    "MobileNet": lambda: theirs.mobilenet(10),
-    "MLP": lambda: theirs.mlp(10, 3 * SIDE * SIDE),
-    "transformers' ViT": transformers_vit,
+    **theirs.small(10, SIDE),
+    "transformers' ViT": lambda: theirs.transformers_vit(10, SIDE),
 }
 QAT = {"bitwidth.weights": "int8", "bitwidth.method": "qat", "bitwidth.depthwise": "int8"}
 POINTS: Mapping[str, Mapping[str, object]] = {

@@ -31,11 +31,7 @@ def preset(space: str, name: str) -> nn.Module:
 
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
-    "ResNet-18": lambda: theirs.ResNet18(10),
-    "ViT": lambda: theirs.ViT(10, SIDE),
-    "U-Net": lambda: theirs.UNet(10),
-    "MobileNet": lambda: theirs.mobilenet(10),
-    "MLP": lambda: theirs.mlp(10, 3 * SIDE * SIDE),
+    **theirs.small(10, SIDE),
     "convnext_a": lambda: preset("largekernel", "convnext_a"),
     "pvt_tiny": lambda: preset("hiervit", "pvt_tiny"),
     "resnet18": lambda: preset("resnet", "resnet18"),

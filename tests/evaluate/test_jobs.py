@@ -49,6 +49,16 @@ def pool(width):  # the wider network knows the size of its last map
 SPEC = toy_spec(objectives=(BUILTIN["accuracy"], BUILTIN["latency_ms"]))
 
 
+def of_file(folder: Path, name: str, source: str, space: str, **changes: Any) -> Place:
+    """Where a brief study of a user's own network, written there, is done."""
+    (folder / f"{name}.py").write_text(source)
+    spec = replace(
+        SPEC, space=space, network=f"{name}:network", task=describe("digits"), proxies=False,
+        recipe=Recipe().to_json(), fidelity=Fidelity(epochs=1, data=0.05), **changes,
+    )  # fmt: skip
+    return Place(spec, Artifacts(folder / "artifacts"), folder / "locks")
+
+
 def seats(folder: Path, device: str, *limits: str) -> list[str]:
     spec = replace(SPEC, device=device, constraints=tuple(map(Constraint.parse, limits)))
     return [lease.device for lease in Place(spec, Artifacts(folder), folder / "locks").leases]
@@ -249,13 +259,9 @@ def test_a_sparse_network_in_int8_is_trained_and_shipped_as_the_graph_that_was_b
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "blocks_of_two.py").write_text(BLOCKS)
-    spec = replace(
-        SPEC, space="sparsity+bitwidth", network="blocks_of_two:network", task=describe("digits"),
-        recipe=Recipe().to_json(), proxies=False, fidelity=Fidelity(epochs=1, data=0.05),
-        objectives=(BUILTIN["accuracy"], BUILTIN["size_mb"]),
-    )  # fmt: skip
-    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    objectives = (BUILTIN["accuracy"], BUILTIN["size_mb"])
+    place = of_file(tmp_path, "blocks_of_two", BLOCKS, "sparsity+bitwidth", objectives=objectives)
+    spec = place.spec
     wanted = {
         "sparsity.pattern": "channels", "sparsity.removed": 0.75, "sparsity.schedule": "start",
         "sparsity.allocation": "global", "bitwidth.weights": "int8", "bitwidth.method": "qat",
@@ -299,12 +305,8 @@ def test_a_file_that_says_something_else_than_its_network_is_refused_whoever_tra
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "otherwise.py").write_text(OTHERWISE)
-    spec = replace(
-        SPEC, space="bitwidth", network="otherwise:network", task=describe("digits"),
-        recipe=Recipe().to_json(), proxies=False, fidelity=Fidelity(epochs=1, data=0.05),
-    )  # fmt: skip
-    place = Place(spec, Artifacts(tmp_path / "artifacts"), tmp_path / "locks")
+    place = of_file(tmp_path, "otherwise", OTHERWISE, "bitwidth")
+    spec = place.spec
     architecture = place.space.repair({"bitwidth.weights": weights})
     build: Any = Build(0, architecture)
     made = evaluate.perform(place, job_to_json(build), lambda rung, values: "go on")["values"]
