@@ -7,7 +7,7 @@ seeds: of a point that is undecided, or of the one likeliest to dominate it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,18 +32,13 @@ STEADY = 20  # the front is worked out anew once a result has come for so many p
 class Point:
     """A trial that may belong to the front: how likely, and who is likeliest to dominate it."""
 
-    trial: Trial
+    trial: int
     share: float
-    rival: Trial | None
-
-    def of(self, now: Mapping[int, Trial]) -> Point:
-        """The same of the trials as they are now, by number."""
-        rival = self.rival and now.get(self.rival.number)
-        return Point(now[self.trial.number], self.share, rival)
+    rival: int | None
 
 
 class Confirmation:
-    """Chooses the confirming jobs, by the trials and by what is under way.
+    """Chooses the confirming jobs, by the contenders and by what is under way.
 
     Of a large front, or one that was repeated often, the standings are those of some results ago:
     to work hundreds of points out takes a tenth of a second and more, and one result moves few.
@@ -51,40 +46,52 @@ class Confirmation:
 
     def __init__(self, spec: StudySpec) -> None:
         self.spec = spec
-        self._seen: list[Trial] = []
-        self._found: list[Point] = []  # of the trials seen last
+        self._trials: dict[int, Trial] = {}
+        self._near: list[Point] = []  # as they were worked out last
+        self._changed: set[int] = set()  # since then
+        self._repeats = 0
 
-    def next(
-        self, trials: Iterable[Trial], busy: Collection[Slot], closing: bool
-    ) -> Measure | Train | None:
+    def take(self, trial: Trial) -> None:
+        """A contender for the front, as it stands now."""
+        self.drop(trial.number)
+        self._trials[trial.number] = trial
+        self._repeats += _repeats(trial)
+        self._changed.add(trial.number)
+
+    def drop(self, number: int) -> None:
+        """A trial contends no more."""
+        gone = self._trials.pop(number, None)
+        self._repeats -= _repeats(gone) if gone else 0
+        self._changed.discard(number)
+
+    def next(self, busy: Collection[Slot], closing: bool) -> Measure | Train | None:
         """The next job, or None when nothing is left or all waits for jobs under way.
 
         A search that is `closing` still times its front, and trains nothing more.
         """
-        recorded = list(trials)
-        changed = sum(now is not then for now, then in zip(recorded, self._seen, strict=False))
-        changed += abs(len(recorded) - len(self._seen))
-        if changed > max(len(self._found), _repeats(recorded)) / STEADY:
-            return self._next(recorded, busy, closing, anew=True)
-        job = self._next(recorded, busy, closing, anew=False)
-        last = job is None and changed and not busy
-        return self._next(recorded, busy, closing, anew=True) if last else job
+        if len(self._changed) > max(len(self._near), self._repeats) / STEADY:
+            self._look()
+        job = self._next(busy, closing)
+        if job is None and self._changed and not busy:
+            self._look()
+            job = self._next(busy, closing)
+        return job
 
-    def _next(
-        self, recorded: list[Trial], busy: Collection[Slot], closing: bool, anew: bool
-    ) -> Measure | Train | None:
-        """The next job by the front as it was worked out last, or is worked out anew."""
-        if anew:
-            self._seen, self._found = recorded, self._near(recorded) if self.spec.trains else []
-        now = {t.number: t for t in recorded}
-        near = [point.of(now) for point in self._found if point.trial.number in now]
+    def _look(self) -> None:
+        """Works out anew who may belong to the front."""
+        self._near, self._changed = self._found() if self.spec.trains else [], set()
+
+    def _next(self, busy: Collection[Slot], closing: bool) -> Measure | Train | None:
+        """The next job by the front as it was worked out last."""
         if any(kind == "measure" for kind, _, _ in busy):
             return None
-        timing = self._retime([point.trial for point in near])
-        return timing or (None if closing else self._repeat(recorded, near, busy))
+        near = [point for point in self._near if point.trial in self._trials]
+        timing = self._retime([self._trials[point.trial] for point in near])
+        return timing or (None if closing else self._repeat(near, busy))
 
-    def _near(self, trials: Sequence[Trial]) -> list[Point]:
+    def _found(self) -> list[Point]:
         """Trials that may belong to the front, with their membership."""
+        trials = [self._trials[number] for number in sorted(self._trials)]
         rows = known_rows(self.spec, trials, seed_deviation(trials))
         _, shares = standings(self.spec, rows, draws=300)
         near = [
@@ -93,7 +100,7 @@ class Confirmation:
             if p >= NEAR and row[0].attempts < FAILURES
         ]
         rivals = self._rivals([row for row, _ in near])
-        return [Point(t, p, rival) for ((t, _), p), rival in zip(near, rivals, strict=True)]
+        return [Point(t.number, p, rival) for ((t, _), p), rival in zip(near, rivals, strict=True)]
 
     def _retime(self, near: Sequence[Trial]) -> Measure | None:
         """All near-front files that were not yet measured as trained, in one batch.
@@ -120,48 +127,47 @@ class Confirmation:
                 )
         return None
 
-    def _repeat(
-        self,
-        trials: Sequence[Trial],
-        near: Sequence[Point],
-        busy: Collection[Slot],
-    ) -> Train | None:
+    def _repeat(self, near: Sequence[Point], busy: Collection[Slot]) -> Train | None:
         """One more training of an undecided point or its rival, the one with the fewest."""
-        under_way = {n for kind, n, _ in busy if kind == "train"}
-        spent = _repeats(trials) + len(under_way)
+        spent = self._repeats + len(busy)
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
         early = spent < UNCONDITIONAL
         undecided = [point for point in near if early or point.share < DECIDED]
-        open_points = [(point.trial, abs(point.share - 0.5)) for point in undecided]
-        open_points += [(p.rival, abs(p.share - 0.5)) for p in undecided if p.rival is not None]
+        doubts = [(point.trial, abs(point.share - 0.5)) for point in undecided]
+        doubts += [(p.rival, abs(p.share - 0.5)) for p in undecided if p.rival is not None]
         waiting = [
-            (len(t.trained), doubt, t.number, t)
-            for t, doubt in open_points
-            if t.number not in under_way and len(t.trained) <= REPEATS
+            (len(t.trained), doubt, t.number)
+            for t, doubt in ((self._trials[n], doubt) for n, doubt in doubts if n in self._trials)
+            if len(t.trained) <= REPEATS and ("train", t.number, _again(t)) not in busy
         ]
         if not waiting:
             return None
-        trial = min(waiting, key=lambda point: point[:3])[-1]
-        return train_job(self.spec, trial, repeat=max(t.repeat for t in trial.trained) + 1)
+        trial = self._trials[min(waiting)[-1]]
+        return train_job(self.spec, trial, repeat=_again(trial))
 
-    def _rivals(self, rows: Sequence[Row]) -> list[Trial | None]:
+    def _rivals(self, rows: Sequence[Row]) -> list[int | None]:
         """Of each near trial the near one that is likeliest to dominate it, if any may."""
         points = signed(self.spec.objectives, [m for _, m in rows])
         errors = np.array([[m[o.name].se for o in self.spec.objectives] for _, m in rows])
-        found: list[Trial | None] = []
+        found: list[int | None] = []
         for at in range(len(rows)):
             doubt = np.maximum(np.hypot(errors, errors[at]), 1e-9)
             ahead = np.clip((points[at] - points) / doubt, -4.0, 4.0)
             ahead[at] = -np.inf
             place = int(ahead.min(axis=1).argmax())
-            found.append(rows[place][0] if ahead[place].min() > -4.0 else None)
+            found.append(rows[place][0].number if ahead[place].min() > -4.0 else None)
         return found
 
 
-def _repeats(trials: Sequence[Trial]) -> int:
-    """How many confirming trainings have been made."""
-    return sum(max(0, len(t.trained) - 1) for t in trials if not t.reused)
+def _repeats(trial: Trial) -> int:
+    """How many confirming trainings of a trial have been made."""
+    return 0 if trial.reused else max(0, len(trial.trained) - 1)
+
+
+def _again(trial: Trial) -> int:
+    """The number of a trial's next training."""
+    return max(run.repeat for run in trial.trained) + 1
 
 
 def _source(trial: Trial) -> Source:

@@ -97,7 +97,7 @@ class Search:
                 continue
             job = job or self._measure_ready()
             if job is None and not self.counts["running"]:
-                job = self._confirmation.next(self.contenders, self._busy, self.closing)
+                job = self._confirmation.next(self._busy, self.closing)
             if job is None:
                 return self._nothing()
             self._busy |= set(_slots(job))
@@ -407,7 +407,9 @@ class Search:
                     del self._twins[name]
                 self._compete(trial)
         self._line_up(trial)
-        if trial.state != "running" and trial.number not in self._contenders:
+        if trial.number in self._contenders:
+            self._confirmation.take(trial)
+        elif trial.state != "running":
             self.trials.put_away(trial.number)
 
     def _compete(self, trial: Trial) -> None:
@@ -417,6 +419,7 @@ class Search:
         out = self._contenders.add(trial.number, standing_of(self.spec, trial))
         self._beaten += out
         for number in out:
+            self._confirmation.drop(number)
             self.trials.put_away(number)
 
 

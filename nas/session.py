@@ -163,7 +163,9 @@ class Session:
 
     def front(self) -> Front:
         """The front of what is recorded."""
-        return front_of(self.spec, self.search.contenders, tally=self.search.tally)
+        first = [self.search.trials[0]] if self.search.trials else []
+        near = [*first, *self.search.contenders]  # of a network that is there twice one counts
+        return front_of(self.spec, near, tally=self.search.tally)
 
     # -- results of the past
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,10 +28,18 @@ def trial(number: int, accuracy: float, macs: float) -> Trial:
                  build=f"b{number}", file=f"f{number}", trained=(trained(accuracy),))  # fmt: skip
 
 
+def over(spec: StudySpec, trials: Iterable[Trial]) -> Confirmation:
+    """A confirmation of these contenders."""
+    found = Confirmation(spec)
+    for contender in trials:
+        found.take(contender)
+    return found
+
+
 def confirmed(spec: StudySpec, trials: list[Trial]) -> list[int]:
     """The trials that are trained again, in order; every repeat comes out like the first."""
     found = []
-    while isinstance(job := Confirmation(spec).next(trials, (), closing=False), Train):
+    while isinstance(job := over(spec, trials).next((), closing=False), Train):
         assert job.seed == spec.seed + job.repeat and len(found) < 100
         again = trained(trials[job.trial].trained[0].score, job.repeat)
         runs = (*trials[job.trial].trained, again)
@@ -63,37 +72,50 @@ def test_a_decided_front_is_repeated_only_to_know_the_noise() -> None:
 
 def test_a_search_that_is_closing_trains_nothing_more() -> None:
     trials = [trial(n, 90.0, 5.0 + n) for n in range(3)]
-    assert Confirmation(toy_spec(trials=30)).next(trials, (), closing=True) is None
+    assert over(toy_spec(trials=30), trials).next((), closing=True) is None
 
 
 def test_a_trial_that_was_replaced_is_looked_at_again() -> None:
     spec, trials = toy_spec(trials=100, confirm=0.2), [trial(0, 90.0, 1.0), trial(1, 90.1, 1.1)]
-    confirmation = Confirmation(spec)
-    job = confirmation.next(trials, (), closing=False)
+    confirmation = over(spec, trials)
+    job = confirmation.next((), closing=False)
     assert isinstance(job, Train) and (job.repeat, job.build) == (1, f"b{job.trial}")
-    assert confirmation.next(trials, (), closing=False) == job
+    assert confirmation.next((), closing=False) == job
     runs = (*trials[job.trial].trained, trained(90.0, 1))
-    trials[job.trial] = replace(trials[job.trial], trained=runs)
-    assert confirmation.next(trials, (), closing=False) != job
+    confirmation.take(replace(trials[job.trial], trained=runs))
+    assert confirmation.next((), closing=False) != job
+
+
+def test_a_trial_that_contends_no_more_is_nobodys_rival_and_leaves_its_repeats() -> None:
+    spec = toy_spec(trials=10, confirm=0.2)
+    twice = replace(trial(1, 90.1, 1.1), trained=(trained(90.1), trained(90.0, 1)))
+    confirmation = over(spec, [trial(0, 90.0, 1.0), twice, trial(2, 90.05, 1.05)])
+    first = confirmation.next((), closing=False)
+    assert isinstance(first, Train) and first.trial != 1
+    confirmation.drop(first.trial)
+    second = confirmation.next((), closing=False)
+    assert isinstance(second, Train) and second.trial not in (1, first.trial)
+    confirmation.drop(second.trial)
+    again = confirmation.next([("train", 5, 1)], closing=False)
+    assert again is None  # one was made, one is under way, and two is the share
 
 
 def test_a_large_front_is_not_worked_out_after_every_result_but_no_repeat_is_made_twice(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looks = []
-    near = Confirmation._near
-    monkeypatch.setattr(
-        Confirmation, "_near", lambda self, trials: looks.append(1) or near(self, trials)
-    )
+    look = Confirmation._look
+    monkeypatch.setattr(Confirmation, "_look", lambda self: looks.append(1) or look(self))
     spec = toy_spec(trials=1000, confirm=0.1)
     trials = [trial(n, 60.0 + 0.05 * n, 1.0 + n) for n in range(60)]
-    confirmation, made = Confirmation(spec), set()
-    while isinstance(job := confirmation.next(trials, (), closing=False), Train):
+    confirmation, made = over(spec, trials), set()
+    while isinstance(job := confirmation.next((), closing=False), Train):
         assert (job.trial, job.repeat) not in made
         made.add((job.trial, job.repeat))
         again = trained(trials[job.trial].trained[0].score, job.repeat)
         runs = (*trials[job.trial].trained, again)
         trials[job.trial] = replace(trials[job.trial], trained=runs)
+        confirmation.take(trials[job.trial])
     assert len(made) == 100 and len(looks) <= 2 + len(made) / 3
 
 
@@ -102,23 +124,24 @@ def test_the_rival_of_what_is_undecided_is_as_urgent_and_the_fewest_trainings_co
 ) -> None:
     one, other, third = trial(5, 90.0, 5.0), trial(2, 90.2, 5.1), trial(1, 80.0, 1.0)
 
-    def chosen(*near: Point, busy: Any = ()) -> int | None:
-        monkeypatch.setattr(Confirmation, "_near", lambda self, trials: list(near))
-        trials = {t.number: t for p in near for t in (p.rival, p.trial) if t is not None}
-        spec = toy_spec(trials=100, confirm=0.2)
-        job = Confirmation(spec).next(trials.values(), busy, closing=False)
+    def chosen(*near: Point, trials: Sequence[Trial] = (), busy: Any = ()) -> int | None:
+        monkeypatch.setattr(Confirmation, "_found", lambda self: list(near))
+        every = {t.number: t for t in (one, other, third, *trials)}
+        found = over(toy_spec(trials=100, confirm=0.2), every.values())
+        job = found.next(busy, closing=False)
         return job.trial if isinstance(job, Train) else None
 
-    far = Point(third, 0.7, None)
-    assert chosen(Point(one, 0.5, other), far) == 2
-    assert chosen(Point(one, 0.5, None), far, Point(other, 0.1, None)) == 5
+    far = Point(1, 0.7, None)
+    assert chosen(Point(5, 0.5, 2), far) == 2
+    assert chosen(Point(5, 0.5, None), far, Point(2, 0.1, None)) == 5
     twice = replace(other, trained=(trained(90.2), trained(90.1, 1)))
-    assert chosen(Point(one, 0.5, twice), far) == 5
-    assert chosen(Point(one, 0.5, None), far, busy=[("train", 5, 1)]) == 1
-    assert chosen(Point(one, 0.5, None), far, busy=[("measure", 5, 0)]) is None
+    assert chosen(Point(5, 0.5, 2), far, trials=[twice]) == 5
+    assert chosen(Point(5, 0.5, None), far, busy=[("train", 5, 1)]) == 1
+    assert chosen(Point(5, 0.5, None), far, busy=[("measure", 5, 0)]) is None
     often = replace(one, trained=tuple(trained(90.0, n) for n in range(REPEATS + 1)))
-    assert chosen(Point(often, 0.5, None)) is None
-    assert chosen(Point(replace(often, trained=often.trained[1:]), 0.5, None)) == 5
+    assert chosen(Point(5, 0.5, None), trials=[often]) is None
+    rarer = replace(often, trained=often.trained[1:])
+    assert chosen(Point(5, 0.5, None), trials=[rarer]) == 5
 
 
 def timing(value: float, objective: str = "latency_ms") -> Measurement:
@@ -142,7 +165,7 @@ def test_first_of_all_the_files_near_the_front_are_timed_and_probed_together() -
         ("energy_mj", Workload()),
     ]
     for objective, workload in wanted:
-        job = Confirmation(spec).next(trials, (), closing=True)
+        job = over(spec, trials).next((), closing=True)
         assert isinstance(job, Measure)
         assert (job.trials, job.files, job.builds) == ((0, 1), ("f", "f"), ("", "b1"))
         assert (job.objective, job.workload, job.device) == (objective, workload, "cpu")
@@ -154,6 +177,6 @@ def test_first_of_all_the_files_near_the_front_are_timed_and_probed_together() -
         for at in job.trials:
             numbers = {**trials[at].measurements, name: timing(1.0 + at, objective)}
             trials[at] = replace(trials[at], measurements=numbers)
-    assert Confirmation(spec).next(trials, (), closing=True) is None
+    assert over(spec, trials).next((), closing=True) is None
     failed = [replace(t, attempts=2, measurements={untrained: timing(1.0)}) for t in trials[:1]]
-    assert Confirmation(spec).next(failed, (), closing=True) is None
+    assert over(spec, failed).next((), closing=True) is None

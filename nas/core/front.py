@@ -109,12 +109,12 @@ def front_of(
     """The non-dominated trials among those complete and feasible, with every objective known.
 
     On another device than the study's, latencies are of that device, and so are the constraints
-    that name it. Of a large study on its own device the contenders are enough (`contending`), with
-    the `tally` of all its trials by state.
+    that name it. Of a study on its own device its first trial and the contenders are enough
+    (`contending`); they come with the `tally` of all its trials by state.
     """
     elsewhere = device not in (None, spec.device)
     spec = moved(spec, trials, device) if device and elsewhere else spec
-    near = trials if elsewhere else contending(spec, trials)
+    near = trials if elsewhere or tally is not None else contending(spec, trials)
     known = known_rows(spec, near, seed_deviation(near))
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
     points, shares = standings(spec, rows, among=known)
@@ -146,9 +146,10 @@ def untouched(
     spec: StudySpec, trials: Sequence[Trial], found: Sequence[Member] = ()
 ) -> Member | None:
     """The network that a user brought, with what is known of it: it may break a constraint."""
-    if not (spec.network and trials):
+    first = next((t for t in trials if t.number == 0), None)
+    if first is None or not spec.network:
         return None
-    first, deviation = trials[0], seed_deviation(trials)
+    deviation = seed_deviation(trials)
     numbers = {o.name: measure(first, o, spec, deviation) for o in spec.objectives}
     known = {n: m for n, m in numbers.items() if m is not None}
     standing = next((m.membership for m in found if m.trial == first.number), 0.0)

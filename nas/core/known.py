@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from nas.core.limits import rate, timing_of, violation
+from nas.core.luck import squares
 from nas.core.measurement import Z90, Measurement
 from nas.core.objective import TIMED, Constraint, Objective
 from nas.core.study import StudySpec
@@ -47,7 +47,7 @@ def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) ->
     part is unknown; the record says so.
     """
     runs = trial.trained
-    value = float(np.mean([t.confirm for t in runs]))
+    value = fmean(t.confirm for t in runs)
     images = _image_error(trial)
     seeds = deviation or 0.0
     se = math.sqrt(images**2 + seeds**2 / len(runs))
@@ -69,13 +69,9 @@ def seed_deviation(trials: Sequence[Trial]) -> float | None:
     The image noise that both repeats share is small beside it and stays inside. None where no
     trial was trained twice.
     """
-    squares, degrees = 0.0, 0
-    for trial in unique(trials):
-        scores = [t.confirm for t in trial.trained]
-        if len(scores) > 1:
-            squares += float(np.var(scores, ddof=1)) * (len(scores) - 1)
-            degrees += len(scores) - 1
-    return math.sqrt(squares / degrees) if degrees else None
+    again = [[r.confirm for r in t.trained] for t in unique(trials) if len(t.trained) > 1]
+    degrees = sum(len(scores) - 1 for scores in again)
+    return math.sqrt(sum(map(squares, again)) / degrees) if degrees else None
 
 
 def unique(trials: Sequence[Trial]) -> list[Trial]:
@@ -108,7 +104,7 @@ def _error(score: Measurement) -> Measurement:
 
 def _image_error(trial: Trial) -> float:
     """Standard error of a score, of the images alone."""
-    return float(np.mean([t.confirm_se for t in trial.trained]))
+    return fmean(t.confirm_se for t in trial.trained)
 
 
 def values_of(spec: StudySpec, trial: Trial) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -23,20 +24,29 @@ def luck(trials: Sequence[Trial]) -> Array:
     images and the confirming ones: a network's scores on the two differ by the noise of both, and
     what all networks share of it is the same in every difference.
     """
-    images = np.array([np.mean([r.confirm_se**2 for r in t.trained]) for t in trials])
+    images = np.array([fmean(r.confirm_se**2 for r in t.trained) for t in trials])
     first = [t.trained[0] for t in trials]
-    expected = float(np.mean([r.score_se**2 + r.confirm_se**2 for r in first]))
+    expected = fmean(r.score_se**2 + r.confirm_se**2 for r in first)
     apart = [r.score - r.confirm for r in first]
     seen = float(np.var(apart, ddof=1)) / expected if len(first) > 1 and expected > 0 else 1.0
     share = (PRIOR + (len(first) - 1) * seen) / (PRIOR + len(first) - 1)
     own = images * min(max(share, LEAST), 1.0)
-    again = [np.var([r.confirm for r in t.trained], ddof=1) * (len(t.trained) - 1)
-             for t in trials if len(t.trained) > 1]  # fmt: skip
+    again = [squares([r.confirm for r in t.trained]) for t in trials if len(t.trained) > 1]
     degrees = sum(len(t.trained) - 1 for t in trials)
-    seeds = (PRIOR * float(own.mean()) + float(sum(again))) / (PRIOR + degrees)
+    seeds = (PRIOR * float(own.mean()) + sum(again)) / (PRIOR + degrees)
     runs = np.array([len(t.trained) for t in trials])
     found: Array = seeds / runs + STAYS * own
     return found
+
+
+def squares(scores: Sequence[float]) -> float:
+    """The sum of squares about the mean.
+
+    >>> squares([1.0, 2.0, 3.0])
+    2.0
+    """
+    middle = fmean(scores)  # of a few numbers: an array takes longer
+    return sum((score - middle) ** 2 for score in scores)
 
 
 def believed(values: Array, costs: Array, noise: Array) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from nas.core.pareto import Array, non_dominated
 
+AT_ONCE = 1 << 22  # numbers drawn together, which bounds the memory of a large front
 TOGETHER = 2.0  # standard errors that a shared draw reaches; farther, a latency would be below 0
 
 
@@ -46,11 +47,39 @@ def membership(
     if not doubt.any() and not common.any():
         shares[open_] = non_dominated(mean)
         return shares
+    moves = (doubt > 0).any(axis=0) | (common > 0).any(axis=0)
     rng = np.random.default_rng(seed)
-    drawn = mean + rng.standard_normal((draws, *mean.shape)) * doubt
-    drawn += np.clip(rng.standard_normal((draws, 1, mean.shape[1])), -TOGETHER, TOGETHER) * common
-    shares[open_] = np.mean([non_dominated(points) for points in drawn], axis=0)
+    count, size = np.zeros(len(mean)), max(1, AT_ONCE // mean.size)
+    for at in range(0, draws, size):
+        some = min(size, draws - at)
+        drawn = mean + rng.standard_normal((some, *mean.shape)) * doubt
+        luck = np.clip(rng.standard_normal((some, 1, mean.shape[1])), -TOGETHER, TOGETHER)
+        drawn += luck * common
+        count += _on_front(drawn, moves)
+    shares[open_] = count / draws
     return shares
+
+
+def _on_front(drawn: Array, moves: npt.NDArray[np.bool_]) -> Array:
+    """In how many redraws each point is on the front. `(D, N, M), (M,) -> (N,)`
+
+    Of two objectives of which one is known, all redraws have the points in the same order of it:
+    a point is on the front where none before it is as good, and none beside it is better.
+    """
+    if drawn.shape[2] != 2 or moves.all():
+        return np.sum([non_dominated(points) for points in drawn], axis=0, dtype=np.float64)
+    known = int(moves.argmin())
+    order = np.argsort(drawn[0, :, known], kind="stable")
+    places, doubtful = drawn[0, order, known], drawn[:, order, 1 - known]
+    first = np.flatnonzero(np.diff(places, prepend=-np.inf))  # of each group of equals
+    beside = np.minimum.reduceat(doubtful, first, axis=1)
+    before = np.minimum.accumulate(beside, axis=1)
+    before = np.concatenate([np.full((len(drawn), 1), np.inf), before[:, :-1]], axis=1)
+    group = np.repeat(np.arange(len(first)), np.diff(first, append=len(places)))
+    kept = (doubtful < before[:, group]) & (doubtful <= beside[:, group])
+    found = np.empty(len(places))
+    found[order] = kept.sum(axis=0)
+    return found
 
 
 def _hopeless(mean: Array, doubt: Array) -> npt.NDArray[np.bool_]:

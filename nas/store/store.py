@@ -261,7 +261,7 @@ class Store:
         return self._database.read(found)
 
     def trials(self, study: str, contenders: bool = False) -> list[Trial]:
-        """The trials of a study, by number; or of them the contenders for its front alone."""
+        """The trials of a study, by number; or of them the first one and the front's contenders."""
         table, point = schema.Trial, schema.Architecture
         wanted = (
             select(table, point.space, point.choices)
@@ -269,12 +269,15 @@ class Store:
             .where(table.study == study)
             .order_by(table.number)
         )
-        if contenders:
-            wanted = wanted.where(table.state == "complete", table.contender)
+        parts = [wanted]
+        if contenders:  # apart, so that each is looked up in an index
+            later = (table.number > 0, table.state == "complete", table.contender)
+            parts = [wanted.where(table.number == 0), wanted.where(*later)]
 
         def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
-            return [rows.trial_of(row) for row in connection.execute(wanted).mappings()]
+            return [rows.trial_of(row) for part in parts
+                    for row in connection.execute(part).mappings()]  # fmt: skip
 
         return self._database.read(found)
 

@@ -97,6 +97,15 @@ def test_who_may_belong_though_another_looks_better_is_named() -> None:
     assert [row["trial"] for row in document["possible"]] == [1]
 
 
+def test_the_network_that_a_user_brought_is_trial_0_and_none_but_it() -> None:
+    spec = replace(ACCURACY_AND_MACS, network="studies.residual:small")
+    trials = [trial(1, 90.0, macs=2.0), trial(0, 80.0, macs=3.0)]
+    found = front_of(spec, trials).untouched
+    assert found is not None and (found.trial, found.measurements["macs"].value) == (0, 3.0)
+    assert front_of(spec, trials[:1]).untouched is None
+    assert front_of(ACCURACY_AND_MACS, trials).untouched is None
+
+
 def test_counted_numbers_belong_for_certain() -> None:
     spec = toy_spec(objectives=(BUILTIN["params"], BUILTIN["macs"]))
     trials = [trial(n, costs={"params": 4.0 - n, "macs": n + 1.0}) for n in range(4)]

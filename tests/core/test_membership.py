@@ -4,8 +4,10 @@ import time
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nas.core.membership import membership, verdict
+from nas.core.membership import _on_front, membership, verdict
 from nas.core.pareto import non_dominated
 
 
@@ -95,3 +97,16 @@ def test_probabilities_are_calibrated_on_simulated_truth() -> None:
 def test_verdicts() -> None:
     words = [verdict(p) for p in (1.0, 0.95, 0.94, 0.5, 0.49, 0.0)]
     assert words == ["certain", "certain", "likely", "likely", "possible", "possible"]
+
+
+@given(st.data())
+def test_with_one_known_objective_it_is_the_same_front_of_every_redraw(data: st.DataObject) -> None:
+    few = st.integers(0, 4).map(float)  # so that many are equal
+    drawn = np.array(data.draw(st.lists(st.lists(few, min_size=7, max_size=7), min_size=1)))
+    known = np.array(data.draw(st.lists(few, min_size=7, max_size=7)))
+    beside = np.broadcast_to(known, drawn.shape)
+    for place in (0, 1):
+        points = np.stack([drawn, beside] if place == 0 else [beside, drawn], axis=2)
+        plain = np.sum([non_dominated(p) for p in points], axis=0)
+        moves = np.array([place == 0, place == 1])
+        assert _on_front(points, moves).tolist() == plain.tolist()
