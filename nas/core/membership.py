@@ -67,7 +67,10 @@ def _on_front(drawn: Array, moves: npt.NDArray[np.bool_]) -> Array:
     a point is on the front where none before it is as good, and none beside it is better.
     """
     if drawn.shape[2] != 2 or moves.all():
-        return np.sum([non_dominated(points) for points in drawn], axis=0, dtype=np.float64)
+        found = np.zeros(drawn.shape[1])
+        for points in drawn:
+            found += non_dominated(points)
+        return found
     known = int(moves.argmin())
     order = np.argsort(drawn[0, :, known], kind="stable")
     places, doubtful = drawn[0, order, known], drawn[:, order, 1 - known]
@@ -77,9 +80,9 @@ def _on_front(drawn: Array, moves: npt.NDArray[np.bool_]) -> Array:
     before = np.concatenate([np.full((len(drawn), 1), np.inf), before[:, :-1]], axis=1)
     group = np.repeat(np.arange(len(first)), np.diff(first, append=len(places)))
     kept = (doubtful < before[:, group]) & (doubtful <= beside[:, group])
-    found = np.empty(len(places))
-    found[order] = kept.sum(axis=0)
-    return found
+    counted = np.empty(len(places))
+    counted[order] = kept.sum(axis=0)
+    return counted
 
 
 def _hopeless(mean: Array, doubt: Array) -> npt.NDArray[np.bool_]:
