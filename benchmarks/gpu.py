@@ -141,7 +141,7 @@ def _plain(found: Measurement | str) -> Row:
         return {"error": found}
     record = dict(found.record)
     for session in record.get("sessions", []):
-        session.pop("samples_us", None)
+        session.pop("samples", None)
     return replace(found, record=record).to_json()
 
 

@@ -34,10 +34,9 @@ from nas.hardware.history import REFERENCE, AnchorHistory
 from nas.hardware.hosts import SET
 from nas.hardware.lease import Lease, private, shared
 from nas.hardware.protocol import Protocol, jitters, unsettled
+from nas.hardware.samples import SERIES, packed
 from nas.hardware.session import Asked, Session, sessions
 
-KEPT_SAMPLES = 400
-SERIES = ("samples", "refs", "passes", "away")  # what an agent says of each call
 QUANTILES = ("p50", "p90", "p95", "p99")
 PROTOCOL = Protocol().version
 
@@ -348,7 +347,7 @@ def _measurement(
         "noisy": any(f["noisy"] for f in found),
         "converged": not doubts,
         "unsettled": doubts,
-        "sessions": [_conditions(r, index, KEPT_SAMPLES // len(own)) for r in own],
+        "sessions": [_conditions(r, index) for r in own],
     }
     return Measurement(
         "latency_ms", value, "ms", max(0.0, value - float(half)), value + float(half), se,
@@ -374,13 +373,12 @@ def _doubts(
     return list(dict.fromkeys(why))
 
 
-def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
-    """What one session saw: samples (evenly thinned), anchors, the host before and after."""
+def _conditions(run: Run, index: int) -> dict[str, Any]:
+    """What one session saw: every call, anchors, the host before and after."""
     result = run.session.results[index]
     start, end = run.session.start, run.session.end
-    keep = np.unique(np.linspace(0, len(result["samples"]) - 1, limit).round().astype(int))
     return {
-        "samples_us": [_us(result["samples"][i]) for i in keep],
+        "samples": packed(result),
         "load_s": result["load_s"],
         "first_call_ms": result["first_ms"],
         "anchors_ms": {n: _ms(f["value"]) for n, f in run.estimates.items() if isinstance(n, str)},
@@ -401,8 +399,3 @@ def _conditions(run: Run, index: int, limit: int) -> dict[str, Any]:
 
 def _ms(microseconds: Any) -> float:
     return round(float(microseconds) / 1e3, 5)
-
-
-def _us(microseconds: Any) -> float:
-    """Microseconds to four figures: enough for any statistic, and short in JSON."""
-    return float(f"{float(microseconds):.4g}")

@@ -15,10 +15,12 @@ from nas.core.errors import NasError
 from nas.core.job import Workload
 from nas.core.measurement import Z90, Measurement
 from nas.hardware import runtimes, timing
+from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import _TOLD
 from nas.hardware.device import parse
 from nas.hardware.history import AnchorHistory
 from nas.hardware.protocol import Protocol
+from nas.hardware.samples import SERIES, unpacked
 from nas.hardware.timing import PROTOCOL, Run, measure, runtime_version
 
 QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5)
@@ -54,7 +56,10 @@ def test_each_file_gets_a_measurement_with_its_record(timed, files, monkeypatch)
     assert record["p50_ms"] <= record["p90_ms"] <= record["p99_ms"]
     (session,) = record["sessions"]
     assert set(session["anchors_ms"]) == {"dense", "depthwise"}
-    assert 0 < len(session["samples_us"]) <= timing.KEPT_SAMPLES
+    calls = unpacked(session["samples"])  # the number again, from what its record says
+    rules, series = dataclasses.asdict(QUICK), [calls[name] for name in SERIES]
+    again = estimate(*series, session["quiet_us"], rules)
+    assert (again["n"], again["value"]) == (record["n"], pytest.approx(small.value * 1e3, rel=1e-3))
     assert session["runtime"]["onnxruntime"] in runtime_version(parse('kind = "cpu"', "cpu"))
     text = json.dumps(small.to_json())
     assert len(text) < 15_000

@@ -27,7 +27,7 @@ def test_the_front_document_is_the_contract_without_samples() -> None:
     timing = row["measurements"]["latency_ms"]
     assert {"value", "low", "high", "unit", "source"} <= set(timing)
     assert set(timing["record"]) == {"p50_ms", "p99_ms"}
-    assert "samples_us" not in json.dumps(document)
+    assert "samples" not in json.dumps(document)
     assert "sessions" in made.members[0].measurements["latency_ms"].record
 
 
