@@ -119,15 +119,17 @@ def front_of(
     rows = shippable([r for r in known if not elsewhere or _keeps(r[0], spec)])
     points, shares = standings(spec, rows, among=known)
     reference = reference_point(points)
+    inside = non_dominated(points)
     found = [
         Member(t.number, t.key, dict(t.architecture.choices), float(share), m, held(t, spec))
-        for (t, m), share in zip(rows, shares, strict=True)
+        for (t, m), share, kept in zip(rows, shares, inside, strict=True)
+        if kept or share >= NEAR or t.number == 0
     ]
-    kept = non_dominated(points)
-    members = [m for m, inside in zip(found, kept, strict=True) if inside]
+    on = {t.number for (t, _), kept in zip(rows, inside, strict=True) if kept}
+    members = [m for m in found if m.trial in on]
     members.sort(key=lambda m: m.measurements[spec.objectives[-1].name].value)
-    others = [m for m, inside in zip(found, kept, strict=True) if not inside]
-    others = sorted((m for m in others if m.membership >= NEAR), key=lambda m: -m.membership)
+    others = [m for m in found if m.trial not in on and m.membership >= NEAR]
+    others.sort(key=lambda m: -m.membership)
     return Front(
         study=spec.name,
         space=spec.space,

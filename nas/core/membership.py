@@ -52,9 +52,10 @@ def membership(
     count, size = np.zeros(len(mean)), max(1, AT_ONCE // mean.size)
     for at in range(0, draws, size):
         some = min(size, draws - at)
-        drawn = mean + rng.standard_normal((some, *mean.shape)) * doubt
-        luck = np.clip(rng.standard_normal((some, 1, mean.shape[1])), -TOGETHER, TOGETHER)
-        drawn += luck * common
+        drawn = np.tile(mean, (some, 1, 1))
+        drawn[:, :, moves] += rng.standard_normal((some, len(mean), moves.sum())) * doubt[:, moves]
+        luck = np.clip(rng.standard_normal((some, 1, moves.sum())), -TOGETHER, TOGETHER)
+        drawn[:, :, moves] += luck * common[:, moves]
         count += _on_front(drawn, moves)
     shares[open_] = count / draws
     return shares
