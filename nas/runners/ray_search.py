@@ -234,16 +234,19 @@ class Driver:
 
 
 def of_the_cluster(words: str) -> bool:
-    """Whether Ray lost a node, or the way to it, rather than a job its process.
+    """Whether Ray lost a node, an actor or the way to it: no candidate runs in a process of Ray's.
 
     >>> of_the_cluster("The actor died because its node has died.")
     True
+    >>> of_the_cluster("The actor is dead because its worker process has died.")
+    True
     >>> of_the_cluster("The actor 44952e is unavailable: The actor is temporarily unavailable")
     True
-    >>> of_the_cluster("The actor died unexpectedly before finishing this task.")
+    >>> of_the_cluster("The actor died because of an error raised in its creation task")
     False
     """
-    return ("node" in words and "died" in words) or "is temporarily unavailable" in words
+    lost = "node" in words or "its worker process" in words
+    return ("died" in words and lost) or "is temporarily unavailable" in words
 
 
 class Asks(Searcher):  # type: ignore[misc]
