@@ -64,7 +64,7 @@ def _counted(wanted: int, events: Iterable[Any], trials: Iterable[Any]) -> list[
 
 
 def _once(events: Iterable[Any]) -> list[str]:
-    """No rung, training or build of a trial is counted twice."""
+    """No rung, training, measurement or build of a trial is counted twice."""
     seen: Counter[tuple[Any, ...]] = Counter()
     for event in events:
         p = event.payload
@@ -72,6 +72,9 @@ def _once(events: Iterable[Any]) -> list[str]:
             continue
         if p["job"] == "build":
             seen[event.trial, "build"] += 1
+        elif p["job"] == "measure":
+            what = p["measurement"]["objective"]
+            seen[event.trial, p["form"], what, p["device"], p["workload"]] += 1
         elif p["job"] == "train":
             what = f"rung {p['rung']}" if "rung" in p else "end"
             seen[event.trial, "repeat", p["repeat"], what] += 1
@@ -83,6 +86,7 @@ def _front(spec: Any, events: Iterable[Any]) -> set[int]:
     keys: dict[int, str] = {}
     costs: dict[int, dict[str, float]] = {}
     scores: dict[int, list[float]] = {}
+    measured: dict[tuple[int, str], float] = {}
     ended: dict[int, Any] = {}
     for event in events:
         p = event.payload
@@ -92,6 +96,8 @@ def _front(spec: Any, events: Iterable[Any]) -> set[int]:
             ended[event.trial] = p
         elif event.kind == "reported" and "error" not in p and p["job"] == "build":
             costs[event.trial] = p["costs"]
+        elif event.kind == "reported" and p["job"] == "measure" and "error" not in p:
+            measured[event.trial, p["form"]] = p["measurement"]["value"]  # latencies alone
         elif event.kind == "reported" and "trained" in p:
             scores.setdefault(event.trial, []).append(p["trained"]["confirm"]["score"])
     points: dict[int, tuple[float, ...]] = {}
@@ -104,6 +110,9 @@ def _front(spec: Any, events: Iterable[Any]) -> set[int]:
             continue
         mean = sum(scores[number]) / len(scores[number])
         known = {**costs[number], spec.task.score_name: mean}
+        for form in ("untrained", "trained"):  # the later one, of the file itself, counts
+            if (number, form) in measured:
+                known["latency_ms"] = measured[number, form]
         points[number] = tuple(o.sign * known[o.name] for o in spec.objectives)
     return {
         n for n, p in points.items()

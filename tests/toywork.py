@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
 from nas.hardware.lease import Lease
+from nas.store.artifacts import Artifacts
 
 WAYS = ("good", "segfault", "hang", "memory")
 SPACE = SearchSpace(
@@ -44,17 +48,24 @@ class OnlyGood:
         return [Proposal(SPACE.architecture(choices), {}, "strategy") for _ in range(count)]
 
 
-def spec(name: str = "faulty", trials: int = 12, presets: tuple[str, ...] = ()) -> StudySpec:
-    """A study of it, which trains in three rungs and measures nothing."""
+def spec(
+    name: str = "faulty", trials: int = 12, presets: tuple[str, ...] = (), timed: bool = False
+) -> StudySpec:
+    """A study of it, which trains in three rungs, and measures latencies where it is `timed`."""
+    wanted = ("accuracy", "macs", "latency_ms") if timed else ("accuracy", "macs")
     return StudySpec(
         name, SPACE.name, TaskSpec("digits", (3, 32, 32), 10, examples=900, digest="d" * 32), "cpu",
-        (BUILTIN["accuracy"], BUILTIN["macs"]), strategy="random", trials=trials,
+        tuple(BUILTIN[o] for o in wanted), strategy="random", trials=trials,
         fidelity=Fidelity(epochs=9), presets=presets, fresh=True,
     )  # fmt: skip
 
 
 def work(given: Mapping[str, Any], beat: Callable[[], None]) -> Any:
-    """What the workers run: `given["rung_s"]` a rung, under the lease as every training step."""
+    """What the workers run, under the lease as every training step and measurement.
+
+    A rung or a measurement takes `given["rung_s"]` seconds, and where `given["gates"]` names a file
+    for its kind of job it goes on until that is there. A rung leaves `given["file_bytes"]`.
+    """
     return partial(_perform, given, ToyPerform(StudySpec.from_json(given["spec"])), beat)
 
 
@@ -65,20 +76,45 @@ def _perform(
     job: Mapping[str, Any],
     report: Any,
 ) -> dict[str, Any]:
+    lease = Lease(Path(given["locks"]), "cpu")
+
     def slowly(rung: int, values: Mapping[str, Any]) -> str:
-        end = time.monotonic() + given["rung_s"]
-        while time.monotonic() < end:
-            beat()
-            with Lease(Path(given["locks"]), "cpu").training():
-                time.sleep(0.01)
+        _take_time(given, "train", beat, lease.training)
+        if given.get("file_bytes"):
+            values = {**values, "checkpoint": _file(given)}
         return str(report(rung, values))
 
     try:
         if job["kind"] == "build":
             _misbehave(job["architecture"]["choices"]["way"])
+        elif job["kind"] == "measure":
+            _take_time(given, "measure", beat, lease.measuring)
         return dict(toy(job, slowly))
     except Exception as error:  # as `nas.evaluate.perform` has it
-        return {"error": f"{type(error).__name__}: {error}", "values": {}, "seconds": 0.0}
+        kind = "halt" if getattr(error, "errno", None) == errno.ENOSPC else "error"
+        return {"values": {}, "seconds": 0.0, kind: f"{type(error).__name__}: {error}"}
+
+
+def _take_time(
+    given: Mapping[str, Any],
+    kind: str,
+    beat: Callable[[], None],
+    leased: Callable[[], AbstractContextManager[None]],
+) -> None:
+    end, gate = time.monotonic() + given["rung_s"], given.get("gates", {}).get(kind)
+    if gate:
+        Path(f"{gate}.{os.getpid()}").touch()  # who waits there: `clusters.Gate`
+    while time.monotonic() < end or (gate and not Path(gate).exists()):
+        beat()
+        with leased():
+            time.sleep(0.01)
+
+
+def _file(given: Mapping[str, Any]) -> str:
+    artifacts = Artifacts(Path(given["artifacts"]))
+    path = artifacts.scratch() / "weights.safetensors"
+    path.write_bytes(os.urandom(given["file_bytes"]))
+    return artifacts.put(path)
 
 
 def _misbehave(way: str) -> None:
