@@ -66,17 +66,16 @@ class Gate:
 class Place:
     """A cluster of a head that works not and two nodes that do, and searches on it."""
 
-    def __init__(self, folder: Path, nodes: int = 2, **everywhere: Any) -> None:
+    def __init__(self, folder: Path, nodes: int = 2, port: int = 0, **everywhere: Any) -> None:
         from ray.cluster_utils import Cluster
 
         os.environ["NAS_TEST_MARK"] = MARK
         self.folder = folder
         self.locks = folder / "locks"
         self._everywhere = everywhere
-        self.cluster: Any = Cluster(
-            initialize_head=True,
-            head_node_args={"num_cpus": 0, "include_dashboard": False, **everywhere},
-        )
+        head = {"num_cpus": 0, "include_dashboard": False, **everywhere}
+        head |= {"gcs_server_port": port} if port else {}
+        self.cluster: Any = Cluster(initialize_head=True, head_node_args=head)
         self.nodes: list[Any] = []
         for _ in range(nodes):
             self.join()

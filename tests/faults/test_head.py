@@ -17,9 +17,9 @@ pytestmark = MARKS
 
 
 @contextmanager
-def cluster(folder: Path) -> Iterator[Place]:
+def cluster(folder: Path, port: int = 0) -> Iterator[Place]:
     pytest.importorskip("ray.cluster_utils")
-    place = Place(folder)
+    place = Place(folder, port=port)
     try:
         yield place
     finally:
@@ -44,13 +44,15 @@ def test_the_head_is_lost_and_the_search_resumed_on_another_cluster(
 
 
 @pytest.mark.long
-def test_a_head_that_starts_again_at_its_address_knows_of_nothing(url: str, tmp_path: Path) -> None:
-    with cluster(tmp_path) as place:
-        gate = place.gate()
-        search = place.search(url, "s", gates={"train": gate})
+def test_a_head_starts_again_at_its_address_and_knows_of_nothing(url: str, tmp_path: Path) -> None:
+    with cluster(tmp_path) as first:
+        gate, address = first.gate(), first.cluster.address
+        search = first.search(url, "s", gates={"train": gate})
         gate.waiting(2)
-        place.restart_head()
+        first.restart_head()
         search.communicate(timeout=120)
-        assert search.returncode != 0
-        ended(place.search(url, "s", resume=True))
-        assert audit(url, "s", place.locks) == []
+        assert search.returncode != 0  # as it is with every node: they are started again as well
+    with cluster(tmp_path, port=int(address.rpartition(":")[2])) as second:
+        assert second.cluster.address == address
+        ended(second.search(url, "s", resume=True))
+        assert audit(url, "s", second.locks) == []
