@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -77,7 +78,7 @@ def namespace() -> Iterator[Namespace]:
     """A fresh one; what still runs there at the end is killed."""
     net = f"198.18.{random.randrange(256)}.{4 * random.randrange(64)}"  # for tests of networks
     first, _, last = net.rpartition(".")
-    name = f"nas{os.getpid()}"
+    name = f"nas{uuid.uuid4().hex[:8]}"
     found = Namespace(name, f"{first}.{int(last) + 1}", f"{first}.{int(last) + 2}")
     _ip("netns", "add", name)
     try:
@@ -92,4 +93,6 @@ def namespace() -> Iterator[Namespace]:
         for process in found.processes():
             with suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
-        _ip("netns", "delete", name)  # and with it the link
+        with suppress(subprocess.CalledProcessError):
+            _ip("link", "delete", name)  # else it stays until the kernel has ended the namespace
+        _ip("netns", "delete", name)
