@@ -17,7 +17,10 @@ from nas.session import Bench
 
 LOOK_S = 0.5
 ANSWER_S = 120.0  # to start an actor and load its libraries takes a while
-REST_S = 10.0  # for so long Ray may name an actor or a node that is gone
+REST_S = 10.0  # for so long Ray may name an actor or a node that is gone; a node longer at times
+# Ray's words for an actor that went with the search that had made it, and for one that was to
+# begin on a node that was gone already
+BLAMELESS = ("its owner has died", "The actor never ran")
 
 
 @dataclass
@@ -134,8 +137,7 @@ class Leases:
     def _outcome(self, batch: _Batch) -> Outcome | None:
         """What became of a batch; None where its node or actor went away, and it waits again.
 
-        It is blamed where that happens too often. An actor that went with the search that had made
-        it is nobody's fault.
+        It is blamed where that happens too often to actors that did measure.
         """
         errors = self._cluster.ray.exceptions
         try:
@@ -145,7 +147,7 @@ class Leases:
         except errors.RayError as error:
             self._actors = {k: a for k, a in self._actors.items() if k[0] != batch.node}
             batch.answer, batch.rest = None, time.monotonic() + REST_S
-            batch.lost += "its owner has died" not in str(error)
+            batch.lost += not any(words in str(error) for words in BLAMELESS)
             if batch.lost < LOST:
                 return None
             times = f"{batch.job.device} was lost {LOST} times while it measured"

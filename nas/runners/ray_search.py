@@ -245,7 +245,7 @@ def of_the_cluster(words: str) -> bool:
     >>> of_the_cluster("The actor died because of an error raised in its creation task")
     False
     """
-    lost = "node" in words or "its worker process" in words
+    lost = any(w in words for w in ("node", "its worker process", "The actor never ran"))
     return ("died" in words and lost) or "is temporarily unavailable" in words
 
 

@@ -197,14 +197,21 @@ def test_after_a_loss_a_batch_rests(rays: Rays, clock: list[float]) -> None:
     assert len(rays.asked) == 2
 
 
-def test_searches_that_end_and_take_the_actor_with_them_are_not_counted(
-    rays: Rays, clock: list[float]
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The actor is dead because its owner has died. Owner Id: 01",
+        "The actor never ran - it was cancelled before it started running.",
+    ],
+)
+def test_an_actor_that_went_with_its_search_or_never_ran_is_not_counted(
+    rays: Rays, clock: list[float], words: str
 ) -> None:
     found = leases(rays)
     found.begin(JOB)
     for number in range(2 * LOST):
         assert list(found.collect()) == []
-        rays.answers[number] = Lost("The actor is dead because its owner has died. Owner Id: 01")
+        rays.answers[number] = Lost(words)
         assert list(found.collect()) == []
         clock[0] += ray_lease.REST_S
     assert found.under_way and len(rays.asked) == 2 * LOST
