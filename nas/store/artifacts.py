@@ -21,10 +21,15 @@ _OWN = uuid.uuid4().hex[:12]  # with the number of the process no other has the 
 
 
 class Artifacts:
-    """A folder of content-named files, shared by every study of a database."""
+    """A folder of content-named files, shared by every study of a database.
+
+    What is read is checked against its name, so that neither a failing disk nor anybody who may
+    write there can pass something else off as what was recorded.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._sound: dict[str, tuple[int, ...]] = {}  # files that were checked, as they were then
 
     @property
     def place(self) -> str:
@@ -45,16 +50,33 @@ class Artifacts:
         """Moves a finished file in and returns its name; the same content is kept once."""
         name = _digest(path) + path.suffix
         self.folder.mkdir(parents=True, exist_ok=True)
-        os.replace(path, self.path(name))
+        os.replace(path, self._place(name))
         return name
 
     def path(self, name: str) -> Path:
-        """Where the file of that name lies. Raises: NasError for what is no artifact's name."""
-        return self.folder / _checked(name)
+        """Where the file of that name lies, or would.
+
+        Raises: NasError for what is no artifact's name, or no longer what its name says.
+        """
+        here = self._place(name)
+        if here.is_file():
+            self._check(here, name)
+        return here
 
     def holds(self, name: str | None) -> bool:
         """Whether the file is there."""
-        return name is not None and self.path(name).is_file()
+        return name is not None and self._place(name).is_file()
+
+    def _place(self, name: str) -> Path:
+        return self.folder / _checked(name)
+
+    def _check(self, here: Path, name: str) -> None:
+        state = here.stat()
+        seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+        if self._sound.get(name) != seen:
+            if _digest(here) + here.suffix != name:
+                raise _changed(here)
+            self._sound[name] = seen
 
     def scratch(self) -> Path:
         """A folder on the same file system for files under way, private to this process.
@@ -69,9 +91,7 @@ class Artifacts:
 class Stored(Artifacts):
     """The same in an object store or wherever else fsspec reaches; a folder here is its cache.
 
-    What comes back is checked against its name, so that nobody who may write there can pass
-    something else off as what was recorded. Credentials are the environment's (`fsspec` and its
-    packages read them there), never the URL's.
+    Credentials are the environment's (`fsspec` and its packages read them there), never the URL's.
 
     Args:
         url: such as `s3://bucket/nas`. cache: a folder of this user's alone.
@@ -102,7 +122,7 @@ class Stored(Artifacts):
         if not self._files.exists(f"{self._root}/{name}"):
             coming = f"{self._root}/under-way-{uuid.uuid4().hex}"
             self._files.makedirs(self._root, exist_ok=True)
-            self._files.put_file(str(super().path(name)), coming)
+            self._files.put_file(str(self._place(name)), coming)
             self._files.mv(coming, f"{self._root}/{name}")
         return name
 
@@ -111,25 +131,22 @@ class Stored(Artifacts):
 
         Raises: NasError for what is no artifact's name, or no longer what its name says.
         """
-        here = super().path(name)
+        here = self._place(name)
         if not here.is_file() and self._files.exists(f"{self._root}/{name}"):
             coming = self.scratch() / name
             self._files.get_file(f"{self._root}/{name}", str(coming))
             if _digest(coming) + coming.suffix != name:
                 coming.unlink()
-                raise NasError(
-                    f"{self._url}/{name} is not what was recorded under that name",
-                    "remove it there; what it was made of is trained again",
-                )
+                raise _changed(f"{self._url}/{name}")
             os.replace(coming, here)
-        return here
+        return super().path(name)
 
     def holds(self, name: str | None) -> bool:
         """Whether the file is here or there."""
         if name is None:
             return False
         there = f"{self._root}/{_checked(name)}"
-        return super().path(name).is_file() or bool(self._files.exists(there))
+        return self._place(name).is_file() or bool(self._files.exists(there))
 
 
 def opened(place: str) -> Artifacts:
@@ -195,6 +212,13 @@ def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
         raise NasError(f"not an artifact's name: {name!r}", "names come from the database")
     return name
+
+
+def _changed(where: Path | str) -> NasError:
+    return NasError(
+        f"{where} is not what was recorded under that name",
+        "remove it there; what it was made of is trained again",
+    )
 
 
 def _digest(path: Path) -> str:

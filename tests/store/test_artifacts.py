@@ -54,6 +54,19 @@ def test_what_was_changed_behind_its_name_is_refused(tmp_path: Path) -> None:
         Stored(url, tmp_path / "two").path(name)
 
 
+def test_what_was_changed_in_a_folder_is_refused_also_by_who_read_it_before(tmp_path: Path) -> None:
+    one, two = opened(str(tmp_path)), opened(str(tmp_path))
+    name = kept(one, b"a network")
+    assert one.path(name) == two.path(name)
+    (tmp_path / name).write_bytes(b"anetwork ")  # as long as it was
+    for reader in (one, two, opened(str(tmp_path))):
+        with pytest.raises(NasError, match="not what was recorded"):
+            reader.path(name)
+        assert reader.holds(name)
+    (tmp_path / name).unlink()
+    assert not one.path(name).exists()
+
+
 @pytest.mark.parametrize(
     ("url", "told"),
     [
