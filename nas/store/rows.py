@@ -41,12 +41,15 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
     }
 
 
+SAME = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
+        "violations", "attempts", "error", "reused")  # fmt: skip
+MADE = ("uncounted", "measurements", "rungs", "trained")
+
+
 def trial_of(row: RowMapping) -> Trial:
-    """The trial of a row of `trial` joined with its architecture."""
-    same = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
-            "violations", "attempts", "error", "reused")  # fmt: skip
+    """The trial of a row with the columns `SAME` and `MADE`, joined with its architecture."""
     return Trial(
-        **{name: row[name] for name in same},
+        **{name: row[name] for name in SAME},
         architecture=Architecture(row["space"], row["choices"]),
         uncounted=tuple(row["uncounted"]),
         measurements={n: Measurement.from_json(m) for n, m in row["measurements"].items()},

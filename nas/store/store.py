@@ -263,8 +263,9 @@ class Store:
     def trials(self, study: str, contenders: bool = False) -> list[Trial]:
         """The trials of a study, by number; or of them the first one and the front's contenders."""
         table, point = schema.Trial, schema.Architecture
+        columns = [getattr(table, name) for name in (*rows.SAME, *rows.MADE)]
         wanted = (
-            select(table, point.space, point.choices)
+            select(*columns, point.space, point.choices)
             .join(point, point.key == table.architecture)
             .where(table.study == study)
             .order_by(table.number)
