@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -29,13 +31,25 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
     Raises:
         NasError: for an unknown study, or a device the study has no numbers for.
     """
-    with Store(storage_url(storage), read_only=True) as store:
+    with Store(storage_url(storage), read_only=True) as store, _uncollected():
         spec = store.spec(study)
         if device is None or canonical(device) == spec.device:
             near, tally = store.trials(study, contenders=True), store.counts(study)
             return compared(front_of(spec, near, tally=tally), near)
         trials = store.trials(study)
     return compared(front_of(spec, trials, _with_numbers(spec, trials, device)), trials)
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Python's collector waits: it would walk thousands of new objects that all stay, and again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def compared(front: Front, trials: Sequence[Trial]) -> Front:
