@@ -129,7 +129,7 @@ class Confirmation:
 
     def _repeat(self, near: Sequence[Point], busy: Collection[Slot]) -> Train | None:
         """One more training of an undecided point or its rival, the one with the fewest."""
-        spent = self._repeats + len(busy)
+        spent = self._repeats + sum(kind == "train" for kind, _, _ in busy)
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
         early = spent < UNCONDITIONAL

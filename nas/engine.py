@@ -106,7 +106,10 @@ class Search:
 
     def report(self, job: Train, rung: int, values: Mapping[str, Any]) -> Decision:
         """Takes in a rung that a training reached; says whether it goes on."""
-        decision = self._rungs.decide(self.trials[job.trial], job.repeat, rung, values)
+        trial = self.trials[job.trial]
+        if trial.state != "running" and not job.repeat:
+            return "stop"  # a twin's end was its own
+        decision = self._rungs.decide(trial, job.repeat, rung, values)
         payload = {"job": "train", "repeat": job.repeat, "rung": rung, "decision": decision}
         self._happened(Event("reported", job.trial, payload | {"values": dict(values)}))
         if decision == "stop":

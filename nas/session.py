@@ -163,9 +163,8 @@ class Session:
 
     def front(self) -> Front:
         """The front of what is recorded."""
-        first = [self.search.trials[0]] if self.search.trials else []
-        near = [*first, *self.search.contenders]  # of a network that is there twice one counts
-        return front_of(self.spec, near, tally=self.search.tally)
+        first = self.search.trials.get(0)
+        return front_of(self.spec, self.search.contenders, tally=self.search.tally, first=first)
 
     # -- results of the past
 

@@ -350,6 +350,36 @@ def test_equal_networks_are_trained_once() -> None:
     assert (twin.state, twin.values, twin.trained) == (first.state, first.values, first.trained)
 
 
+class Same:
+    """A strategy that knows one network."""
+
+    def propose(self, history: History, count: int) -> list[Proposal]:
+        return [Proposal(toy_space().architecture({"kernel": 5, "depth": 2, "width": 16}))] * count
+
+
+def test_a_training_whose_trial_its_twin_ended_is_stopped() -> None:
+    spec = toy_spec(trials=2)
+    search, perform = Search(spec, toy_space(), Same(), (), 2), ToyPerform(spec)
+    trainings: list[Train] = []
+    while len(trainings) < 2:
+        job = search.ask()
+        if isinstance(job, Train):
+            trainings.append(job)
+        else:
+            assert not isinstance(job, Wait | Done)
+            search.tell(job, Outcome.from_json(perform(job_to_json(job), lambda r, v: "continue")))
+    mine, other = sorted(trainings, key=lambda job: job.trial)
+    for _ in range(2):
+        search.tell(mine, Outcome(error="it broke"))
+    assert {t.state for t in search.trials.values()} == {"failed"}
+    events = len(search.history.events)
+    values = {"epochs": 3, "score": 70.0, "n": 300, "checkpoint": "1" * 64 + ".safetensors"}
+    assert search.report(other, 1, values) == "stop"
+    search.tell(other, Outcome())
+    assert len(search.history.events) == events
+    assert isinstance(search.ask(), Done)
+
+
 def test_confirmation_times_the_trained_files_and_repeats_undecided_points() -> None:
     spec = toy_spec(**MEASURED, trials=30, promotion="none")
     search, perform = new_search(spec), ToyPerform(spec)

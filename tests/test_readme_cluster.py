@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import postgres
@@ -34,8 +35,10 @@ def home() -> Iterator[Path]:
     """A home of somebody who has nothing; Ray's sockets want a short path to it."""
     found = Path(tempfile.mkdtemp(prefix="nas-"))
     yield found
-    for process in _of(found):
-        os.kill(process, signal.SIGKILL)
+    while left := _of(found):  # one that ends takes others with it, or has just started one
+        for process in left:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
     shutil.rmtree(found, ignore_errors=True)
 
 

@@ -160,7 +160,7 @@ def test_reuse_stops_where_the_files_do(tmp_path: Path, artifacts: Artifacts) ->
     url = f"sqlite:///{tmp_path}/a.db"
     first, second = (toy_spec(name=n, promotion="none") for n in ("first", "second"))
     run(url, first, artifacts, ToyPerform(first))
-    artifacts.path("2" * 64 + ".onnx").unlink()
+    (artifacts.folder / ("2" * 64 + ".onnx")).unlink()
     again = ToyPerform(second)
     run(url, second, artifacts, again)
     trained = [job for job in again.done if job["kind"] == "train"]

@@ -33,7 +33,7 @@ def file_of(
     engine = engine_of(device)
     plain = engine.suffix == ".onnx" and engine.precision == "float32"
     same = Path(name).suffix == engine.suffix and (plain or device.name == spec.device)
-    if same and artifacts.holds(name):
+    if same and artifacts.sound(name):
         return artifacts.path(name), trial.build or ""
     from nas.evaluate.modules import write_again
     from nas.evaluate.place import Place

@@ -35,7 +35,8 @@ def front(study: str, device: str | None = None, storage: str | None = None) -> 
         spec = store.spec(study)
         if device is None or canonical(device) == spec.device:
             near, tally = store.trials(study, contenders=True), store.counts(study)
-            return compared(front_of(spec, near, tally=tally), near)
+            first = next(iter(store.trials(study, number=0)), None)
+            return compared(front_of(spec, near, tally=tally, first=first), near)
         trials = store.trials(study)
     return compared(front_of(spec, trials, _with_numbers(spec, trials, device)), trials)
 

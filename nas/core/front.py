@@ -105,12 +105,13 @@ def front_of(
     trials: Sequence[Trial],
     device: str | None = None,
     tally: Mapping[str, int] | None = None,
+    first: Trial | None = None,
 ) -> Front:
     """The non-dominated trials among those complete and feasible, with every objective known.
 
     On another device than the study's, latencies are of that device, and so are the constraints
-    that name it. Of a study on its own device its first trial and the contenders are enough
-    (`contending`); they come with the `tally` of all its trials by state.
+    that name it. Of a study on its own device the contenders are enough (`contending`); they come
+    with the `tally` of all its trials by state, and with the `first` of them.
     """
     elsewhere = device not in (None, spec.device)
     spec = moved(spec, trials, device) if device and elsewhere else spec
@@ -140,7 +141,7 @@ def front_of(
         hypervolume=hypervolume(points, reference) if len(points) else 0.0,
         reference=tuple(float(o.sign * r) for o, r in zip(spec.objectives, reference, strict=True)),
         others=tuple(others),
-        untouched=untouched(spec, trials, found),
+        untouched=untouched(spec, [*([first] if first else []), *trials], found),
     )
 
 

@@ -75,7 +75,7 @@ def _on_front(drawn: Array, moves: npt.NDArray[np.bool_]) -> Array:
     known = int(moves.argmin())
     order = np.argsort(drawn[0, :, known], kind="stable")
     places, doubtful = drawn[0, order, known], drawn[:, order, 1 - known]
-    first = np.flatnonzero(np.diff(places, prepend=-np.inf))  # of each group of equals
+    first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))  # of each group of equals
     beside = np.minimum.reduceat(doubtful, first, axis=1)
     before = np.minimum.accumulate(beside, axis=1)
     before = np.concatenate([np.full((len(drawn), 1), np.inf), before[:, :-1]], axis=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 
 from nas.core.errors import NasError
@@ -31,16 +32,17 @@ def time_files(place: Place, job: Measure) -> Outcome:
     is measured of each file by itself.
     """
     device = place.device(job.device)
-    named_files = zip(job.trials, job.files, strict=True)
-    files = {trial: place.artifacts.path(file) for trial, file in named_files}
+    files: dict[int, Path] = {}
     found: dict[int, Measurement | str] = {}
-    for trial, source in zip(job.trials, job.sources, strict=False):
-        place.beat()  # building one may take a while
+    for trial, file, source in zip_longest(job.trials, job.files, job.sources):
         try:
-            files[trial] = _of_side(place, trial, source, device, job.workload.resolution or 0)
+            if source is None:
+                files[trial] = place.artifacts.path(file)
+            else:
+                side = job.workload.resolution or 0
+                files[trial] = _of_side(place, trial, source, device, side)
         except NasError as error:
             found[trial] = str(error)
-    files = {trial: file for trial, file in files.items() if trial not in found}
     if not attached(device) and job.objective in PROBES:
         why = f"{device.name} is not attached here, and {job.objective} is not predicted"
         found |= dict.fromkeys(files, why)
@@ -73,6 +75,7 @@ def _measurements(
 
 def _of_side(place: Place, trial: int, source: Source, device: Device, side: int) -> Path:
     """The file of a network for square inputs of another side, made for timing."""
+    place.beat()  # building one may take a while
     module = module_of(place, source.architecture, place.spec.seed)
     if source.weights is not None:
         restore(place.artifacts.path(source.weights), module)

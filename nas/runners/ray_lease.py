@@ -18,9 +18,6 @@ from nas.session import Bench
 LOOK_S = 0.5
 ANSWER_S = 120.0  # to start an actor and load its libraries takes a while
 REST_S = 10.0  # for so long Ray may name an actor or a node that is gone; a node longer at times
-# Ray's words for an actor that went with the search that had made it, and for one that was to
-# begin on a node that was gone already
-BLAMELESS = ("its owner has died", "The actor never ran")
 
 
 @dataclass
@@ -147,7 +144,7 @@ class Leases:
         except errors.RayError as error:
             self._actors = {k: a for k, a in self._actors.items() if k[0] != batch.node}
             batch.answer, batch.rest = None, time.monotonic() + REST_S
-            batch.lost += not any(words in str(error) for words in BLAMELESS)
+            batch.lost += not _blameless(str(error))
             if batch.lost < LOST:
                 return None
             times = f"{batch.job.device} was lost {LOST} times while it measured"
@@ -185,6 +182,15 @@ class Leases:
             f"the node {node}, which offers {device}, does not say what it measures with: {why}",
             "look after that node (ray status), or end Ray there (ray stop); then search again",
         )
+
+
+def _blameless(words: str) -> bool:
+    """Whether an actor went with the search that had made it, or with a node, before it began.
+
+    Ray says that it never ran also of one whose own process crashed at its start.
+    """
+    never = "The actor never ran" in words and "its worker process" not in words
+    return never or "its owner has died" in words
 
 
 def _said(cause: BaseException) -> str:

@@ -9,6 +9,7 @@ import platform
 import re
 import tempfile
 import uuid
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,7 +25,8 @@ class Artifacts:
     """A folder of content-named files, shared by every study of a database.
 
     What is read is checked against its name, so that neither a failing disk nor anybody who may
-    write there can pass something else off as what was recorded.
+    write there can pass something else off as what was recorded; what is no longer what its name
+    says is set aside, as `NAME.damaged`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -75,8 +77,17 @@ class Artifacts:
         seen = (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
         if self._sound.get(name) != seen:
             if _digest(here) + here.suffix != name:
+                with suppress(OSError):  # it may be another user's, and then stays where it is
+                    os.replace(here, f"{here}.damaged")
                 raise _changed(here)
             self._sound[name] = seen
+
+    def sound(self, name: str | None) -> bool:
+        """Whether the file is there, and still what its name says."""
+        try:
+            return self.holds(name) and self.path(name or "").is_file()
+        except NasError:
+            return False
 
     def scratch(self) -> Path:
         """A folder on the same file system for files under way, private to this process.
@@ -132,6 +143,8 @@ class Stored(Artifacts):
         Raises: NasError for what is no artifact's name, or no longer what its name says.
         """
         here = self._place(name)
+        with suppress(NasError):  # a damaged copy here is no loss
+            super().path(name)
         if not here.is_file() and self._files.exists(f"{self._root}/{name}"):
             coming = self.scratch() / name
             self._files.get_file(f"{self._root}/{name}", str(coming))
@@ -217,7 +230,7 @@ def _checked(name: str) -> str:
 def _changed(where: Path | str) -> NasError:
     return NasError(
         f"{where} is not what was recorded under that name",
-        "remove it there; what it was made of is trained again",
+        "bring it back from a copy; without one, search anew: nas search ... --study ANOTHER",
     )
 
 

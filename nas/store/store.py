@@ -260,8 +260,10 @@ class Store:
 
         return self._database.read(found)
 
-    def trials(self, study: str, contenders: bool = False) -> list[Trial]:
-        """The trials of a study, by number; or of them the first one and the front's contenders."""
+    def trials(
+        self, study: str, contenders: bool = False, number: int | None = None
+    ) -> list[Trial]:
+        """The trials of a study, by number; of them its front's contenders alone, or one."""
         table, point = schema.Trial, schema.Architecture
         columns = [getattr(table, name) for name in (*rows.SAME, *rows.MADE)]
         wanted = (
@@ -270,15 +272,14 @@ class Store:
             .where(table.study == study)
             .order_by(table.number)
         )
-        parts = [wanted]
-        if contenders:  # apart, so that each is looked up in an index
-            later = (table.number > 0, table.state == "complete", table.contender)
-            parts = [wanted.where(table.number == 0), wanted.where(*later)]
+        if contenders:
+            wanted = wanted.where(table.state == "complete", table.contender)
+        if number is not None:
+            wanted = wanted.where(table.number == number)
 
         def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
-            return [rows.trial_of(row) for part in parts
-                    for row in connection.execute(part).mappings()]  # fmt: skip
+            return [rows.trial_of(row) for row in connection.execute(wanted).mappings()]
 
         return self._database.read(found)
 

@@ -185,15 +185,18 @@ class TestCommit:
         store.commit("toy", epoch, [Event("told", 0, {})], [done])
         assert store.trials("toy") == [done]
 
-    def test_a_front_is_read_from_its_contenders_and_the_first_trial(self, store: Store) -> None:
+    def test_a_front_is_read_from_its_contenders_and_one_trial_by_its_number(
+        self, store: Store
+    ) -> None:
         epoch = begin(store)
         states = ("stopped", "complete", "complete", "failed", "complete")
         trials = [trial(n, state=state) for n, state in enumerate(states)]
         store.commit("toy", epoch, [], trials[:3])
         store.commit("toy", epoch, [], trials[3:], beaten=[2])
         read = store.trials("toy", contenders=True)
-        assert [t.number for t in read] == [0, 1, 4]
-        assert read == [trials[0], trials[1], trials[4]]
+        assert read == [trials[1], trials[4]]
+        assert store.trials("toy", number=0) == trials[:1]
+        assert store.trials("toy", number=9) == []
 
     def test_the_newest_shared_result_replaces_the_older(self, store: Store) -> None:
         epoch = begin(store)

@@ -125,6 +125,11 @@ def test_what_is_measured_besides_time_is_of_each_file_by_itself(
     assert found["4"]["objective"] == "energy_mj"
     assert found["7"] == {"error": "it cannot be told from idle"}
     assert len(beats) == 2
+    (tmp_path / files[0]).write_bytes(b"no longer what its name says")
+    asked.clear()
+    found = timing.time_files(place, job).values["measurements"]
+    assert "not what was recorded" in found["4"]["error"]
+    assert [name for name, _, _ in asked] == [files[1]] and found["7"]["objective"] == "energy_mj"
     away = replace(job, device="a100")
     assert "not predicted" in timing.time_files(place, away).values["measurements"]["4"]["error"]
 

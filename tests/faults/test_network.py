@@ -23,6 +23,14 @@ HEALTH = {"initial_delay_ms": "0", "period_ms": "1000", "timeout_ms": "1500",
           "failure_threshold": "3"}  # fmt: skip
 
 
+IN_FLIGHT = 3  # events of a decision that was sent, and not yet answered, when the link went
+
+
+def recorded(url: str) -> int:
+    with Store(url, read_only=True) as store:
+        return len(store.events("s"))
+
+
 @pytest.fixture
 def apart() -> Iterator[namespaces.Namespace]:
     with namespaces.namespace() as made:
@@ -79,7 +87,9 @@ def test_the_way_to_the_database_swallows_everything(
         search = place.search(wire.reached(url), "s")
         until(url, "s", 6, search)
         apart.cut()
+        before = recorded(url)
         time.sleep(OUTAGE_S)
+        assert search.poll() is None and recorded(url) - before <= IN_FLIGHT
         apart.mend()
         ended(search, seconds=200)
         assert audit(url, "s", place.locks) == []

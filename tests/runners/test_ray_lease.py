@@ -171,13 +171,24 @@ def test_the_while_is_that_without_a_node_however_long_the_measuring_took(
     assert rays.asked[1:] == [("home", {"board": "away"})]
 
 
-def test_an_actor_that_keeps_dying_is_blamed_on_the_batch(rays: Rays, clock: list[float]) -> None:
+@pytest.mark.parametrize(
+    "words",
+    [
+        "The actor died.\n\tpid: 7\nout of memory",
+        "The actor died unexpectedly before finishing this task. The actor is dead because its "
+        "worker process has died. The actor never ran - it was cancelled before it started "
+        "running.\nout of memory",
+    ],
+)
+def test_an_actor_that_keeps_dying_is_blamed_on_the_batch(
+    rays: Rays, clock: list[float], words: str
+) -> None:
     found = leases(rays)
     found.begin(JOB)
     told: list[tuple[Measure, Outcome]] = []
     while not told:
         told = list(found.collect())
-        rays.answers[len(rays.asked) - 1] = Lost("The actor died.\n\tpid: 7\nout of memory")
+        rays.answers[len(rays.asked) - 1] = Lost(words)
         clock[0] += ray_lease.REST_S
         assert len(rays.asked) <= LOST
     assert told == [(JOB, Outcome(error="board was lost 3 times while it measured: out of memory"))]
@@ -201,7 +212,8 @@ def test_after_a_loss_a_batch_rests(rays: Rays, clock: list[float]) -> None:
     "words",
     [
         "The actor is dead because its owner has died. Owner Id: 01",
-        "The actor never ran - it was cancelled before it started running.",
+        "The actor is dead because its node has died. Node Id: 02. The actor never ran - it was "
+        "cancelled before it started running.",
     ],
 )
 def test_an_actor_that_went_with_its_search_or_never_ran_is_not_counted(

@@ -58,13 +58,20 @@ def test_what_was_changed_in_a_folder_is_refused_also_by_who_read_it_before(tmp_
     one, two = opened(str(tmp_path)), opened(str(tmp_path))
     name = kept(one, b"a network")
     assert one.path(name) == two.path(name)
-    (tmp_path / name).write_bytes(b"anetwork ")  # as long as it was
     for reader in (one, two, opened(str(tmp_path))):
+        (tmp_path / name).write_bytes(b"anetwork ")
         with pytest.raises(NasError, match="not what was recorded"):
             reader.path(name)
-        assert reader.holds(name)
-    (tmp_path / name).unlink()
-    assert not one.path(name).exists()
+        assert not reader.holds(name) and not reader.sound(name)
+    assert (tmp_path / f"{name}.damaged").read_bytes() == b"anetwork "
+    assert kept(one, b"a network") == name and two.sound(name)
+
+
+def test_a_copy_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:
+    url = f"file://{tmp_path}/shared"
+    name = kept(Stored(url, tmp_path / "one"), b"a network")
+    (tmp_path / "one" / name).write_bytes(b"something else")
+    assert Stored(url, tmp_path / "one").path(name).read_bytes() == b"a network"
 
 
 @pytest.mark.parametrize(
