@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,6 +21,7 @@ from nas.core.task import TaskSpec
 # Nothing is measured into the user's cache: large kernels are computed as the rule says.
 os.environ.setdefault("NAS_LARGEKERNEL", "rule")
 
+CHECKPOINT = hashlib.sha256(b"").hexdigest() + ".safetensors"  # of an empty file
 TASK = TaskSpec("digits", (3, 32, 32), 10, examples=900, digest="d" * 32)
 
 
@@ -99,7 +101,7 @@ class ToyPerform:
         for rung in range(job["from_rung"] + 1, job["to_rung"] + 1):
             score = toy_accuracy(choices, rungs[rung], job["seed"])
             values = {"epochs": rungs[rung], "score": score, "n": 300,
-                      "checkpoint": "1" * 64 + ".safetensors"}  # fmt: skip
+                      "checkpoint": CHECKPOINT}  # fmt: skip
             if report(rung, values) == "stop":
                 return {}
         score = toy_accuracy(choices, rungs[-1], job["seed"])

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import ToyPerform, toy_space, toy_spec
+from conftest import CHECKPOINT, ToyPerform, toy_space, toy_spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -192,7 +192,7 @@ def test_killed_between_two_rungs_it_trains_from_the_last_one() -> None:
     search.tell(build, Outcome.from_json(perform(job_to_json(build), None)))
     train = search.ask()
     assert isinstance(train, Train) and train.from_rung == -1
-    values = {"epochs": 1, "score": 60.0, "n": 300, "checkpoint": "1" * 64 + ".safetensors"}
+    values = {"epochs": 1, "score": 60.0, "n": 300, "checkpoint": CHECKPOINT}
     assert search.report(train, 0, values) == "continue"
     again = new_search(spec, search.drain()).ask()
     assert isinstance(again, Train)
@@ -373,7 +373,7 @@ def test_a_training_whose_trial_its_twin_ended_is_stopped() -> None:
         search.tell(mine, Outcome(error="it broke"))
     assert {t.state for t in search.trials.values()} == {"failed"}
     events = len(search.history.events)
-    values = {"epochs": 3, "score": 70.0, "n": 300, "checkpoint": "1" * 64 + ".safetensors"}
+    values = {"epochs": 3, "score": 70.0, "n": 300, "checkpoint": CHECKPOINT}
     assert search.report(other, 1, values) == "stop"
     search.tell(other, Outcome())
     assert len(search.history.events) == events
@@ -527,7 +527,7 @@ class TestWorkloads:
         for job in jobs:
             weights = {source.weights for source in job.sources}
             assert len(job.sources) == len(job.trials)
-            assert weights == ({None} if job.form == "untrained" else {"1" * 64 + ".safetensors"})
+            assert weights == ({None} if job.form == "untrained" else {CHECKPOINT})
 
 
 def test_numbers_of_another_device_change_nothing_in_a_search() -> None:

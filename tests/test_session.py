@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ToyPerform, toy_space, toy_spec
+from conftest import CHECKPOINT, ToyPerform, toy_space, toy_spec
 from test_engine import MEASURED, Resuming, Sampling
 
 from nas.core.errors import NasError
@@ -44,7 +44,7 @@ def artifacts(tmp_path: Path) -> Artifacts:
     """A folder in which the toy's checkpoints and networks are found."""
     folder = Artifacts(tmp_path / "artifacts")
     folder.folder.mkdir()
-    for name in ("0" * 64 + ".onnx", "1" * 64 + ".safetensors", "2" * 64 + ".onnx"):
+    for name in ("0" * 64 + ".onnx", CHECKPOINT, "2" * 64 + ".onnx"):
         folder.path(name).touch()
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ToyPerform, toy_space, toy_spec
+from conftest import CHECKPOINT, ToyPerform, toy_space, toy_spec
 from test_engine import Sampling
 
 from nas.core.architecture import Choices
@@ -27,7 +27,7 @@ LAST = len(SPEC.fidelity.rungs) - 1
 def artifacts(tmp_path: Path) -> Artifacts:
     folder = Artifacts(tmp_path / "artifacts")
     folder.folder.mkdir()
-    for name in ("0" * 64 + ".onnx", "1" * 64 + ".safetensors", "2" * 64 + ".onnx"):
+    for name in ("0" * 64 + ".onnx", CHECKPOINT, "2" * 64 + ".onnx"):
         folder.path(name).touch()
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ToyPerform, toy_space, toy_spec
+from conftest import CHECKPOINT, ToyPerform, toy_space, toy_spec
 from onnx_networks import Chain
 
 from nas.core.job import Done
@@ -47,7 +47,7 @@ class Writing(ToyPerform):
         super().__init__(spec)
         self.artifacts = artifacts
         artifacts.folder.mkdir(parents=True, exist_ok=True)
-        artifacts.path("1" * 64 + ".safetensors").touch()
+        artifacts.path(CHECKPOINT).touch()
 
     def file(self, choices: Mapping[str, Any], seed: int) -> str:
         chain = Chain(3, 16, seed).conv(choices["width"], choices["kernel"])

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import builtins
+import hashlib
 import io
 import json
 import socket
@@ -90,7 +91,7 @@ def test_an_unknown_study_and_a_missing_package(
 def test_files_are_read_and_never_changed(tmp_path: Path) -> None:
     from optuna.artifacts.exceptions import ArtifactNotFound
 
-    name = "a" * 64 + ".onnx"
+    name = hashlib.sha256(b"net").hexdigest() + ".onnx"
     (tmp_path / name).write_bytes(b"net")
     files = Files(Artifacts(tmp_path))
     with files.open_reader(name) as opened:
