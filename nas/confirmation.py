@@ -7,6 +7,7 @@ seeds: of a point that is undecided, or of the one likeliest to dominate it.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -50,6 +51,9 @@ class Confirmation:
         self._near: list[Point] = []  # as they were worked out last
         self._changed: set[int] = set()  # since then
         self._repeats = 0
+        self._doubts: dict[int, float] = {}  # of those worth a repeat, how near to an even chance
+        self._line: list[tuple[int, float, int]] = []  # of them, by trainings, doubt and number
+        self._early = False
 
     def take(self, trial: Trial) -> None:
         """A contender for the front, as it stands now."""
@@ -63,6 +67,12 @@ class Confirmation:
         gone = self._trials.pop(number, None)
         self._repeats -= _repeats(gone) if gone else 0
         self._changed.discard(number)
+
+    def let_go(self, number: int) -> None:
+        """Nobody trains a trial any more: it is in line, as it stands now, where it is in doubt."""
+        trial, doubt = self._trials.get(number), self._doubts.get(number)
+        if trial is not None and doubt is not None:
+            heapq.heappush(self._line, (len(trial.trained), doubt, number))
 
     def next(self, busy: Collection[Slot], closing: bool) -> Measure | Train | None:
         """The next job, or None when nothing is left or all waits for jobs under way.
@@ -80,14 +90,13 @@ class Confirmation:
     def _look(self) -> None:
         """Works out anew who may belong to the front."""
         self._near, self._changed = self._found() if self.spec.trains else [], set()
+        self._line_up(self._early)
 
     def _next(self, busy: Collection[Slot], closing: bool) -> Measure | Train | None:
         """The next job by the front as it was worked out last."""
         if any(kind == "measure" for kind, _, _ in busy):
             return None
-        near = [point for point in self._near if point.trial in self._trials]
-        timing = self._retime([self._trials[point.trial] for point in near])
-        return timing or (None if closing else self._repeat(near, busy))
+        return self._retime() or (None if closing else self._repeat(busy))
 
     def _found(self) -> list[Point]:
         """Trials that may belong to the front, with their membership."""
@@ -102,7 +111,7 @@ class Confirmation:
         rivals = self._rivals([row for row, _ in near])
         return [Point(t.number, p, rival) for ((t, _), p), rival in zip(near, rivals, strict=True)]
 
-    def _retime(self, near: Sequence[Trial]) -> Measure | None:
+    def _retime(self) -> Measure | None:
         """All near-front files that were not yet measured as trained, in one batch.
 
         Under every workload that a constraint of the study names, on its own device.
@@ -112,7 +121,8 @@ class Confirmation:
         asked += [(objective, Workload()) for objective in self.spec.probes]
         for objective, work in asked:
             name = measurement_name(objective, own, work.name, "trained")
-            waiting = [t for t in near if name not in t.measurements and t.trained]
+            near = (self._trials.get(point.trial) for point in self._near)
+            waiting = [t for t in near if t and t.trained and name not in t.measurements]
             if waiting:
                 return Measure(
                     trials=tuple(t.number for t in waiting),
@@ -127,24 +137,35 @@ class Confirmation:
                 )
         return None
 
-    def _repeat(self, near: Sequence[Point], busy: Collection[Slot]) -> Train | None:
+    def _repeat(self, busy: Collection[Slot]) -> Train | None:
         """One more training of an undecided point or its rival, the one with the fewest."""
         spent = self._repeats + sum(kind == "train" for kind, _, _ in busy)
         if spent >= round(self.spec.confirm * self.spec.trials):
             return None
-        early = spent < UNCONDITIONAL
-        undecided = [point for point in near if early or point.share < DECIDED]
-        doubts = [(point.trial, abs(point.share - 0.5)) for point in undecided]
-        doubts += [(p.rival, abs(p.share - 0.5)) for p in undecided if p.rival is not None]
-        waiting = [
-            (len(t.trained), doubt, t.number)
-            for t, doubt in ((self._trials[n], doubt) for n, doubt in doubts if n in self._trials)
-            if len(t.trained) <= REPEATS and ("train", t.number, _again(t)) not in busy
-        ]
-        if not waiting:
-            return None
-        trial = self._trials[min(waiting)[-1]]
-        return train_job(self.spec, trial, repeat=_again(trial))
+        if self._early != (spent < UNCONDITIONAL):
+            self._line_up(early=spent < UNCONDITIONAL)
+        while self._line:
+            runs, _, number = self._line[0]
+            trial = self._trials.get(number)
+            if trial is not None and runs == len(trial.trained) <= REPEATS:
+                again = max(run.repeat for run in trial.trained) + 1
+                if ("train", number, again) not in busy:
+                    return train_job(self.spec, trial, repeat=again)
+            heapq.heappop(self._line)  # it contends no more, or comes again when it is let go
+        return None
+
+    def _line_up(self, early: bool) -> None:
+        """Puts the undecided points and their rivals, early on every point, in line."""
+        doubts: dict[int, float] = {}
+        for point in self._near:
+            if early or point.share < DECIDED:
+                doubt = abs(point.share - 0.5)
+                for number in (point.trial, point.rival):
+                    if number is not None:
+                        doubts[number] = min(doubt, doubts.get(number, doubt))
+        self._early, self._doubts, self._line = early, doubts, []
+        for number in doubts:
+            self.let_go(number)
 
     def _rivals(self, rows: Sequence[Row]) -> list[int | None]:
         """Of each near trial the near one that is likeliest to dominate it, if any may."""
@@ -163,11 +184,6 @@ class Confirmation:
 def _repeats(trial: Trial) -> int:
     """How many confirming trainings of a trial have been made."""
     return 0 if trial.reused else max(0, len(trial.trained) - 1)
-
-
-def _again(trial: Trial) -> int:
-    """The number of a trial's next training."""
-    return max(run.repeat for run in trial.trained) + 1
 
 
 def _source(trial: Trial) -> Source:

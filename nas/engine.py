@@ -126,10 +126,13 @@ class Search:
                 self._measured(job, outcome)
             case Train():
                 self._trained(job, outcome)
+                self._confirmation.let_go(job.trial)
 
     def release(self, job: Job) -> None:
         """Takes a job back undone; it is asked for again, from where the trial now stands."""
         self._let_go(job)
+        if isinstance(job, Train):
+            self._confirmation.let_go(job.trial)
 
     def drain(self) -> list[Event]:
         """The events since the last call, to be stored."""

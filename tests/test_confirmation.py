@@ -86,6 +86,18 @@ def test_a_trial_that_was_replaced_is_looked_at_again() -> None:
     assert confirmation.next((), closing=False) != job
 
 
+def test_a_training_that_is_let_go_undone_is_chosen_again() -> None:
+    trials = [trial(0, 90.0, 1.0), trial(1, 90.1, 1.1), trial(2, 90.05, 1.05)]
+    confirmation = over(toy_spec(trials=100, confirm=0.2), trials)
+    first = confirmation.next((), closing=False)
+    assert isinstance(first, Train)
+    busy = [("train", first.trial, first.repeat)]
+    second = confirmation.next(busy, closing=False)
+    assert isinstance(second, Train) and second.trial != first.trial
+    confirmation.let_go(first.trial)
+    assert confirmation.next((), closing=False) == first
+
+
 def test_a_trial_that_contends_no_more_is_nobodys_rival_and_leaves_its_repeats() -> None:
     spec = toy_spec(trials=10, confirm=0.2)
     twice = replace(trial(1, 90.1, 1.1), trained=(trained(90.1), trained(90.0, 1)))
