@@ -43,17 +43,20 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
 
 SAME = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
         "violations", "attempts", "error", "reused")  # fmt: skip
-MADE = ("uncounted", "measurements", "rungs", "trained")
+MADE = ("uncounted", "measurements", "trained", "rungs")
 
 
 def trial_of(row: RowMapping) -> Trial:
-    """The trial of a row with the columns `SAME` and `MADE`, joined with its architecture."""
+    """The trial of a row with the columns `SAME` and `MADE`, joined with its architecture.
+
+    Without the column `rungs` it has none.
+    """
     return Trial(
         **{name: row[name] for name in SAME},
         architecture=Architecture(row["space"], row["choices"]),
         uncounted=tuple(row["uncounted"]),
         measurements={n: Measurement.from_json(m) for n, m in row["measurements"].items()},
-        rungs=tuple(Rung(**rung) for rung in row["rungs"]),
+        rungs=tuple(Rung(**rung) for rung in row.get("rungs", ())),
         trained=tuple(Trained(**trained) for trained in row["trained"]),
     )
 

@@ -263,9 +263,14 @@ class Store:
     def trials(
         self, study: str, contenders: bool = False, number: int | None = None
     ) -> list[Trial]:
-        """The trials of a study, by number; of them its front's contenders alone, or one."""
+        """The trials of a study, by number; or of them one, or its front's contenders alone.
+
+        These come without their rungs: a front needs none, and one of a million trials has
+        thousands of contenders with dozens each.
+        """
         table, point = schema.Trial, schema.Architecture
-        columns = [getattr(table, name) for name in (*rows.SAME, *rows.MADE)]
+        made = rows.MADE[:-1] if contenders else rows.MADE
+        columns = [getattr(table, name) for name in (*rows.SAME, *made)]
         wanted = (
             select(*columns, point.space, point.choices)
             .join(point, point.key == table.architecture)
