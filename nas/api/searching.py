@@ -203,9 +203,10 @@ def _within_reach(search: Search, artifacts: Artifacts) -> None:
     done = [t for t in search.trials.values() if t.trained]
     names = [t.file for t in under_way[-LOOKED_AT:]]
     names += [t.trained[0].file for t in done[-LOOKED_AT:]]
-    if names and not any(artifacts.holds(name) for name in names):  # one may be damaged or lost
+    missing = [name for name in names if not artifacts.holds(name) and not artifacts.damaged(name)]
+    if missing:
         raise NasError(
-            f"files of study {search.spec.name!r} are not at {artifacts.place}: {names[0]}, ...",
+            f"files of study {search.spec.name!r} are not at {artifacts.place}: {missing[0]}, ...",
             "make that folder reachable from here, or say where they are: --artifacts PATH or URL",
         )
 

@@ -69,8 +69,15 @@ class Artifacts:
         """Whether the file is there."""
         return name is not None and self._place(name).is_file()
 
+    def damaged(self, name: str | None) -> bool:
+        """Whether the file was set aside, as what is no longer what its name says."""
+        return name is not None and self._aside(name).is_file()
+
     def _place(self, name: str) -> Path:
         return self.folder / _checked(name)
+
+    def _aside(self, name: str) -> Path:
+        return self.folder / f"{_checked(name)}.damaged"
 
     def _check(self, here: Path, name: str) -> None:
         state = here.stat()
@@ -78,7 +85,7 @@ class Artifacts:
         if self._sound.get(name) != seen:
             if _digest(here) + here.suffix != name:
                 with suppress(OSError):  # it may be another user's, and then stays where it is
-                    os.replace(here, f"{here}.damaged")
+                    os.replace(here, self._aside(name))
                 raise _changed(here)
             self._sound[name] = seen
 

@@ -43,7 +43,7 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
 
 SAME = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
         "violations", "attempts", "error", "reused")  # fmt: skip
-MADE = ("uncounted", "measurements", "trained", "rungs")
+MADE = ("uncounted", "measurements", "rungs", "trained")
 
 
 def trial_of(row: RowMapping) -> Trial:

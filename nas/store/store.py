@@ -269,8 +269,8 @@ class Store:
         thousands of contenders with dozens each.
         """
         table, point = schema.Trial, schema.Architecture
-        made = rows.MADE[:-1] if contenders else rows.MADE
-        columns = [getattr(table, name) for name in (*rows.SAME, *made)]
+        needed = [n for n in (*rows.SAME, *rows.MADE) if not (contenders and n == "rungs")]
+        columns = [getattr(table, name) for name in needed]
         wanted = (
             select(*columns, point.space, point.choices)
             .join(point, point.key == table.architecture)

@@ -62,7 +62,7 @@ def test_what_was_changed_in_a_folder_is_refused_also_by_who_read_it_before(tmp_
         (tmp_path / name).write_bytes(b"anetwork ")
         with pytest.raises(NasError, match="not what was recorded"):
             reader.path(name)
-        assert not reader.holds(name) and not reader.sound(name)
+        assert not reader.holds(name) and not reader.sound(name) and reader.damaged(name)
     assert (tmp_path / f"{name}.damaged").read_bytes() == b"anetwork "
     assert kept(one, b"a network") == name and two.sound(name)
 
