@@ -70,9 +70,7 @@ class Leases:
         for name, device in self._devices.items():
             node = next(iter(self._cluster.having(device)), None)
             if device.stands == "elsewhere" and node is not None:
-                runtime = spec.runtime_on(name)
-                asked = self._actor(node, device).bench.remote(self._setup, name, runtime)
-                found[name] = Bench(**self._answer(asked, name, node))
+                found[name] = Bench(**self._asked(node, device, spec.runtime_on(name)))
         return found
 
     @property
@@ -166,22 +164,34 @@ class Leases:
             ).remote()
         return self._actors[key]
 
-    def _answer(self, asked: Any, device: str, node: str) -> Any:
+    def _asked(self, node: str, device: Device, runtime: str | None) -> dict[str, str]:
+        """What a node measures a device with; once more where a search that ended took the actor.
+
+        Raises: NasError where it does not say.
+        """
         errors = self._cluster.ray.exceptions
-        try:
-            return self._cluster.ray.get(asked, timeout=ANSWER_S)
-        except errors.RayTaskError as error:
-            if isinstance(error.cause, NasError):
-                raise error.cause from None
-            why = _said(error.cause)
-        except errors.GetTimeoutError:
-            why = f"nothing in {ANSWER_S:g} s"
-        except errors.RayError as error:
-            why = cause_of(str(error))
-        raise NasError(
-            f"the node {node}, which offers {device}, does not say what it measures with: {why}",
-            "look after that node (ray status), or end Ray there (ray stop); then search again",
-        )
+        again = time.monotonic() + 2 * REST_S
+        while True:
+            asked = self._actor(node, device).bench.remote(self._setup, device.name, runtime)
+            try:
+                return dict(self._cluster.ray.get(asked, timeout=ANSWER_S))
+            except errors.RayTaskError as error:
+                if isinstance(error.cause, NasError):
+                    raise error.cause from None
+                why = _said(error.cause)
+            except errors.GetTimeoutError:
+                why = f"nothing in {ANSWER_S:g} s"
+            except errors.RayError as error:
+                why = cause_of(str(error))
+                if _blameless(str(error)) and time.monotonic() < again:
+                    del self._actors[node, device.seat]
+                    time.sleep(LOOK_S)
+                    continue
+            raise NasError(
+                f"the node {node}, which offers {device.name}, does not say what it measures with: "
+                f"{why}",
+                "look after that node (ray status), or end Ray there (ray stop); then search again",
+            )
 
 
 def _blameless(words: str) -> bool:
@@ -190,7 +200,8 @@ def _blameless(words: str) -> bool:
     Ray says that it never ran also of one whose own process crashed at its start.
     """
     never = "The actor never ran" in words and "its worker process" not in words
-    return never or "its owner has died" in words
+    let_go = "its owner has died" in words or "all references to the actor were removed" in words
+    return never or let_go
 
 
 def _said(cause: BaseException) -> str:

@@ -66,6 +66,7 @@ def test_ray_trains_several_points_to_the_bytes_that_one_process_makes(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # and so locks of its own
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("NAS_STORAGE", raising=False)
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not the cluster of other tests of this machine
     api.search(
         space="thin", objectives=["accuracy", "macs"], presets=["narrow", "wide"], trials=2,
         epochs=1, runner="inline", study="few", proxies=False,

@@ -19,6 +19,7 @@ from nas.hardware.device import Device, named, parse
 from nas.runners import ray_lease
 from nas.runners.ray import LOST, Cluster, joined, resources
 from nas.runners.ray_lease import Leases
+from nas.session import Bench
 
 JOB = Measure((0,), "untrained", ("0" * 64 + ".onnx",), ("b",), "board")
 
@@ -212,6 +213,7 @@ def test_after_a_loss_a_batch_rests(rays: Rays, clock: list[float]) -> None:
     "words",
     [
         "The actor is dead because its owner has died. Owner Id: 01",
+        "The actor is dead because all references to the actor were removed.",
         "The actor is dead because its node has died. Node Id: 02. The actor never ran - it was "
         "cancelled before it started running.",
     ],
@@ -254,6 +256,26 @@ def test_a_search_that_cannot_begin_to_measure_says_where(
     with pytest.raises(NasError, match=told) as caught:
         leases(rays).benches(spec)  # type: ignore[arg-type]
     assert "n1" in caught.value.problem and "\n" not in caught.value.problem + caught.value.hint
+
+
+def test_a_search_that_begins_as_another_ends_asks_again(
+    rays: Rays, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another_ends(seconds: float) -> None:
+        rays.answers[-1] = {"host": "n1", "runtime": "torch", "protocol": "p"}
+        clock[0] += seconds
+
+    monkeypatch.setattr(ray_lease.time, "sleep", another_ends)
+    gone = Lost("The actor is dead because all references to the actor were removed.")
+    rays.answers[-1] = gone
+    spec = SimpleNamespace(runtime_on=lambda name: None)
+    found = leases(rays).benches(spec)  # type: ignore[arg-type]
+    assert found == {"board": Bench(**rays.answers[-1])}
+    monkeypatch.setattr(ray_lease.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    rays.answers[-1] = gone
+    with pytest.raises(NasError, match="all references"):
+        leases(rays).benches(spec)  # type: ignore[arg-type]
+    assert clock[0] > 100 + 2 * ray_lease.REST_S
 
 
 def test_an_error_without_a_word_is_told_by_its_name(rays: Rays) -> None:
@@ -299,9 +321,12 @@ def work(given, beat):
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_a_search_begins_while_another_measures_and_is_told_where(tmp_path: Path) -> None:
+def test_a_search_begins_while_another_measures_and_is_told_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import ray
 
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not the cluster of other tests of this machine
     (tmp_path / "measuring.py").write_text(MEASURING)
     setup = {
         "spec": toywork.spec().to_json(), "folder": str(tmp_path), "sources": {},
