@@ -58,6 +58,13 @@ class Architecture:
         """A content hash, the same in every process, study and release."""
         return digest(self.to_json())
 
+    @classmethod
+    def keyed(cls, space: str, choices: Choices, key: str) -> Architecture:
+        """The architecture of a key that was worked out before, as a database has it."""
+        found = cls(space, choices)
+        vars(found)["key"] = key  # where the property would keep it
+        return found
+
     def to_json(self) -> dict[str, Any]:
         """The plain data that crosses processes and is stored."""
         return {"space": self.space, "choices": dict(self.choices)}

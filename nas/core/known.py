@@ -47,7 +47,7 @@ def score_measurement(trial: Trial, spec: StudySpec, deviation: float | None) ->
     part is unknown; the record says so.
     """
     runs = trial.trained
-    value = fmean(t.confirm for t in runs)
+    value = fmean([t.confirm for t in runs])
     images = _image_error(trial)
     seeds = deviation or 0.0
     se = math.sqrt(images**2 + seeds**2 / len(runs))
@@ -104,7 +104,7 @@ def _error(score: Measurement) -> Measurement:
 
 def _image_error(trial: Trial) -> float:
     """Standard error of a score, of the images alone."""
-    return fmean(t.confirm_se for t in trial.trained)
+    return fmean([t.confirm_se for t in trial.trained])
 
 
 def values_of(spec: StudySpec, trial: Trial) -> dict[str, float]:

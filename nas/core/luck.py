@@ -24,9 +24,9 @@ def luck(trials: Sequence[Trial]) -> Array:
     images and the confirming ones: a network's scores on the two differ by the noise of both, and
     what all networks share of it is the same in every difference.
     """
-    images = np.array([fmean(r.confirm_se**2 for r in t.trained) for t in trials])
+    images = np.array([fmean([r.confirm_se**2 for r in t.trained]) for t in trials])
     first = [t.trained[0] for t in trials]
-    expected = fmean(r.score_se**2 + r.confirm_se**2 for r in first)
+    expected = fmean([r.score_se**2 + r.confirm_se**2 for r in first])
     apart = [r.score - r.confirm for r in first]
     seen = float(np.var(apart, ddof=1)) / expected if len(first) > 1 and expected > 0 else 1.0
     share = (PRIOR + (len(first) - 1) * seen) / (PRIOR + len(first) - 1)

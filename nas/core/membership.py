@@ -8,6 +8,7 @@ import numpy.typing as npt
 from nas.core.pareto import Array, non_dominated
 
 AT_ONCE = 1 << 22  # numbers drawn together, which bounds the memory of a large front
+LOOKED_AT = 32  # redraws worked through together: they stay near the processor
 TOGETHER = 2.0  # standard errors that a shared draw reaches; farther, a latency would be below 0
 
 
@@ -52,37 +53,53 @@ def membership(
     count, size = np.zeros(len(mean)), max(1, AT_ONCE // mean.size)
     for at in range(0, draws, size):
         some = min(size, draws - at)
-        drawn = np.tile(mean, (some, 1, 1))
-        drawn[:, :, moves] += rng.standard_normal((some, len(mean), moves.sum())) * doubt[:, moves]
-        luck = np.clip(rng.standard_normal((some, 1, moves.sum())), -TOGETHER, TOGETHER)
-        drawn[:, :, moves] += luck * common[:, moves]
-        count += _on_front(drawn, moves)
+        own = rng.standard_normal((some, len(mean), moves.sum()))
+        luck = rng.standard_normal((some, 1, moves.sum()))
+        steps = (own, np.clip(luck, -TOGETHER, TOGETHER))
+        for first in range(0, some, LOOKED_AT):
+            few = [step[first : first + LOOKED_AT] for step in steps]
+            count += _on_front(mean, doubt, common, moves, *few)
     shares[open_] = count / draws
     return shares
 
 
-def _on_front(drawn: Array, moves: npt.NDArray[np.bool_]) -> Array:
-    """In how many redraws each point is on the front. `(D, N, M), (M,) -> (N,)`
+def _on_front(
+    mean: Array, doubt: Array, common: Array, moves: npt.NDArray[np.bool_], own: Array, luck: Array
+) -> Array:
+    """In how many redraws each point is on the front. `(N, M) x 3, (M,), (D, N, K), (D, 1, K)`
 
-    Of two objectives of which one is known, all redraws have the points in the same order of it:
-    a point is on the front where none before it is as good, and none beside it is better.
+    `own` and `luck` are how many standard errors each redraw is away, in the K objectives that
+    move at all.
     """
-    if drawn.shape[2] != 2 or moves.all():
-        found = np.zeros(drawn.shape[1])
-        for points in drawn:
-            found += non_dominated(points)
-        return found
-    known = int(moves.argmin())
-    order = np.argsort(drawn[0, :, known], kind="stable")
-    places, doubtful = drawn[0, order, known], drawn[:, order, 1 - known]
+    if len(moves) == 2 and not moves.all():
+        order = np.argsort(mean[:, ~moves][:, 0], kind="stable")
+        drawn = mean[order][:, moves].T + own[:, order, 0] * doubt[order][:, moves].T
+        drawn += luck[:, :, 0] * common[order][:, moves].T
+        counted = np.empty(len(mean))
+        counted[order] = _on_line(mean[order][:, ~moves][:, 0], drawn)
+        return counted
+    drawn = np.tile(mean, (len(own), 1, 1))
+    drawn[:, :, moves] += own * doubt[:, moves]
+    drawn[:, :, moves] += luck * common[:, moves]
+    found = np.zeros(len(mean))
+    for points in drawn:
+        found += non_dominated(points)
+    return found
+
+
+def _on_line(places: Array, doubtful: Array) -> Array:
+    """In how many redraws each of two objectives' points is on the front. `(N,), (D, N) -> (N,)`
+
+    One objective is known, and the points are in the order of it in all redraws: a point is on the
+    front where none before it is as good, and none beside it is better.
+    """
     first = np.flatnonzero(np.append(True, places[1:] != places[:-1]))  # of each group of equals
     beside = np.minimum.reduceat(doubtful, first, axis=1)
-    before = np.minimum.accumulate(beside, axis=1)
-    before = np.concatenate([np.full((len(drawn), 1), np.inf), before[:, :-1]], axis=1)
+    before = np.full_like(beside, np.inf)
+    np.minimum.accumulate(beside[:, :-1], axis=1, out=before[:, 1:])
     group = np.repeat(np.arange(len(first)), np.diff(first, append=len(places)))
     kept = (doubtful < before[:, group]) & (doubtful <= beside[:, group])
-    counted = np.empty(len(places))
-    counted[order] = kept.sum(axis=0)
+    counted: Array = kept.sum(axis=0)
     return counted
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import RowMapping
@@ -46,14 +46,14 @@ SAME = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies
 MADE = ("uncounted", "measurements", "rungs", "trained")
 
 
-def trial_of(row: RowMapping) -> Trial:
+def trial_of(row: Mapping[str, Any]) -> Trial:
     """The trial of a row with the columns `SAME` and `MADE`, joined with its architecture.
 
     Without the column `rungs` it has none.
     """
     return Trial(
         **{name: row[name] for name in SAME},
-        architecture=Architecture(row["space"], row["choices"]),
+        architecture=Architecture.keyed(row["space"], row["choices"], row["key"]),
         uncounted=tuple(row["uncounted"]),
         measurements={n: Measurement.from_json(m) for n, m in row["measurements"].items()},
         rungs=tuple(Rung(**rung) for rung in row.get("rungs", ())),

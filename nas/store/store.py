@@ -271,8 +271,9 @@ class Store:
         table, point = schema.Trial, schema.Architecture
         needed = [n for n in (*rows.SAME, *rows.MADE) if not (contenders and n == "rungs")]
         columns = [getattr(table, name) for name in needed]
+        names = [*needed, "key", "space", "choices"]
         wanted = (
-            select(*columns, point.space, point.choices)
+            select(*columns, point.key, point.space, point.choices)
             .join(point, point.key == table.architecture)
             .where(table.study == study)
             .order_by(table.number)
@@ -284,7 +285,8 @@ class Store:
 
         def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
-            return [rows.trial_of(row) for row in connection.execute(wanted).mappings()]
+            found = connection.execute(wanted)
+            return [rows.trial_of(dict(zip(names, row, strict=True))) for row in found]
 
         return self._database.read(found)
 

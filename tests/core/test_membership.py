@@ -104,9 +104,29 @@ def test_with_one_known_objective_it_is_the_same_front_of_every_redraw(data: st.
     few = st.integers(0, 4).map(float)  # so that many are equal
     drawn = np.array(data.draw(st.lists(st.lists(few, min_size=7, max_size=7), min_size=1)))
     known = np.array(data.draw(st.lists(few, min_size=7, max_size=7)))
-    beside = np.broadcast_to(known, drawn.shape)
+    still, nothing = np.zeros(7), np.zeros((7, 2))
     for place in (0, 1):
-        points = np.stack([drawn, beside] if place == 0 else [beside, drawn], axis=2)
-        plain = np.sum([non_dominated(p) for p in points], axis=0)
+        beside = [still, known] if place == 0 else [known, still]
         moves = np.array([place == 0, place == 1])
-        assert _on_front(points, moves).tolist() == plain.tolist()
+        mean, doubt = np.stack(beside, axis=1), np.tile(moves.astype(float), (7, 1))
+        plain = np.zeros(7)
+        for redraw in drawn:
+            points = [redraw, known] if place == 0 else [known, redraw]
+            plain += non_dominated(np.stack(points, axis=1))
+        own, luck = drawn[:, :, None], np.zeros((len(drawn), 1, 1))
+        found = _on_front(mean, doubt, nothing, moves, own, luck)
+        assert found.tolist() == plain.tolist()
+
+
+def test_how_many_redraws_are_looked_at_together_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rng = np.random.default_rng(5)
+    for objectives, known in ((2, 1), (2, 0), (3, 1)):
+        values, errors = rng.random((40, objectives)), rng.random((40, objectives))
+        errors[:, :known] = 0
+        shared = errors / 3
+        whole = membership(values, errors, shared, draws=100)
+        monkeypatch.setattr("nas.core.membership.LOOKED_AT", 7)
+        assert membership(values, errors, shared, draws=100).tolist() == whole.tolist()
+        monkeypatch.undo()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -13,11 +14,13 @@ from pathlib import Path
 
 import pytest
 from conftest import toy_space, toy_spec
+from hypothesis import given
+from hypothesis import strategies as st
 
 import nas
 from nas.core.errors import NasError
 from nas.core.trial import Event, Trial
-from nas.store.database import Database, _write_ahead
+from nas.store.database import Database, _decoded, _write_ahead
 from nas.store.store import Store
 
 NOBODY = 65534
@@ -300,3 +303,18 @@ def test_power_saving_settings_are_the_promised_ones(tmp_path: Path) -> None:
     assert asked == {
         "journal_mode": "wal", "synchronous": 1, "foreign_keys": 1, "busy_timeout": 30000,
     }  # fmt: skip
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+))  # fmt: skip
+def test_what_a_column_holds_is_read_as_any_reader_of_json_would(value: object) -> None:
+    for text in (json.dumps(value), f" {json.dumps(value)}\n", json.dumps(value).encode()):
+        assert _decoded(text) == value
+
+
+@pytest.mark.parametrize("text", ["", " ", "{}{}", '{"a": 1} b', "[1", "{} ]"])
+def test_half_a_column_is_not_read(text: str) -> None:
+    with pytest.raises(ValueError):
+        _decoded(text)
