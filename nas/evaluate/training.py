@@ -20,15 +20,22 @@ from nas.transforms.report import Report as Changes
 
 
 def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
-    """Trains a candidate rung by rung, then scores its deployed, exported form."""
+    """Trains a candidate rung by rung, then scores its deployed, exported form.
+
+    Where the checkpoint to go on from is lost or damaged, it is trained from the beginning; the
+    rungs that it had reached before are not told again.
+    """
     module, reports = prepared(place, job.architecture, job.seed)
     module.to(place.trainer)
     pipeline = place.pipeline(job.architecture)
     recipe = Recipe.from_json(pipeline.recipe(place.recipe.to_json()))
+    goes_on = place.artifacts.sound(job.checkpoint)
     stopped = False
 
     def at_rung(reached: RungReport) -> bool:
         nonlocal stopped
+        if reached.rung <= job.from_rung:
+            return True
         values = {
             "epochs": reached.epochs,
             "score": finite(place.spec.task.score_name, reached.score),
@@ -45,8 +52,8 @@ def train_candidate(place: Place, job: Train, report: Report) -> Outcome:
         place.spec.fidelity,
         job.seed,
         folder=place.artifacts.scratch(),
-        start=place.artifacts.path(job.checkpoint) if job.checkpoint else None,
-        from_rung=job.from_rung,
+        start=place.artifacts.path(job.checkpoint) if job.checkpoint and goes_on else None,
+        from_rung=job.from_rung if goes_on else -1,
         to_rung=job.to_rung,
         on_rung=at_rung,
         step=stepping(place),

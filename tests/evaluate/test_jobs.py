@@ -326,3 +326,48 @@ def test_a_file_that_says_something_else_than_its_network_is_refused_whoever_tra
     for outcome in (trained, finished):
         said = str(outcome["error"])
         assert said.startswith("the exported file differs from the trained network by 1 of"), said
+
+
+SMALL = """
+from torch import nn
+
+def network(task):
+    return nn.Sequential(nn.Conv2d(3, 8, 3, 4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                         nn.Linear(8, task.outputs))
+"""
+
+
+@pytest.mark.slow
+def test_a_training_whose_checkpoint_is_lost_or_damaged_begins_again_to_the_same_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    objectives = (BUILTIN["accuracy"], BUILTIN["size_mb"])
+    place = of_file(tmp_path, "small_one", SMALL, "bitwidth", objectives=objectives)
+    fidelity = Fidelity(epochs=2, reduction=2, data=0.05)
+    place = Place(replace(place.spec, fidelity=fidelity), place.artifacts, tmp_path / "locks")
+    architecture = place.space.repair({"bitwidth.weights": "fp32"})
+    build: Any = Build(0, architecture)
+    made = evaluate.perform(place, job_to_json(build), lambda rung, values: "go on")["values"]
+    rungs: list[tuple[int, Any]] = []
+
+    def trained(from_rung: int, checkpoint: str | None = None) -> Any:
+        rungs.clear()
+        job: Any = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung, 1,
+                         checkpoint)  # fmt: skip
+        return evaluate.perform(
+            place, job_to_json(job), lambda rung, values: rungs.append((rung, values)) or "go on"
+        )
+
+    whole = trained(-1)
+    first = rungs[0][1]["checkpoint"]
+    assert [rung for rung, _ in rungs] == [0, 1] and whole["error"] is None
+    left = place.artifacts.path(first)
+    for spoil in (lambda: None, lambda: left.write_bytes(b"something else"), left.unlink):
+        spoil()
+        again = trained(0, first)
+        assert [rung for rung, _ in rungs] == [1] and again["error"] is None
+        assert again["values"] == whole["values"]
+        if not left.exists():
+            left.write_bytes(b"")
