@@ -122,16 +122,6 @@ def _withheld() -> Iterator[None]:
         os.environ.update(before)
 
 
-def cause_of(words: str) -> str:
-    """What Ray says of a death, without its advice: the line that names the cause, the last.
-
-    >>> cause_of("The actor died.\\n\\tpid: 7\\nThe actor is dead because its node has died.\\n")
-    'The actor is dead because its node has died.'
-    """
-    lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return (lines or ["Ray lost it"])[-1][:500]
-
-
 def _answers(address: str) -> None:
     """Refuses an address where nobody listens; ray itself would try for two minutes."""
     host, colon, port = address.rpartition("://")[2].rpartition(":")

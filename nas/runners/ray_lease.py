@@ -11,7 +11,8 @@ from nas.core.errors import NasError
 from nas.core.job import Measure, Outcome, job_to_json
 from nas.core.study import StudySpec
 from nas.hardware.device import Device, named
-from nas.runners.ray import LOST, NAMESPACE, Cluster, cause_of
+from nas.runners.ray import LOST, NAMESPACE, Cluster
+from nas.runners.ray_words import cause_of, of_its_search
 from nas.runners.ray_work import Lessor
 from nas.session import Bench
 
@@ -142,7 +143,7 @@ class Leases:
         except errors.RayError as error:
             self._actors = {k: a for k, a in self._actors.items() if k[0] != batch.node}
             batch.answer, batch.rest = None, time.monotonic() + REST_S
-            batch.lost += not _blameless(str(error))
+            batch.lost += not of_its_search(str(error))
             if batch.lost < LOST:
                 return None
             times = f"{batch.job.device} was lost {LOST} times while it measured"
@@ -183,7 +184,7 @@ class Leases:
                 why = f"nothing in {ANSWER_S:g} s"
             except errors.RayError as error:
                 why = cause_of(str(error))
-                if _blameless(str(error)) and time.monotonic() < again:
+                if of_its_search(str(error)) and time.monotonic() < again:
                     del self._actors[node, device.seat]
                     time.sleep(LOOK_S)
                     continue
@@ -192,16 +193,6 @@ class Leases:
                 f"{why}",
                 "look after that node (ray status), or end Ray there (ray stop); then search again",
             )
-
-
-def _blameless(words: str) -> bool:
-    """Whether an actor went with the search that had made it, or with a node, before it began.
-
-    Ray says that it never ran also of one whose own process crashed at its start.
-    """
-    never = "The actor never ran" in words and "its worker process" not in words
-    let_go = "its owner has died" in words or "all references to the actor were removed" in words
-    return never or let_go
 
 
 def _said(cause: BaseException) -> str:

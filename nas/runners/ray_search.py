@@ -28,8 +28,9 @@ from nas.core.errors import NasError, unknown
 from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
 from nas.hardware.agent.workplace import workplace
 from nas.runners.processes import SILENCE_S
-from nas.runners.ray import LOST, Cluster, cause_of
+from nas.runners.ray import LOST, Cluster
 from nas.runners.ray_lease import Leases
+from nas.runners.ray_words import cause_of, of_the_cluster
 from nas.runners.ray_work import Work
 from nas.session import Session
 
@@ -231,22 +232,6 @@ class Driver:
             self.session.release(job)  # no fault of the candidate's
         else:
             self.session.tell(job, Outcome(error=cause_of(words)))
-
-
-def of_the_cluster(words: str) -> bool:
-    """Whether Ray lost a node, an actor or the way to it: no candidate runs in a process of Ray's.
-
-    >>> of_the_cluster("The actor died because its node has died.")
-    True
-    >>> of_the_cluster("The actor is dead because its worker process has died.")
-    True
-    >>> of_the_cluster("The actor 44952e is unavailable: The actor is temporarily unavailable")
-    True
-    >>> of_the_cluster("The actor died because of an error raised in its creation task")
-    False
-    """
-    lost = any(w in words for w in ("node", "its worker process", "The actor never ran"))
-    return ("died" in words and lost) or "is temporarily unavailable" in words
 
 
 class Asks(Searcher):  # type: ignore[misc]
