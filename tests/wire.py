@@ -23,6 +23,9 @@ class Wire:
         self._flows, self._held = threading.Event(), threading.Event()
         self._flows.set()
         self._ends: list[socket.socket] = []
+        self._made: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._untold: set[socket.socket] = set()  # ends that do not hear of the other's
         threading.Thread(target=self._accept, daemon=True).start()
 
     def reached(self, url: str) -> str:
@@ -50,6 +53,16 @@ class Wire:
                 self._ends.pop().shutdown(socket.SHUT_RDWR)
         self._flows.set()
 
+    def vanish(self) -> None:
+        """Every connection is broken, and the server is not told, as when a host loses its power.
+
+        New ones go through.
+        """
+        self._untold.update(self._ends[1::2])
+        for near in self._ends[::2]:
+            with suppress(OSError):
+                near.shutdown(socket.SHUT_RDWR)
+
     def __enter__(self) -> Wire:
         return self
 
@@ -58,6 +71,14 @@ class Wire:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.cut()
+        self._untold.clear()
+        for end in self._made:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join(10)
+        for end in self._made:
+            end.close()
 
     def _accept(self) -> None:
         with suppress(OSError):
@@ -69,8 +90,12 @@ class Wire:
                     near.close()
                     continue
                 self._ends += (near, far)
+                self._made += (near, far)
                 for way in ((near, far), (far, near)):
-                    threading.Thread(target=self._carry, args=way, daemon=True).start()
+                    self._threads.append(
+                        threading.Thread(target=self._carry, args=way, daemon=True)
+                    )
+                    self._threads[-1].start()
 
     def _carry(self, source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -79,6 +104,6 @@ class Wire:
                     self._held.set()
                     self._flows.wait()
                 target.sendall(data)
-        for end in (source, target):
+        for end in {source, target} - self._untold:
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

@@ -26,6 +26,7 @@ from nas.store.schema import REVISION, VERSION_TABLE, Base
 from nas.store.trouble import OTHER, PATIENCE_S, away, in_words
 
 OUTAGE_S = 180.0  # how long a server that answered before is waited for
+INSIDE_S = 10.0  # how long a writer whose line is dead keeps others waiting, less than `PATIENCE_S`
 PAUSES_S = (0.1, 2.0)  # between two attempts, at first and at most
 MAKE_ONE = "make one: nas search --space largekernel --device cpu --data digits"
 _PAUSE_S = 0.02  # between two attempts to switch a file to its write-ahead log
@@ -106,14 +107,16 @@ class Database:
     def _patiently(self, attempt: Callable[[], Found]) -> Found:
         """Attempts until it succeeds, as long as all that fails is that the server is away."""
         began, (pause, most) = time.monotonic(), PAUSES_S
+        patience = self._outage_s
         with in_words(self.place):
             while True:
                 try:
                     return attempt()
                 except DBAPIError as error:
-                    gone = time.monotonic() - began
-                    if not away(error) or gone >= self._outage_s:
+                    if not away(error) or patience <= 0:
                         raise
+                    # once more even then: this process may itself have stood still for that long
+                    patience = self._outage_s - (time.monotonic() - began)
                 time.sleep(pause)
                 pause = min(2 * pause, most)
 
@@ -216,7 +219,10 @@ def _engine(url: URL, path: Path | None, read_only: bool) -> Engine:
         event.listen(engine, "begin", _begin)
     else:
         event.listen(engine, "connect", _connect_server)
-        event.listen(engine, "begin", _begin_read_only) if read_only else None
+        if read_only:
+            event.listen(engine, "begin", _begin_read_only)
+        else:
+            event.listen(engine, "connect", _connect_writer)
     return engine
 
 
@@ -247,6 +253,14 @@ def _connect_server(connection: Any, record: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"SET lock_timeout = {1000 * int(PATIENCE_S)}")
         cursor.execute("SET synchronous_commit = off")
+    connection.commit()
+
+
+def _connect_writer(connection: Any, record: Any) -> None:
+    # The server would hold for two hours what a machine had locked when it lost its network. A
+    # reader locks nothing, and may take as long as it likes with what it has read
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = {int(1000 * INSIDE_S)}")
     connection.commit()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Executable
@@ -21,7 +21,6 @@ class Commit:
     first: int
     events: Sequence[Mapping[str, Any]]
     changes: Sequence[Change]
-    at: float = field(default_factory=time.monotonic)
 
     @property
     def end(self) -> int:
@@ -34,7 +33,7 @@ class Tail:
 
     def __init__(self, end: int) -> None:
         self.end = end
-        self._kept: deque[Commit] = deque()
+        self._kept: deque[tuple[float, Commit]] = deque()
 
     def add(self, commit: Commit, lasting: bool) -> None:
         """Takes in a commit; one that is on disk for certain has all earlier ones there with it."""
@@ -42,11 +41,12 @@ class Tail:
         if lasting:
             self._kept.clear()
             return
-        self._kept.append(commit)
-        while self._kept and self._kept[0].at < commit.at - KEPT_S:
+        now = time.monotonic()  # when the server took it, however long that took
+        self._kept.append((now, commit))
+        while self._kept and self._kept[0][0] < now - KEPT_S:
             self._kept.popleft()
 
     def since(self, end: int) -> list[Commit] | None:
         """The commits that a study of so many events has lost; None where they are not all here."""
-        lost = [commit for commit in self._kept if commit.first >= end]
+        lost = [commit for _, commit in self._kept if commit.first >= end]
         return lost if lost and lost[0].first == end else None

@@ -73,8 +73,9 @@ _STATES: tuple[tuple[str, str, str], ...] = (
         f"{_KEPT} name the server that takes writes, or wait until this one does",
     ),
 )
-# What passes by itself: connections broken or refused, a server that starts, ends or is full
-_PASSING = ("08", "57P0", "53300", "25P03")
+# What passes by itself: connections broken or refused, a server that starts, ends or is full, a
+# transaction that stood still for too long or that gave way to another one
+_PASSING = ("08", "57P0", "53300", "25P03", "40P01", "40001")
 _LOST = {"OperationalError", "InterfaceError", "ConnectionTimeout"}
 
 

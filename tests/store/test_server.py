@@ -8,11 +8,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import postgres
 import pytest
 from conftest import toy_space, toy_spec
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
+from wire import Wire
 
 import nas
 from nas.core.errors import NasError
@@ -24,6 +26,7 @@ from nas.store.store import Store
 
 pytestmark = pytest.mark.slow
 
+V1 = Path(__file__).with_name("v1.sql")
 ROLES = Path(database.__file__).with_name("roles.sql")
 POINT = toy_space().architecture({"kernel": 5, "depth": 2, "width": 16})
 
@@ -115,6 +118,74 @@ class TestAway:
             add(store, epoch, range(3))
             assert lost and [e.trial for e in store.events("toy")] == [0, 1, 2]
 
+    @pytest.mark.parametrize("lost", ["INSERT INTO event", "INSERT INTO trial"])
+    def test_a_line_that_dies_inside_a_commit_holds_nobody_up(
+        self, server: postgres.Server, url: str, monkeypatch: pytest.MonkeyPatch, lost: str
+    ) -> None:
+        """The server is not told, and keeps what the transaction had locked."""
+        monkeypatch.setattr(database, "INSIDE_S", 0.3)
+        monkeypatch.setattr(database, "PATIENCE_S", 3.0)
+        with Wire(server.port) as wire, Store(wire.reached(url)) as store:
+            store.create(toy_spec())
+            epoch = store.claim("toy")
+            add(store, epoch, range(2))
+            died: list[str] = []
+
+            def before(connection: object, cursor: object, statement: str, *_: object) -> None:
+                if statement.startswith(lost) and not died:
+                    died.append(statement)
+                    wire.vanish()
+
+            event.listen(store._database._engine, "before_cursor_execute", before)
+            add(store, epoch, range(2, 6))
+            assert died and [e.trial for e in store.events("toy")] == list(range(6))
+            assert [t.number for t in store.trials("toy")] == list(range(6))
+
+    def test_a_writer_that_stood_still_inside_a_commit_goes_on(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As when its machine slept for longer than any outage is waited for."""
+        clock = [0.0]
+        monkeypatch.setattr(database.time, "monotonic", lambda: clock[0])
+        with Store(url) as store:
+            store.create(toy_spec())
+            epoch = store.claim("toy")
+            slept: list[str] = []
+
+            def before(connection: object, cursor: object, statement: str, *_: object) -> None:
+                if statement.startswith("INSERT INTO event") and not slept:
+                    slept.append(statement)
+                    clock[0] += 2 * database.OUTAGE_S
+                    run(url, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                             "WHERE state = 'idle in transaction'")  # fmt: skip
+
+            event.listen(store._database._engine, "before_cursor_execute", before)
+            add(store, epoch, range(3))
+            assert slept and [e.trial for e in store.events("toy")] == list(range(3))
+
+    def test_a_commit_that_waited_for_the_server_is_kept_from_then_on(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        clock = [0.0]
+        monkeypatch.setattr(tail, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+        with Store(url) as store:
+            store.create(toy_spec())
+            epoch = store.claim("toy")
+            add(store, epoch, range(2))
+            whole = store._advanced
+
+            def late(*given: object) -> bool:
+                monkeypatch.setattr(store, "_advanced", whole)
+                clock[0] += 2 * tail.KEPT_S
+                return whole(*given)  # type: ignore[arg-type]
+
+            monkeypatch.setattr(store, "_advanced", late)
+            add(store, epoch, range(2, 4))
+            run(url, "DELETE FROM event WHERE sequence >= 2", "DELETE FROM trial WHERE number >= 2",
+                "UPDATE study SET sequence = 2")  # fmt: skip
+            add(store, epoch, range(4, 5))
+            assert [e.trial for e in store.events("toy")] == list(range(5))
+
     def test_a_server_that_never_answered_is_not_waited_for(self) -> None:
         began = time.monotonic()
         with pytest.raises(NasError, match="does not answer"):
@@ -167,10 +238,19 @@ class TestMigrations:
             with migrate.Operations.context(context):
                 steps[-1].module.upgrade()
                 context.stamp(migrate.scripts(), steps[-1].revision)
+            connection.exec_driver_sql("SET session_replication_role = replica")  # in any order
+            for line in V1.read_text().splitlines():
+                if line.startswith('INSERT INTO "') and schema.VERSION_TABLE not in line:
+                    connection.exec_driver_sql(line.replace("%", "%%"))
+            connection.exec_driver_sql("SET session_replication_role = origin")
         with pytest.raises(NasError, match="of an older nas"):
             Store(url, read_only=True)
         with Store(url) as store:
-            assert store.studies() == []
+            [study] = store.studies()
+            assert (
+                study.name == "toy" and len(store.trials("toy")) == sum(study.counts.values()) == 3
+            )
+            assert len(store.events("toy")) > 3
         with engine.connect() as connection:
             options = {"version_table": schema.VERSION_TABLE, "compare_type": True}
             context = MigrationContext.configure(connection, opts=options)
@@ -240,7 +320,8 @@ class TestSecrets:
         from nas.runners.processes import hire
 
         monkeypatch.setenv("NAS_STORAGE", f"postgresql+psycopg://me:{self.SECRET}@host/nas")
-        monkeypatch.setenv("PGPASSWORD", self.SECRET)
+        for name in ("PGPASSWORD", "PGUSER", "PGHOST", "PGPASSFILE", "PGSERVICE"):
+            monkeypatch.setenv(name, self.SECRET)
         monkeypatch.setenv("PYTHONPATH", str(Path(nas.__file__).parents[1]))
         worker = hire({"memory_bytes": 0, "work": "time:sleep"})
         try:
