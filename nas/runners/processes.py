@@ -27,7 +27,10 @@ SILENCE_S = 600.0  # a worker that says nothing for so long is taken for hung
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
-WITHHELD = ("NAS_STORAGE", "PGPASSWORD")  # no worker writes to the database, or could
+# No worker writes to the database, or could: it does not know where it is, nor as whom
+_LIBPQ = ("HOST", "HOSTADDR", "PORT", "DATABASE", "USER", "PASSWORD", "PASSFILE", "SERVICE",
+          "SERVICEFILE", "OPTIONS", "SSLCERT", "SSLKEY", "REQUIREAUTH")  # fmt: skip
+WITHHELD = ("NAS_STORAGE", *(f"PG{name}" for name in _LIBPQ))
 _START = "import sys, json; sys.path[:] = json.loads(sys.argv[2]); " \
          "from nas.runners.worker import start; start(int(sys.argv[1]))"  # fmt: skip
 

@@ -12,11 +12,12 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from nas.core.errors import NasError
 from nas.hardware.lease import private
+from nas.store.address import masked
 
+_KEYS = re.compile(r"[?&;][^=&/]*(?:pass|secret|token|key|sig|credential)[^=&/]*=", re.IGNORECASE)
 NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|onnx|pt2)")
 _OWN = uuid.uuid4().hex[:12]  # with the number of the process no other has the same
 
@@ -114,16 +115,11 @@ class Stored(Artifacts):
     Args:
         url: such as `s3://bucket/nas`. cache: a folder of this user's alone.
 
-    Raises: NasError for a URL that nothing here can open, or that holds a password.
+    Raises: NasError for a URL that nothing here can open, or that holds a password or a key.
     """
 
     def __init__(self, url: str, cache: Path | None = None) -> None:
-        self._url = url.rstrip("/")
-        if urlsplit(url).password is not None:
-            raise NasError(
-                "the address of the artifacts holds a password, which would be recorded",
-                "leave it out, and give it by the environment, as the store's own tools take it",
-            )
+        self._url = _without_secrets(url).rstrip("/")
         name = hashlib.sha256(self._url.encode()).hexdigest()[:16]
         own = Path(tempfile.gettempdir()) / f"nas-artifacts-{os.getuid()}"
         super().__init__(cache or private(own) / name)
@@ -172,12 +168,12 @@ class Stored(Artifacts):
 def opened(place: str) -> Artifacts:
     """The artifacts of a folder, or of a URL that fsspec reaches.
 
-    Raises: NasError where it is neither.
+    Raises: NasError where it is neither, or a URL that holds a password or a key.
 
     >>> opened("studies/artifacts").place
     'studies/artifacts'
     """
-    scheme, slash, rest = place.partition(":/")
+    scheme, slash, rest = _without_secrets(place).partition(":/")
     if slash and len(scheme) > 1 and scheme.isalnum() and not rest.startswith("/"):
         path = f"/{rest}" if scheme == "file" else rest
         raise NasError(f"artifacts cannot be at {place!r}", f"did you mean {scheme}://{path} ?")
@@ -226,6 +222,17 @@ def _reached(url: str) -> tuple[Any, str]:
             f"cannot keep artifacts at {url}: {error}", "name a folder, or a URL such as s3://..."
         ) from None
     return files, root.rstrip("/")
+
+
+def _without_secrets(url: str) -> str:
+    """A URL, or several in a chain. Raises: NasError where one holds a password or a key."""
+    loose = re.sub(r":/+", "://", url)
+    if "://" in loose and (masked(loose) != loose or _KEYS.search(loose)):
+        raise NasError(
+            "the address of the artifacts holds a password or a key, which would be recorded",
+            "leave it out, and give it by the environment, as the store's own tools take it",
+        )
+    return url
 
 
 def _checked(name: str) -> str:

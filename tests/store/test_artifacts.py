@@ -78,6 +78,13 @@ def test_a_copy_that_was_damaged_is_fetched_again(tmp_path: Path) -> None:
     ("url", "told"),
     [
         ("s3://key:secret@bucket/nas", "holds a password"),
+        ("s3:/key:secret@bucket/nas", "holds a password"),
+        ("s3://key:se/secret@bucket/nas", "holds a password"),
+        ("simplecache::s3://key:secret@bucket/nas", "holds a password"),
+        ("simplecache::ftp://me:secret@host/nas", "holds a password"),
+        ("s3://bucket/nas?password=secret", "holds a password"),
+        ("abfs://bucket/nas?sas_token=secret", "holds a password or a key"),
+        ("s3://bucket/nas?region=a&aws_secret_access_key=secret", "holds a password or a key"),
         ("nosuch://bucket/nas", "cannot keep artifacts"),
         ("s3:/bucket/nas", "did you mean s3://bucket/nas"),
         ("file:/tmp/nas", "did you mean file:///tmp/nas"),
