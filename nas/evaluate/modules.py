@@ -94,10 +94,7 @@ def parity_of(
 
 def unlike(parity: Parity) -> Outcome:
     """What becomes of a candidate whose own file is too far from its network."""
-    return Outcome(
-        error=f"the exported file differs from the trained network by {parity.relative:.2g} "
-        f"of the largest output; {parity.threshold:.2g} is allowed"
-    )
+    return Outcome(error=f"the exported file differs from the trained network: {parity.said}")
 
 
 def resize(
