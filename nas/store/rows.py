@@ -44,17 +44,19 @@ def trial_row(trial: Trial, key: str) -> dict[str, Any]:
 SAME = ("number", "origin", "notes", "state", "build", "file", "costs", "proxies", "values",
         "violations", "attempts", "error", "reused")  # fmt: skip
 MADE = ("uncounted", "measurements", "rungs", "trained")
+# What a front needs of its contenders
+STANDING = ("number", "state", "costs", "values", "violations", "measurements", "trained")
 
 
 def trial_of(row: Mapping[str, Any]) -> Trial:
     """The trial of a row with the columns `SAME` and `MADE`, joined with its architecture.
 
-    Without the column `rungs` it has none.
+    It has nothing of the columns that are not there; `STANDING` must be.
     """
     return Trial(
-        **{name: row[name] for name in SAME},
+        **{name: row[name] for name in SAME if name in row},
         architecture=Architecture.keyed(row["space"], row["choices"], row["key"]),
-        uncounted=tuple(row["uncounted"]),
+        uncounted=tuple(row.get("uncounted", ())),
         measurements={n: Measurement.from_json(m) for n, m in row["measurements"].items()},
         rungs=tuple(Rung(**rung) for rung in row.get("rungs", ())),
         trained=tuple(Trained(**trained) for trained in row["trained"]),

@@ -265,11 +265,10 @@ class Store:
     ) -> list[Trial]:
         """The trials of a study, by number; or of them one, or its front's contenders alone.
 
-        These come without their rungs: a front needs none, and one of a million trials has
-        thousands of contenders with dozens each.
+        These come with what a front needs alone: one of a million trials has thousands.
         """
         table, point = schema.Trial, schema.Architecture
-        needed = [n for n in (*rows.SAME, *rows.MADE) if not (contenders and n == "rungs")]
+        needed = rows.STANDING if contenders else (*rows.SAME, *rows.MADE)
         columns = [getattr(table, name) for name in needed]
         names = [*needed, "key", "space", "choices"]
         wanted = (
