@@ -94,6 +94,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="keep the results in this file")
     given = parser.parse_args()
     rows = []
+    os.environ["RAY_ADDRESS"] = "local"  # a cluster of its own, whatever else runs on this machine
     with joined() as cluster:
         for number in range(given.rounds):
             found = {}

@@ -72,6 +72,7 @@ def recorded(place: Path, name: str) -> tuple[Any, Any, Any, Any]:
 def test_a_measured_search_ends_and_its_history_explains_it(
     place: Path, runner: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "local")  # not the cluster of other tests of this machine
     given = {"objectives": [], "runner": runner, "workers": 2, "promotion": "halving"}
     subprocess.run(command(place, "db", **given), cwd=place, check=True, timeout=280)
     monkeypatch.chdir(place)
