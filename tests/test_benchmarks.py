@@ -1,0 +1,82 @@
+"""What benchmarks of the cluster and of the database say of themselves."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture
+def of(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Imports a benchmark, as a script beside it would."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+    def module(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    return module
+
+
+SUITES = {
+    "def test_one(): pass": None,
+    "def test_one(): assert False": "not passed: test_one",
+    "import pytest\ndef test_one(): pytest.skip()": "not passed: test_one",
+    "": "no test ran",
+    "import nowhere": "not passed",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("source", "wrong"), SUITES.items())
+def test_a_run_of_faults_is_good_only_where_tests_ran_and_passed(
+    of: Any, source: str, wrong: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tests" / "faults"
+    folder.mkdir(parents=True)
+    (folder / "test_faults.py").write_text(source)
+    suite = of("fault_suite")
+    monkeypatch.setattr(suite, "ROOT", tmp_path)
+    run = suite.suite(0.0)
+    said = suite.amiss(run)
+    assert said is None if wrong is None else wrong in said
+    assert run["commit"] == of("commit").commit()
+
+
+def test_an_exit_code_alone_is_a_failure(of: Any) -> None:
+    run = {"not passed": [], "tests": {"test_one": 1.0}, "exit code": 3}
+    assert "exit code is 3" in of("fault_suite").amiss(run)
+
+
+def test_a_commit_is_that_of_the_checkout_and_says_what_was_changed(
+    of: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = of("commit")
+    monkeypatch.setattr(module, "ROOT", tmp_path)
+    assert module.commit() == "unknown"
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=n", "-c", "user.email=e"]
+        done = subprocess.run(
+            ["git", *who, *words], cwd=tmp_path, check=True, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    result = tmp_path / "benchmarks" / "results" / "one.json"
+    result.parent.mkdir(parents=True)
+    for path in (tmp_path / "code.py", result):
+        path.write_text("before")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    result.write_text("after")
+    assert module.commit() == head
+    (tmp_path / "code.py").write_text("after")
+    assert module.commit() == head + "+"
