@@ -5,9 +5,13 @@
 
 Workers, a hundredth of the trials, build and train under a simulated clock: a job takes as long as
 a network of its size would, and none of ours. Everything else is what `nas search` runs: the
-strategy proposes among 24 decisions, every decision is a transaction before it is acted on, rungs
-are judged by successive halving, the front is confirmed. Counted as decisions are a job that is
-handed out, a rung that is judged and an outcome that is taken in.
+strategy, here `evolution`, proposes among 24 decisions, every decision is a transaction before it
+is acted on, rungs are judged by successive halving, the front is confirmed. Counted as decisions
+are a job that is handed out, a rung that is judged and an outcome that is taken in.
+
+Confirming begins when every trial has ended, and is a phase of its own: each of its decisions looks
+at the whole front. It is in none of the other rates and has its own (`confirming decisions/s`,
+`confirming_decisions_a_second`), which is held against the same target.
 
 With `--stretch`, each decision is a transaction of its own only during the last so many trials of
 every tenth, which are what is timed; in between transactions are put together, so that a million
@@ -18,9 +22,9 @@ whole search and over its last tenth; what memory it took beyond the start; the 
 database; and how long `nas front` takes, as a query (`nas.api.front`) and as a fresh process. With
 two or more sizes, how each grows: the exponent of a power of the trials.
 
-Sizes already in the file of `--json` are not run again; `--storage` is by default an SQLite
-database in a temporary folder, and each size gets a database of its own (on PostgreSQL the server
-of the URL makes one).
+Sizes already in the file of `--json` are not run again, and each row says which commit it is of.
+Each size gets a database of its own: an SQLite file in a temporary folder, or with `--storage` one
+that the PostgreSQL server of the URL makes.
 """
 
 from __future__ import annotations
@@ -45,6 +49,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from commit import commit
 from overhead import SPACE
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
@@ -264,13 +269,14 @@ def measured(url: str, trials: int, folder: Path, stretch: int | None = None) ->
         marks = searched(session, workers, trials, stretch)
         store.release(STUDY, epoch)
         tally = search.tally
-    first, last = marks[0], marks[-2]
+    first, last, end = marks[0], marks[-2], marks[-1]
     stretches = list(zip(marks[1:-1:2], marks[2:-1:2], strict=True))
     return {
-        "trials": trials, "workers": max(1, trials // 100), "tally": tally,
-        "decisions": int(last["decisions"]), "confirming_decisions":
-            int(marks[-1]["decisions"] - last["decisions"]),
-        "confirming_s": marks[-1]["wall_s"] - last["wall_s"],
+        "commit": commit(), "trials": trials, "workers": max(1, trials // 100), "tally": tally,
+        "decisions": int(last["decisions"]),
+        "confirming_decisions": int(end["decisions"] - last["decisions"]),
+        "confirming_s": end["wall_s"] - last["wall_s"],
+        "confirming_decisions_a_second": _rate([(last, end)])["decisions_a_second"],
         "timed_trials": TENTHS * stretch,
         "search": _rate(stretches), "tenths": [_rate([s]) for s in stretches],
         "simulated_days": last["simulated_s"] / 86400,
@@ -366,21 +372,25 @@ def table(document: Mapping[str, Any]) -> str:
     lines = [
         f"{kind}; {document['date']}; load {document['load']:.1f} on {document['cores']} cores",
         f"{'trials':>9}{'workers':>9}{'decisions/s':>13}{'last tenth':>12}{'a cpu second':>14}"
-        f"{'memory B':>10}{'database B':>12}{'front s':>9}{'process s':>11}",
+        f"{'confirming decisions/s':>24}{'memory B':>10}{'database B':>12}{'front s':>9}"
+        f"{'process s':>11}  commit",
     ]
     for row in document["rows"]:
         lines.append(
             f"{row['trials']:>9}{row['workers']:>9}{row['search']['decisions_a_second']:>13.0f}"
             f"{row['tenths'][-1]['decisions_a_second']:>12.0f}"
             f"{row['search']['decisions_a_processor_second']:>14.0f}"
+            f"{row['confirming_decisions'] / row['confirming_s']:>24.0f}"  # of older rows as well
             f"{row['memory_bytes_a_trial']:>10.0f}{row['database_bytes_a_trial']:>12.0f}"
             f"{row['front_query_s']:>9.2f}{row['front_process_s']:>11.2f}"
+            f"  {row.get('commit', 'unknown')[:8]}"
         )
     if "growth" in document:
         grows = ", ".join(f"{n} {e:.2f}" for n, e in document["growth"].items())
         lines.append(f"grows as a power of the trials: {grows}")
     lines.append(
-        f"targets: {TARGETS[kind]:.0f} decisions/s, front {FRONT_S:g} s, {MEMORY_B:g} B of memory"
+        f"targets: {TARGETS[kind]:.0f} decisions/s, confirming too, "
+        f"front {FRONT_S:g} s, {MEMORY_B:g} B of memory"
     )
     return "\n".join(lines)
 
@@ -392,7 +402,9 @@ def main() -> None:
     parser.add_argument("--storage", help="a PostgreSQL URL; SQLite by default")
     parser.add_argument("--json", type=Path, help="keep the results in this file, and go on there")
     given = parser.parse_args()
-    kind = make_url(given.storage).get_backend_name() if given.storage else "sqlite"
+    if given.storage and not given.storage.startswith("postgresql"):
+        parser.error("--storage is for a PostgreSQL server: leave it out for an SQLite database")
+    kind = "postgresql" if given.storage else "sqlite"
     known = json.loads(given.json.read_text())["rows"] if given.json and given.json.exists() else []
     rows = {row["trials"]: row for row in known}
     for trials in given.trials or [10_000, 100_000]:

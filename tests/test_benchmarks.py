@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -80,3 +81,24 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_was_changed(
     assert module.commit() == head
     (tmp_path / "code.py").write_text("after")
     assert module.commit() == head + "+"
+
+
+@pytest.mark.slow
+def test_confirming_has_a_rate_of_its_own(of: Any, tmp_path: Path) -> None:
+    scale = of("scale")
+    row = scale.measured(f"sqlite:///{tmp_path}/nas.db", 60, tmp_path)
+    assert row["confirming_decisions"] > 0 and row["commit"] == of("commit").commit()
+    rate = row["confirming_decisions"] / row["confirming_s"]
+    assert row["confirming_decisions_a_second"] == pytest.approx(rate)
+    document = {"storage": "sqlite", "date": "", "load": 0.0, "cores": 2, "rows": [row]}
+    heads, figures = scale.table(document).splitlines()[1:3]
+    column = heads.index("confirming decisions/s") + len("confirming decisions/s")
+    assert figures[:column].endswith(f" {rate:.0f}")
+    assert figures.endswith(row["commit"][:8])
+
+
+def test_another_database_than_postgresql_is_refused_in_words() -> None:
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--storage", "sqlite:///nas.db"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--storage is for a PostgreSQL server" in done.stderr and "Traceback" not in done.stderr
