@@ -9,9 +9,9 @@ strategy, here `evolution`, proposes among 24 decisions, every decision is a tra
 is acted on, rungs are judged by successive halving, the front is confirmed. Counted as decisions
 are a job that is handed out, a rung that is judged and an outcome that is taken in.
 
-Confirming begins when every trial has ended, and is a phase of its own: each of its decisions looks
-at the whole front. It is in none of the other rates and has its own (`confirming decisions/s`,
-`confirming_decisions_a_second`), which is held against the same target.
+Confirming begins when every trial has ended, and is a phase of its own, between whose decisions the
+front is worked out anew. It is in none of the other rates and has its own (`confirming
+decisions/s`, `confirming_decisions_a_second`), which is held against the same target.
 
 With `--stretch`, each decision is a transaction of its own only during the last so many trials of
 every tenth, which are what is timed; in between transactions are put together, so that a million
