@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 import pytest
 from conftest import toy_spec
+from onnx_networks import mixed
 
 from nas import evaluate
 from nas.core.architecture import Architecture
@@ -20,7 +21,7 @@ from nas.deploy.parity import THRESHOLDS
 from nas.evaluate import place as place_module
 from nas.evaluate import timing
 from nas.evaluate.place import Place
-from nas.hardware.device import Device
+from nas.hardware.device import Device, host_fingerprint
 from nas.hardware.lease import Lease
 from nas.hardware.ssh import Unreachable
 from nas.store.artifacts import Artifacts
@@ -162,6 +163,53 @@ def test_another_side_is_timed_of_a_file_made_for_it_and_one_that_cannot_be_fail
     assert timed == [[3, 48, 48]]
     assert found["4"]["value"] == 2.0
     assert found["7"]["error"].startswith("trial 7 takes no inputs of 48x48")
+
+
+BOARD = """
+kind = "cpu"
+names = ["{}"]
+
+[facts]
+fp32_tflops = {{ value = 0.1, source = "x" }}
+bandwidth_gbs = {{ value = 10, source = "x" }}
+"""
+
+
+def timed_on_a_board(folder: Path, processor: str, stands: dict[str, str]) -> dict[str, Any]:
+    """The outcome of a measurement on a board that is known by the name of its processor."""
+    (folder / "hardware_profiles").mkdir()
+    (folder / "hardware_profiles" / "board.toml").write_text(BOARD.format(processor))
+    artifacts = Artifacts(folder / "artifacts")
+    file = artifacts.put(mixed(artifacts.scratch() / "network.onnx"))
+    job = job_to_json(Measure((4,), "untrained", (file,), ("a",), "board"))
+    place = Place(replace(SPEC, device="board"), artifacts, folder / "locks", stands=stands)
+    return evaluate.perform(place, job, lambda rung, values: "go on")
+
+
+@pytest.mark.parametrize(
+    ("stands", "source"),
+    [({}, "measured"), ({"board": "here"}, "measured"), ({"board": "away"}, "predicted")],
+)
+def test_a_device_that_is_said_to_be_away_is_predicted_and_the_number_says_so(
+    stands: dict[str, str], source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    taken = Measurement("latency_ms", 2.0, "ms", 1.0, 3.0, 0.5, 5, "measured", "untrained form")
+    monkeypatch.setattr(timing, "timings", lambda files, *given, basis: [taken for _ in files])
+    outcome = timed_on_a_board(tmp_path, host_fingerprint()["processor"], stands)
+    assert outcome["error"] is None
+    [found] = outcome["values"]["measurements"].values()
+    assert found["source"] == source
+    assert found["basis"] == ("datasheet" if source == "predicted" else "untrained form")
+
+
+def test_a_node_that_is_named_for_a_device_it_lacks_refuses_and_predicts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = timed_on_a_board(tmp_path, "no such board", {"board": "here"})
+    assert "offers board to the cluster, but has" in outcome["error"]
+    assert not outcome["values"]
 
 
 def test_a_host_that_is_gone_halts_the_search_and_fails_no_candidate(
