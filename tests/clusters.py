@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -113,11 +114,22 @@ class Place:
                  "rung_s": 0.2, "locks": str(self.locks),
                  "gates": {kind: str(gate.path) for kind, gate in (gates or {}).items()},
                  **given}  # fmt: skip
-        home = home or Path(nas.__file__).parents[1]
-        paths = [str(home), str(FAULTS.parent)]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-        environment |= {"LD_PRELOAD": str(preload)} if preload else {}
-        command = [*shell, sys.executable, str(FAULTS.parent / "drive.py"), json.dumps(asked)]
+        drive = [sys.executable, str(FAULTS.parent / "drive.py"), json.dumps(asked)]
+        return self._started(
+            [*shell, *drive], home, {"LD_PRELOAD": str(preload)} if preload else {}
+        )
+
+    def nas_search(self, url: str, study: str, *words: str) -> subprocess.Popen[str]:
+        """Starts `nas search` on this cluster, typed in its folder."""
+        named = ["--study", study, "--storage", url, "--address", self.cluster.address]
+        command = [sys.executable, "-m", "nas", "search", "--runner", "ray", *named, *words]
+        return self._started(command, None, {})
+
+    def _started(
+        self, command: list[str], home: Path | None, more: Mapping[str, str]
+    ) -> subprocess.Popen[str]:
+        paths = [str(home or Path(nas.__file__).parents[1]), str(FAULTS.parent)]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **more}
         STARTED.append(subprocess.Popen(
             command, cwd=self.folder, env=environment, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -163,6 +175,21 @@ def workers(words: bytes = b"nas.runners.worker") -> list[int]:
     return found
 
 
+def checkout(folder: Path) -> Path:
+    """A copy of the package and of what lies beside it, as somebody else would have it."""
+    home = Path(nas.__file__).parents[1]
+    for part in ("nas", "hardware_profiles", "search_spaces"):
+        shutil.copytree(home / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def elsewhere() -> tuple[str, ...]:
+    """What makes a command another machine's, by name; nothing where this system has no such."""
+    shell = ("unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh")
+    apart = subprocess.run([*shell, "true"], check=False, stderr=subprocess.DEVNULL)
+    return shell if apart.returncode == 0 else ()
+
+
 def states(url: str, study: str) -> dict[int, tuple[str, str]]:
     with Store(url, read_only=True) as store:
         return {t.number: (t.state, t.error or "") for t in store.trials(study)}
@@ -178,3 +205,10 @@ def errors(url: str, study: str) -> list[str]:
     with Store(url, read_only=True) as store:
         events = store.events(study)
     return [e.payload["error"] for e in events if e.kind == "reported" and "error" in e.payload]
+
+
+def sources(url: str, study: str) -> list[str]:
+    """Where timings came from: `measured` or `predicted`, each of them."""
+    with Store(url, read_only=True) as store:
+        payloads = [e.payload for e in store.events(study) if e.kind == "reported"]
+    return [p["measurement"]["source"] for p in payloads if "measurement" in p]

@@ -44,7 +44,7 @@ def main() -> None:
         if not given.get("resume"):
             store.create(spec)
         epoch = store.claim(spec.name, take_over=given.get("take_over", False))
-        leases = Leases(cluster, setup, devices)
+        leases = Leases(cluster, setup, devices, given.get("predict_after_s"))
         runner = Ray(cluster, setup, leases, terms)
         search = Search(spec, toywork.SPACE, toywork.OnlyGood(), store.events(spec.name),
                         runner.workers + 2)  # fmt: skip

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from nas.core.objective import BUILTIN
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.task import TaskSpec
+from nas.hardware.device import attached, named
 from nas.hardware.lease import Lease
 from nas.store.artifacts import Artifacts
 
@@ -89,10 +91,21 @@ def _perform(
             _misbehave(job["architecture"]["choices"]["way"])
         elif job["kind"] == "measure":
             _take_time(given, "measure", beat, lease.measuring)
-        return dict(toy(job, slowly))
+        return _labelled(given, job, dict(toy(job, slowly)))
     except Exception as error:  # as `nas.evaluate.perform` has it
         kind = "halt" if getattr(error, "errno", None) == errno.ENOSPC else "error"
         return {"values": {}, "seconds": 0.0, kind: f"{type(error).__name__}: {error}"}
+
+
+def _labelled(
+    given: Mapping[str, Any], job: Mapping[str, Any], outcome: dict[str, Any]
+) -> dict[str, Any]:
+    """An outcome whose timings say `predicted` where their device is not attached."""
+    for value in outcome["values"].get("measurements", {}).values():
+        stands = given.get("stands", {}).get(job["device"])
+        if not attached(replace(named(job["device"]), stands=stands)):
+            value |= {"source": "predicted", "basis": "datasheet"}
+    return outcome
 
 
 def _take_time(
