@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from audit import audit
-from clusters import FAULTS, MARKS, Place, ended
+from clusters import FAULTS, MARKS, Place, ended, errors, parent
 
 from nas.store.store import Store
 
@@ -65,19 +66,38 @@ def test_the_disk_is_full_and_the_search_resumed(place: Place, url: str) -> None
     assert audit(url, "s", place.locks) == []
 
 
-@pytest.mark.long
-def test_the_clock_jumps_a_day_and_back_all_the_time(
-    place: Place, url: str, tmp_path: Path
-) -> None:
+@pytest.fixture
+def shim(tmp_path: Path) -> Path:
+    """What makes the clock of a process jump that loads it."""
     compiler = shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler to make the clock jump with")
-    shim = tmp_path / "jumps.so"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-o", str(shim), str(FAULTS / "jumps.c"), "-ldl"], check=True
-    )
-    ended(place.search(url, "s", preload=shim))
+    made = tmp_path / "jumps.so"
+    command = [compiler, "-shared", "-fPIC", "-o", str(made), str(FAULTS / "jumps.c"), "-ldl"]
+    subprocess.run(command, check=True)
+    return made
+
+
+def jumps(process: int) -> bool:
+    """Whether a process has loaded what makes its clock jump."""
+    return "jumps.so" in Path(f"/proc/{process}/maps").read_text()
+
+
+@pytest.mark.long
+def test_the_clocks_of_a_search_and_of_its_workers_jump_a_day_and_back_all_the_time(
+    place: Place, url: str, shim: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of Ray's own daemons do not: with such clocks they start no process."""
+    everywhere = {"runtime_env": {"env_vars": {"LD_PRELOAD": str(shim)}}}
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", json.dumps(everywhere))
+    gate = place.gate()
+    search = place.search(url, "s", preload=shim, gates={"train": gate})
+    waiting = gate.waiting(2)
+    assert all(jumps(n) and jumps(parent(n)) for n in waiting)  # the actors of Ray as well
+    gate.open()
+    ended(search)
     with Store(url, read_only=True) as store:
         moments = store.moments("s")
     assert (max(moments) - min(moments)).days >= 1  # it did jump
+    assert errors(url, "s") == []
     assert audit(url, "s", place.locks) == []
