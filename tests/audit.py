@@ -124,7 +124,9 @@ def _front(spec: Any, events: Iterable[Any]) -> set[int]:
 def held(locks: Path | None) -> list[str]:
     """The locks of a folder that somebody holds."""
     found = []
-    for path in sorted(locks.iterdir()) if locks and locks.exists() else ():
+    for path in sorted(locks.glob("*")) if locks else ():
+        if path.is_dir():  # of anchors, as a rule
+            continue
         handle = os.open(path, os.O_RDWR)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
