@@ -87,9 +87,13 @@ def crew(
     taken = amounts(resources)
     with joined(address) as cluster:
         from nas.runners.ray_search import Terms
+        from nas.runners.ray_trackers import tracker
 
+        terms = Terms(taken, workers, tuple(callbacks))
+        for name in terms.callbacks:  # what it lacks is said before there is a study
+            tracker(name, "nas")
         seconds = None if predict_after is None else 60.0 * predict_after
-        yield There(cluster, Terms(taken, workers, tuple(callbacks)), seconds)
+        yield There(cluster, terms, seconds)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import math
 import os
 import shlex
@@ -101,6 +102,8 @@ def shared(function: Command) -> Command:
         typed = click.get_current_context().get_parameter_source("storage")
         named = storage if typed is click.core.ParameterSource.COMMANDLINE else None
         screen = Screen(as_json, quiet, not no_color, named)
+        # what a cluster lacks or a tracker fails at, said beside the answer
+        logging.getLogger("nas").setLevel(logging.ERROR if quiet else logging.WARNING)
         function(screen, storage=storage, **options)
 
     return wrapped  # fmt: skip

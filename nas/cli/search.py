@@ -135,7 +135,7 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     "callbacks",
     multiple=True,
     metavar="NAME",
-    help="Who else is told by Ray Tune: mlflow, tensorboard, wandb; repeat it.",
+    help="Who else is told: mlflow, tensorboard (in studies/tune), wandb; repeat it.",
 )
 @click.option(
     "--predict-after",

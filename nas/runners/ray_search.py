@@ -24,18 +24,18 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from nas.core.errors import NasError, unknown
+from nas.core.errors import unknown
 from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
 from nas.hardware.agent.workplace import workplace
 from nas.runners.processes import SILENCE_S
 from nas.runners.ray import LOST, Cluster
 from nas.runners.ray_lease import Leases
+from nas.runners.ray_trackers import TRACKERS, tracker
 from nas.runners.ray_words import cause_of, of_the_cluster
 from nas.runners.ray_work import Work
 from nas.session import Session
 
 FOLLOW_S = 5.0  # between two looks at how many jobs fit on the cluster
-CALLBACKS = ("mlflow", "tensorboard", "wandb")
 # Tune's own records and messages: the study database is the record, and nas says what goes on
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_DISABLE_SIGINT_HANDLER": "1",
@@ -54,7 +54,7 @@ class Terms:
         resources: what one job takes, by Ray's names: `{"CPU": 1, "GPU": 0.25}`.
         at_once: jobs under way at most; as many as fit on the nodes that are there at the moment
             where None. More than fit tell an autoscaler what is wanted.
-        callbacks: of Tune's, by name: who else is told of every result.
+        callbacks: who else is told of every result, by name (`nas.runners.ray_trackers`).
         silence_s: a worker that says nothing for so long is taken for hung and ended.
     """
 
@@ -65,8 +65,8 @@ class Terms:
 
     def __post_init__(self) -> None:
         for name in self.callbacks:
-            if name not in CALLBACKS:
-                raise unknown("callback", name, CALLBACKS)
+            if name not in TRACKERS:
+                raise unknown("callback", name, TRACKERS)
 
     @property
     def shares(self) -> dict[str, Any]:
@@ -131,7 +131,6 @@ class Ray:
             logging.getLogger(name).setLevel(logging.CRITICAL)
         work = tune.with_parameters(Work, setup=self._setup)
         bundle = tune.PlacementGroupFactory([dict(self.terms.resources)])
-        kept = Path("studies") / "tune" if "tensorboard" in self.terms.callbacks else folder
         return tune.Tuner(
             tune.with_resources(work, bundle),
             tune_config=tune.TuneConfig(
@@ -144,9 +143,9 @@ class Ray:
             ),
             run_config=tune.RunConfig(
                 name=study,
-                storage_path=str(kept.absolute()),
+                storage_path=str(folder),
                 verbose=0,
-                callbacks=[Attends(driver), *(_callback(n, study) for n in self.terms.callbacks)],
+                callbacks=[Attends(driver), *(tracker(n, study) for n in self.terms.callbacks)],
                 failure_config=tune.FailureConfig(max_failures=0),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             ),
@@ -309,27 +308,6 @@ def _named(trial: Any) -> str:
     """A trial of Tune's: the study's trial, what is done with it, and Tune's own number."""
     job = trial.config
     return f"{job['trial']:06d}-{job['kind']}-{trial.trial_id}"
-
-
-def _callback(name: str, study: str) -> Any:
-    """One of Tune's callbacks. Raises: NasError with the package that it needs."""
-    try:
-        if name == "mlflow":
-            import mlflow  # noqa: F401 - the callback itself only says so when it is first called
-            from ray.air.integrations.mlflow import MLflowLoggerCallback
-
-            return MLflowLoggerCallback(experiment_name=study)
-        if name == "wandb":
-            import wandb  # noqa: F401
-            from ray.air.integrations.wandb import WandbLoggerCallback
-
-            return WandbLoggerCallback(project=study)
-        from ray.tune.logger import TBXLoggerCallback
-
-        return TBXLoggerCallback()
-    except ImportError as error:
-        package = "tensorboardX" if name == "tensorboard" else name
-        raise NasError(f"--callback {name}: {error}", f"pip install {package}") from None
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,21 @@ def test_quiet_says_nothing_beside_the_answer(nas: Nas, asked: Asked) -> None:
     answer = nas("search", "--space", "largekernel", "--quiet")
     assert answer.err == ""
     assert answer.out.startswith("digits-1")
+
+
+def test_quiet_keeps_the_remarks_of_runners_back(
+    nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = []
+
+    def search(watch: Any, **options: Any) -> Any:
+        said.append(logging.getLogger("nas.runners.ray").isEnabledFor(logging.WARNING))
+        return Seen(2).front
+
+    monkeypatch.setitem(vars(api), "search", search)
+    for quiet in ([], ["--quiet"], []):
+        nas("search", "--space", "largekernel", *quiet)
+    assert said == [True, False, True]
 
 
 def test_a_dry_run_says_so(nas: Nas, asked: Asked) -> None:

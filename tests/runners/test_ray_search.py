@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +12,6 @@ pytest.importorskip("ray")
 from conftest import toy_space, toy_spec
 from test_engine import Sampling
 
-from nas.core.errors import NasError
 from nas.core.job import Build, Wait
 from nas.engine import Search
 from nas.runners import ray_search
@@ -87,22 +85,3 @@ def test_the_same_history_is_explained_by_any_width() -> None:
     assert handed == list(range(5))
     again = Search(spec, toy_space(), Sampling(spec.seed), width=1)
     assert [again.retrace(event) for event in events] == events
-
-
-@pytest.mark.parametrize("name", ["mlflow", "wandb"])
-def test_a_callback_without_its_package_says_what_to_install(
-    name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, name, None)  # as where it is not installed
-    with pytest.raises(NasError, match=f"pip install {name}"):
-        ray_search._callback(name, "study")
-
-
-def test_mlflow_is_told_under_the_studys_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "mlflow", ModuleType("mlflow"))
-    told = ray_search._callback("mlflow", "toy")
-    assert type(told).__name__ == "MLflowLoggerCallback" and told.experiment_name == "toy"
-
-
-def test_tensorboard_comes_with_ray() -> None:
-    assert type(ray_search._callback("tensorboard", "toy")).__name__ == "TBXLoggerCallback"

@@ -1,0 +1,106 @@
+"""Who else is told of every result: MLflow, TensorBoard, Weights & Biases, by Ray Tune's callbacks.
+
+They only look on. What goes wrong with one of them is said once and costs the search nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ray.tune.logger import TBXLoggerCallback
+
+from nas.core.errors import NasError
+
+TRACKERS = ("mlflow", "tensorboard", "wandb")
+DRAWN = Path("studies") / "tune"  # where TensorBoard's files go, a folder for each study
+_HOOKS = (
+    "setup", "on_trial_start", "on_trial_result", "on_trial_complete", "on_trial_error",
+    "on_experiment_end",
+)  # fmt: skip
+_KEY = "WANDB_API_KEY"
+_log = logging.getLogger(__name__)
+
+
+def tracker(name: str, study: str) -> Any:
+    """One of `TRACKERS` as a callback of Tune's.
+
+    Raises: NasError with the package that it needs, or how to log in.
+    """
+    try:
+        return _harmless(name, _tracker(name, study))
+    except ImportError as error:
+        package = "tensorboardX" if name == "tensorboard" else name
+        raise NasError(f"--callback {name}: {error}", f"pip install {package}") from None
+
+
+def _tracker(name: str, study: str) -> Any:
+    if name == "mlflow":
+        import mlflow  # noqa: F401 - the callback itself only says so when it is first called
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        return MLflowLoggerCallback(experiment_name=study)
+    return _wandb(study) if name == "wandb" else Draws((DRAWN / study).absolute())
+
+
+def _wandb(study: str) -> Any:
+    """Ray's callback, unless it would hand on a key in what Ray writes to its logs."""
+    import wandb  # noqa: F401 - the callback itself only says so when it is first called
+    from ray.air.integrations.wandb import WandbLoggerCallback
+
+    mode = os.environ.get("WANDB_MODE")  # a cluster that runs already does not know it
+    callback = WandbLoggerCallback(project=study, **({"mode": mode} if mode else {}))
+    try:
+        callback.setup()  # looks for a login, as it does again when the search begins
+    except ValueError:
+        raise NasError(
+            "--callback wandb: nobody is logged in to Weights & Biases here",
+            "type  wandb login  once, or keep the runs on this machine: export WANDB_MODE=offline",
+        ) from None
+    if os.environ.get(_KEY):
+        raise NasError(
+            f"--callback wandb: Ray would write {_KEY} to its logs",
+            f"type  wandb login  once (not needed with WANDB_MODE=offline), then  unset {_KEY}",
+        )
+    return callback
+
+
+class Draws(TBXLoggerCallback):  # type: ignore[misc]
+    """Event files for TensorBoard, a folder for each job, where they stay.
+
+    Ray's own callback writes them to a temporary folder, which only a search that ends by itself
+    copies to its place.
+    """
+
+    _summary_writer_cls: Any
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        opened = self._summary_writer_cls
+
+        def writer(path: str, **given: Any) -> Any:
+            return opened(str(folder / Path(path).name), **{**given, "flush_secs": 1})
+
+        self._summary_writer_cls = writer
+
+
+def _harmless(name: str, callback: Any) -> Any:
+    """The callback with its hooks so that the first error of any is said, and none is raised."""
+    said: list[Exception] = []
+
+    def attempt(hook: Callable[..., None], *given: Any, **named: Any) -> None:
+        try:
+            hook(*given, **named)
+        except Exception as error:
+            if not said:
+                said.append(error)
+                why = str(error).strip().partition("\n")[0] or type(error).__name__
+                _log.warning("--callback %s: %s\n  the search goes on", name, why)
+
+    for hook in _HOOKS:
+        setattr(callback, hook, partial(attempt, getattr(callback, hook)))
+    return callback
