@@ -51,6 +51,10 @@ class Gate:
     def open(self) -> None:
         self.path.touch()
 
+    def came(self) -> list[int]:
+        """All workers that ever came to it, also those that are gone."""
+        return [int(p.suffix[1:]) for p in self.path.parent.glob(f"{self.path.name}.*")]
+
     def waiting(self, many: int) -> list[int]:
         """The workers that wait at it, as soon as there are so many."""
 

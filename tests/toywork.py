@@ -66,8 +66,11 @@ def work(given: Mapping[str, Any], beat: Callable[[], None]) -> Any:
     """What the workers run, under the lease as every training step and measurement.
 
     A rung or a measurement takes `given["rung_s"]` seconds, and where `given["gates"]` names a file
-    for its kind of job it goes on until that is there. A rung leaves `given["file_bytes"]`.
+    for its kind of job, `build` too, it goes on until that is there. A rung leaves
+    `given["file_bytes"]`. A worker that begins comes to the gate `work`, and does not wait there.
     """
+    if gate := given.get("gates", {}).get("work"):
+        _come(gate)
     return partial(_perform, given, ToyPerform(StudySpec.from_json(given["spec"])), beat)
 
 
@@ -89,6 +92,8 @@ def _perform(
     try:
         if job["kind"] == "build":
             _misbehave(job["architecture"]["choices"]["way"])
+            if given.get("gates", {}).get("build"):
+                _take_time(given, "build", beat, lease.training)
         elif job["kind"] == "measure":
             _take_time(given, "measure", beat, lease.measuring)
         return _labelled(given, job, dict(toy(job, slowly)))
@@ -116,11 +121,15 @@ def _take_time(
 ) -> None:
     end, gate = time.monotonic() + given["rung_s"], given.get("gates", {}).get(kind)
     if gate:
-        Path(f"{gate}.{os.getpid()}").touch()  # who waits there: `clusters.Gate`
+        _come(gate)
     while time.monotonic() < end or (gate and not Path(gate).exists()):
         beat()
         with leased():
             time.sleep(0.01)
+
+
+def _come(gate: str) -> None:
+    Path(f"{gate}.{os.getpid()}").touch()  # as `clusters.Gate` reads it
 
 
 def _file(given: Mapping[str, Any]) -> str:

@@ -164,19 +164,19 @@ class Driver:
     def __init__(self, session: Session, leases: Leases, room: Callable[[], int]) -> None:
         self.session = session
         self.leases = leases
-        self._ask_room, self._room, self._looked = room, room(), time.monotonic()
+        self._ask_room, self.room, self._looked = room, room(), time.monotonic()
         self.done: Done | None = None
         self.interrupted = False
         self._jobs: dict[str, Job] = {}
         self._lost: Counter[str] = Counter()
-        self._errors: dict[str, str] = {}
+        self._errors: dict[str, tuple[str, bool]] = {}
 
     def next(self, name: str) -> dict[str, Any] | None:
         """The next job for a worker, as JSON; None while there is none or no room for it."""
         while self.done is None:
             self.attend()
             self._look_for_room()
-            if len(self._jobs) >= self._room:
+            if len(self._jobs) >= self.room:
                 return None
             job = self.session.ask()
             if isinstance(job, Measure):
@@ -204,8 +204,8 @@ class Driver:
         if time.monotonic() - self._looked < FOLLOW_S:
             return
         room, self._looked = self._ask_room(), time.monotonic()
-        if room != self._room:
-            self._room = room
+        if room != self.room:
+            self.room = room
             self.session.widen(room)
 
     def reached(self, name: str, message: Mapping[str, Any]) -> bool:
@@ -215,9 +215,13 @@ class Driver:
             return True
         return self.session.report(job, message["rung"], message["values"]) == "continue"
 
-    def failed(self, name: str, words: str) -> None:
-        """Remembers what Ray said when it lost a trial of Tune's."""
-        self._errors[name] = words
+    def failed(self, name: str, words: str, idle: bool = False) -> None:
+        """Remembers what Ray said when it lost a trial of Tune's.
+
+        Args:
+            idle: its actor was one that had been idle, and may have been gone before.
+        """
+        self._errors[name] = words, idle
 
     def ended(self, name: str, message: Mapping[str, Any] | None) -> None:
         """Takes in the end of a job: its outcome, a stop at a rung, or a loss (None)."""
@@ -225,8 +229,8 @@ class Driver:
         if message is not None:
             self.session.tell(job, Outcome.from_json(message.get("outcome", {})))
             return
-        words = self._errors.pop(name, "")
-        self._lost[f"{job}"] += 1
+        words, idle = self._errors.pop(name, ("", False))
+        self._lost[f"{job}"] += not idle  # each of those is found to be gone only once
         if of_the_cluster(words) and self._lost[f"{job}"] < LOST:
             self.session.release(job)  # no fault of the candidate's
         else:
@@ -267,7 +271,22 @@ class Decides(FIFOScheduler):  # type: ignore[misc]
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
-        self._kept = False
+        self._kept = 0
+
+    def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
+        """Keeps as many idle actors as there is room for.
+
+        By itself Tune ends all but one that no job waits for, and with each a worker process and
+        the torch that it has loaded: whenever a search waits for measurements.
+        """
+        super().on_trial_add(tune_controller, trial)
+        more = self._driver.room - self._kept
+        cache: Any = getattr(
+            tune_controller, "_actor_cache", None
+        )  # Tune's own: without, none are kept
+        if more and hasattr(cache, "increase_max"):
+            cache.increase_max(trial.placement_group_factory, more)
+            self._kept += more
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Whether a training goes on after a rung."""
@@ -278,7 +297,8 @@ class Decides(FIFOScheduler):  # type: ignore[misc]
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         """Keeps the reason for the searcher, which is told only that there was an error."""
         words = Path(trial.error_file).read_text() if trial.error_file else ""
-        self._driver.failed(trial.trial_id, words)
+        idle = trial in getattr(tune_controller, "_resetting_trials", ())
+        self._driver.failed(trial.trial_id, words, idle)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +11,26 @@ import pytest
 
 pytest.importorskip("ray")
 
+import clusters
+from clusters import Place, awaited, ended, errors
 from conftest import toy_space, toy_spec
+from ray.tune.utils.object_cache import _ObjectCache
 from test_engine import Sampling
 
 from nas.core.job import Build, Wait
 from nas.engine import Search
 from nas.runners import ray_search
-from nas.runners.ray import Cluster
-from nas.runners.ray_search import FOLLOW_S, Driver, Terms
+from nas.runners.ray import LOST, Cluster
+from nas.runners.ray_search import FOLLOW_S, Decides, Driver, Terms
 from nas.session import SPARE, Session
+from nas.store.store import Store
+
+
+def on_a_cluster(test: Any) -> Any:
+    """Marks a test that takes a cluster of its own."""
+    for mark in [*clusters.MARKS, pytest.mark.long]:
+        test = mark(test)
+    return test
 
 
 @pytest.fixture
@@ -85,3 +98,96 @@ def test_the_same_history_is_explained_by_any_width() -> None:
     assert handed == list(range(5))
     again = Search(spec, toy_space(), Sampling(spec.seed), width=1)
     assert [again.retrace(event) for event in events] == events
+
+
+class Added:
+    """A trial of Tune's, as much of it as a scheduler asks for."""
+
+    placement_group_factory = "one processor"
+
+
+def test_as_many_idle_actors_are_kept_as_there_is_room_for(clock: list[float]) -> None:
+    place, nodes = cluster(2.0)
+    found = driver(Terms(), place)
+    cache = _ObjectCache(may_keep_one=True)
+    decides, tune = Decides(found), SimpleNamespace(_actor_cache=cache)
+    for _ in range(3):
+        decides.on_trial_add(tune, Added())
+    key = Added.placement_group_factory
+    assert [cache.cache_object(key, n) for n in range(3)] == [True, True, False]
+    nodes.append({"NodeID": "late", "Alive": True, "Resources": {"CPU": 1.0}})
+    clock[0] += FOLLOW_S
+    taken(found)
+    decides.on_trial_add(tune, Added())
+    assert cache.cache_object(key, 2) and not list(cache.flush_cached_objects())
+    nodes[-1]["Alive"] = nodes[0]["Alive"] = False
+    clock[0] += FOLLOW_S
+    taken(found)
+    decides.on_trial_add(tune, Added())
+    assert list(cache.flush_cached_objects()) == [0, 1]
+
+
+def test_a_tune_that_keeps_actors_otherwise_is_left_alone(clock: list[float]) -> None:
+    decides = Decides(driver(Terms(), cluster(2.0)[0]))
+    for other in (SimpleNamespace(), SimpleNamespace(_actor_cache=object())):
+        decides.on_trial_add(other, Added())
+
+
+def test_a_job_is_not_blamed_for_actors_that_were_gone_before_it(
+    clock: list[float], tmp_path: Path
+) -> None:
+    found = driver(Terms(), cluster(1.0)[0])
+    (tmp_path / "error").write_text(died := "The actor died because its node has died.")
+    trial = SimpleNamespace(trial_id="t", error_file=str(tmp_path / "error"))
+    first = found.session.search.trials
+
+    def lost(resetting: list[Any]) -> None:
+        assert found.next("t") is not None and not first[0].error
+        Decides(found).on_trial_error(SimpleNamespace(_resetting_trials=resetting), trial)
+        found.ended("t", None)
+
+    for _ in range(2 * LOST):
+        lost([trial])
+    for _ in range(LOST):
+        lost([])
+    assert first[0].error == died
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    """A cluster whose one node has two processors."""
+    found = Place(tmp_path, nodes=0)
+    found.join(cpus=2)
+    yield found
+    for search in clusters.STARTED:
+        search.kill()
+        search.communicate()
+    clusters.STARTED.clear()
+    found.close()
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/nas.db"
+
+
+def built(url: str) -> int:
+    """How many networks a search has built."""
+    with Store(url, read_only=True) as store:
+        return sum(e.kind == "reported" and e.payload["job"] == "build" for e in store.events("s"))
+
+
+@on_a_cluster
+def test_a_search_that_waits_for_measurements_keeps_its_workers(place: Place, url: str) -> None:
+    place.join(cpus=0, resources={"device:cpu": 1})
+    gates = {kind: place.gate() for kind in ("work", "build", "measure", "train")}
+    search = place.search(url, "s", timed=True, gates=gates)
+    gates["build"].waiting(2)
+    gates["build"].open()
+    awaited("nothing left to do but to measure", lambda: built(url) == 2 + SPARE)
+    for kind in ("measure", "train"):
+        gates[kind].waiting(1 if kind == "measure" else 2)
+        gates[kind].open()
+    ended(search)
+    assert len(gates["work"].came()) == 2 + 1  # two that build and train, and one that measures
+    assert errors(url, "s") == []
