@@ -39,7 +39,8 @@ def main() -> None:
         "gates": given.get("gates", {}), "file_bytes": given.get("file_bytes", 0),
         "stands": {name: device.stands for name, device in devices.items()},
     }  # fmt: skip
-    terms = Terms(silence_s=setup["silence_s"], at_once=given.get("at_once"))
+    terms = Terms(given.get("resources", {"CPU": 1.0}), given.get("at_once"),
+                  given.get("callbacks", ()), setup["silence_s"])  # fmt: skip
     with joined(given["address"]) as cluster, Store(given["url"]) as store:
         if not given.get("resume"):
             store.create(spec)

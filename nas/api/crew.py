@@ -206,4 +206,9 @@ def amounts(words: Sequence[str]) -> dict[str, float]:
                 "write --resources cpu=1,gpu=0.25",
             )
         found[{"cpu": "CPU", "gpu": "GPU"}.get(name, name)] = number
+    if not any(found.values()):
+        raise NasError(
+            f"--resources {','.join(words)}: any number of such jobs would fit on a node",
+            "a job takes something: --resources cpu=0.5, or cpu=0,gpu=0.25",
+        )
     return found

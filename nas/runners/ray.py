@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import socket
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,7 @@ from nas.hardware.device import Device, attached
 from nas.runners.processes import WITHHELD
 
 NAMESPACE = "nas"  # the same for all searches of a cluster, so that they find each other's leases
+_OF_RAY = re.compile("node:|memory|object_store_memory")  # what nobody asks a node for
 LOST = 3  # nodes or actors that may go away under one job before the job is blamed for it
 
 
@@ -42,6 +44,26 @@ def resources(device: Device) -> tuple[str, ...]:
     return (*named, f"device:{device.name}")
 
 
+def fitting(offered: Mapping[str, float], each: Mapping[str, float]) -> int:
+    """How many jobs that take so much `each` fit where so much is offered.
+
+    >>> fitting({"CPU": 8.0, "GPU": 2.0}, {"CPU": 1.0, "GPU": 0.25})
+    8
+    """
+    taken = {name: amount for name, amount in each.items() if amount}
+    return int(1e-9 + min(offered.get(name, 0.0) / amount for name, amount in taken.items()))
+
+
+def described(resources: Mapping[str, float]) -> str:
+    """Resources as they are typed.
+
+    >>> described({"GPU": 0.25, "CPU": 2.0})
+    'cpu=2,gpu=0.25'
+    """
+    names = {"CPU": "cpu", "GPU": "gpu"}
+    return ",".join(f"{names.get(n, n)}={amount:g}" for n, amount in sorted(resources.items()))
+
+
 @dataclass(frozen=True)
 class Cluster:
     """A cluster that this process has joined; `ray` is the package."""
@@ -63,12 +85,21 @@ class Cluster:
 
     def slots(self, each: Mapping[str, float]) -> int:
         """How many jobs that take so much `each` fit on the nodes that are there now."""
-        taken = {name: amount for name, amount in each.items() if amount}
-        fit = [
-            min(node["Resources"].get(name, 0.0) / amount for name, amount in taken.items())
-            for node in self.nodes()
-        ]
-        return sum(int(share + 1e-9) for share in fit)
+        return sum(fitting(node["Resources"], each) for node in self.nodes())
+
+    def lacking(self, each: Mapping[str, float]) -> str:
+        """What nodes offer, where none that is there now could ever hold a job that takes `each`.
+
+        It is empty where one could.
+        """
+        if self.slots(each):
+            return ""
+        most: dict[str, float] = {}
+        for node in self.nodes():
+            for name, amount in node["Resources"].items():
+                if not _OF_RAY.match(name):
+                    most[name] = max(amount, most.get(name, 0.0))
+        return described(most) or "nothing"
 
     def standing(self, device: Device, measured: bool = False) -> Device:
         """The device as it stands to this process: attached here, on another node, or nowhere.

@@ -28,7 +28,7 @@ from nas.core.errors import unknown
 from nas.core.job import Done, Finish, Job, Measure, Outcome, Train, Wait, job_to_json
 from nas.hardware.agent.workplace import workplace
 from nas.runners.processes import SILENCE_S
-from nas.runners.ray import LOST, Cluster
+from nas.runners.ray import LOST, Cluster, described
 from nas.runners.ray_lease import Leases
 from nas.runners.ray_trackers import TRACKERS, tracker
 from nas.runners.ray_words import cause_of, of_the_cluster
@@ -44,6 +44,7 @@ _QUIET = {
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1", "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_MAX_PENDING_TRIALS_PG": "1000000",  # how many there are is the driver's to say
 }  # fmt: skip
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ class Ray:
     ) -> None:
         self.terms = terms
         self._cluster = cluster
-        self._setup = {**setup, **terms.shares, "silence_s": terms.silence_s}
+        own = {"resources": dict(terms.resources), "silence_s": terms.silence_s}
+        self._setup = {**setup, **terms.shares, **own}
         self._leases = leases
 
     @property
@@ -112,6 +114,7 @@ class Ray:
 
     def run(self, session: Session) -> Done:
         """Runs to the end; an interrupt is acted on between two decisions, a second one at once."""
+        self._warn()
         driver = Driver(session, self._leases, lambda: self.workers)
         with _told_of_interrupts(driver), workplace("tune") as folder:
             tuner = self._tuner(driver, session.spec.name, folder)
@@ -125,6 +128,16 @@ class Ray:
         if driver.done is None:
             raise KeyboardInterrupt  # Tune was told to end by a signal of its own
         return driver.done
+
+    def _warn(self) -> None:
+        """Says that jobs wait for a node of another kind; it may come, so they do wait."""
+        wanted = self.terms.resources
+        if offered := self._cluster.lacking(wanted):
+            _log.warning(
+                "no node of the cluster has what one job takes (%s): jobs wait until one comes\n"
+                "  --resources takes what nodes offer, at most now: %s",
+                described(wanted), offered,
+            )  # fmt: skip
 
     def _tuner(self, driver: Driver, study: str, folder: Path) -> tune.Tuner:
         for name in ("ray.tune", "ray.train"):

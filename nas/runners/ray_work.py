@@ -28,6 +28,7 @@ from nas.hardware.device import named
 from nas.hardware.lease import default_folder
 from nas.runners.benches import bench
 from nas.runners.processes import Worker, hire, memory_share
+from nas.runners.ray import fitting
 
 LOOK_S = 1.0
 _SOURCE = re.compile(r"search_spaces/[^/]+\.py|hardware_profiles/[^/]+\.toml")
@@ -43,8 +44,7 @@ class Hands:
 
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._folder = settle(setup)  # Tune goes elsewhere for each job
-        at_once = max(1, (os.cpu_count() or 1) // setup.get("threads", 1))
-        own = {"locks": str(default_folder()), "memory_bytes": memory_share(at_once)}
+        own = {"locks": str(default_folder()), "memory_bytes": memory_share(_at_once(setup))}
         self._setup = {**own, **setup}
         self._silence_s = setup["silence_s"]
         self._worker: Worker | None = None
@@ -94,6 +94,21 @@ class Hands:
     def _lost(self, reason: str) -> dict[str, Any]:
         self.end()
         return {"outcome": {"error": f"{reason} (on {os.uname().nodename})"}}
+
+
+def _at_once(setup: Mapping[str, Any]) -> int:
+    """How many workers may share this machine's memory.
+
+    One for each processor, or for so many as one has threads; more where Ray places more jobs here,
+    which may take a part of a processor or none.
+    """
+    found: int = max(1, (os.cpu_count() or 1) // setup.get("threads", 1))
+    if each := setup.get("resources"):
+        here = ray.get_runtime_context().get_node_id()
+        for node in ray.nodes():
+            if node["NodeID"] == here:
+                found = max(found, fitting(node["Resources"], each))
+    return found
 
 
 class Work(tune.Trainable):  # type: ignore[misc]

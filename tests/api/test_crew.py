@@ -52,6 +52,13 @@ def test_amounts_that_are_none(word: str) -> None:
         amounts([word])
 
 
+def test_a_job_takes_something() -> None:
+    with pytest.raises(NasError, match="cpu=0: any number of such jobs") as caught:
+        amounts(["cpu=0"])
+    assert "cpu=0,gpu=0.25" in caught.value.hint
+    assert amounts(["cpu=0,gpu=0.25"]) == {"CPU": 0.0, "GPU": 0.25}
+
+
 def test_callbacks_are_known_by_name() -> None:
     pytest.importorskip("ray")
     from nas.runners.ray_search import Terms

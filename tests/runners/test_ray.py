@@ -11,7 +11,7 @@ import pytest
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
 from nas.hardware.device import load, parse
-from nas.runners.ray import joined, nodes_with, resources
+from nas.runners.ray import Cluster, joined, nodes_with, resources
 
 
 def test_a_node_has_a_device_by_rays_name_or_by_the_profiles() -> None:
@@ -49,6 +49,20 @@ def test_what_starts_with_a_cluster_knows_of_no_database(
         assert given.items() <= os.environ.items()  # the search's own again
     assert inherited == [{n: v for n, v in os.environ.items() if n not in given}]
     assert given.items() <= os.environ.items()
+
+
+def test_what_a_cluster_lacks_for_a_job() -> None:
+    nodes = [
+        {"Alive": True, "Resources": {"CPU": 2.0, "memory": 9e9, "node:10.0.0.1": 1.0}},
+        {"Alive": True, "Resources": {"CPU": 1.0, "GPU": 1.0, "device:board": 1.0}},
+        {"Alive": False, "Resources": {"CPU": 64.0}},
+    ]
+    cluster = Cluster(SimpleNamespace(nodes=lambda: nodes))
+    for enough in ({"CPU": 2.0}, {"CPU": 1.0, "GPU": 0.25}, {"CPU": 0.0, "device:board": 1.0}):
+        assert cluster.lacking(enough) == ""
+    for much in ({"CPU": 2.0, "GPU": 1.0}, {"CPU": 3.0}, {"CPU": 1.0, "gpus": 1.0}):
+        assert cluster.lacking(much) == "cpu=2,gpu=1,device:board=1"
+    assert Cluster(SimpleNamespace(nodes=list)).lacking({"CPU": 1.0}) == "nothing"
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +14,7 @@ import pytest
 pytest.importorskip("ray")
 
 import clusters
-from clusters import Place, awaited, ended, errors
+from clusters import Gate, Place, awaited, ended, errors, parent, states
 from conftest import toy_space, toy_spec
 from ray.tune.utils.object_cache import _ObjectCache
 from test_engine import Sampling
@@ -21,7 +23,7 @@ from nas.core.job import Build, Wait
 from nas.engine import Search
 from nas.runners import ray_search
 from nas.runners.ray import LOST, Cluster
-from nas.runners.ray_search import FOLLOW_S, Decides, Driver, Terms
+from nas.runners.ray_search import FOLLOW_S, Decides, Driver, Ray, Terms
 from nas.session import SPARE, Session
 from nas.store.store import Store
 
@@ -100,6 +102,19 @@ def test_the_same_history_is_explained_by_any_width() -> None:
     assert [again.retrace(event) for event in events] == events
 
 
+@pytest.mark.parametrize("lacks", [True, False])
+def test_what_no_node_has_is_said_and_waited_for(
+    lacks: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    terms = Terms({"CPU": 1.0, "gpus": 1.0} if lacks else {"CPU": 1.0})
+    runner = Ray(cluster(2.0)[0], {}, None, terms)  # type: ignore[arg-type]
+    runner._warn()
+    assert [r.getMessage() for r in caplog.records] == lacks * [
+        "no node of the cluster has what one job takes (cpu=1,gpus=1): jobs wait until one comes\n"
+        "  --resources takes what nodes offer, at most now: cpu=2"
+    ]
+
+
 class Added:
     """A trial of Tune's, as much of it as a scheduler asks for."""
 
@@ -155,9 +170,8 @@ def test_a_job_is_not_blamed_for_actors_that_were_gone_before_it(
 
 @pytest.fixture
 def place(tmp_path: Path) -> Iterator[Place]:
-    """A cluster whose one node has two processors."""
+    """A cluster of a head alone."""
     found = Place(tmp_path, nodes=0)
-    found.join(cpus=2)
     yield found
     for search in clusters.STARTED:
         search.kill()
@@ -177,17 +191,66 @@ def built(url: str) -> int:
         return sum(e.kind == "reported" and e.payload["job"] == "build" for e in store.events("s"))
 
 
-@on_a_cluster
-def test_a_search_that_waits_for_measurements_keeps_its_workers(place: Place, url: str) -> None:
+def idle(place: Place, url: str, many: int) -> dict[str, Gate]:
+    """The gates of a search whose workers, so many, all wait until something is measured."""
+    place.join(cpus=many)
     place.join(cpus=0, resources={"device:cpu": 1})
     gates = {kind: place.gate() for kind in ("work", "build", "measure", "train")}
-    search = place.search(url, "s", timed=True, gates=gates)
-    gates["build"].waiting(2)
+    place.search(url, "s", timed=True, gates=gates)
+    gates["build"].waiting(many)
     gates["build"].open()
-    awaited("nothing left to do but to measure", lambda: built(url) == 2 + SPARE)
-    for kind in ("measure", "train"):
-        gates[kind].waiting(1 if kind == "measure" else 2)
-        gates[kind].open()
-    ended(search)
+    awaited("nothing left to do but to measure", lambda: built(url) == many + SPARE)
+    gates["measure"].waiting(1)
+    return gates
+
+
+@on_a_cluster
+def test_a_search_that_waits_for_measurements_keeps_its_workers(place: Place, url: str) -> None:
+    gates = idle(place, url, 2)
+    gates["measure"].open()
+    gates["train"].waiting(2)
+    gates["train"].open()
+    ended(clusters.STARTED[-1])
     assert len(gates["work"].came()) == 2 + 1  # two that build and train, and one that measures
+    assert errors(url, "s") == []
+
+
+@on_a_cluster
+def test_workers_that_go_while_they_are_idle_are_no_trials_fault(place: Place, url: str) -> None:
+    gates = idle(place, url, 2)
+    for worker in gates["build"].came():
+        os.kill(parent(worker), signal.SIGKILL)
+    gates["measure"].open()
+    gates["train"].waiting(2)
+    gates["train"].open()
+    ended(clusters.STARTED[-1])
+    assert {state for state, _ in states(url, "s").values()} <= {"complete", "stopped"}
+    assert errors(url, "s") == []
+
+
+@on_a_cluster
+def test_what_no_node_has_is_said_while_the_search_waits_for_one(place: Place, url: str) -> None:
+    place.join(cpus=1)
+    gate = place.gate()
+    wanted = {"CPU": 1.0, "GPU": 1.0}
+    search = place.search(url, "s", gates={"train": gate}, resources=wanted)
+    assert search.stderr is not None
+    assert "no node of the cluster has what one job takes (cpu=1,gpu=1)" in search.stderr.readline()
+    place.join(cpus=1, num_gpus=1)
+    gate.waiting(1)
+    gate.open()
+    ended(search)
+    assert errors(url, "s") == []
+
+
+@on_a_cluster
+def test_four_jobs_share_a_gpu(place: Place, url: str) -> None:
+    place.join(cpus=4, num_gpus=1)
+    place.join(cpus=4)
+    gate = place.gate()
+    search = place.search(url, "s", gates={"train": gate}, resources={"CPU": 1.0, "GPU": 0.25})
+    gate.waiting(4)
+    gate.open()
+    ended(search)
+    assert len(gate.came()) == 4
     assert errors(url, "s") == []
