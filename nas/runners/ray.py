@@ -124,6 +124,7 @@ def joined(address: str | None = None) -> Iterator[Cluster]:
         import ray
     except ImportError:
         raise NasError("ray is not installed", "pip install -e '.[ray]'") from None
+    _no_client(address or os.environ.get("RAY_ADDRESS", ""))
     if ray.is_initialized():
         yield Cluster(ray)
         return
@@ -151,6 +152,16 @@ def _withheld() -> Iterator[None]:
         yield
     finally:
         os.environ.update(before)
+
+
+def _no_client(address: str) -> None:
+    """Refuses Ray's client: the session and its database stay in the process that decides."""
+    if address.startswith("ray://"):
+        host = address.removeprefix("ray://").partition("/")[0].rpartition(":")[0] or "HEAD"
+        raise NasError(
+            f"{address!r} is of Ray's client, and a search is typed on a node of its cluster",
+            f"there, type the address that  ray start --head  printed: --address {host}:6379",
+        )
 
 
 def _answers(address: str) -> None:

@@ -19,11 +19,23 @@ def test_a_node_has_a_device_by_rays_name_or_by_the_profiles() -> None:
     assert resources(parse('kind = "cpu"', "mine")) == ("device:mine",)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port", "ray://127.0.0.1:1"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "127.0.0.1:port"])
 def test_an_address_without_a_cluster_is_said_at_once(address: str) -> None:
     with pytest.raises(NasError, match="no Ray cluster answers") as caught:
         nodes_with([], address)
     assert "ray start --head" in caught.value.hint
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_rays_client_is_refused_with_the_address_to_type(
+    monkeypatch: pytest.MonkeyPatch, typed: bool
+) -> None:
+    address = "ray://10.0.0.7:10001"
+    if not typed:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(NasError, match="is of Ray's client") as caught, joined(typed * address):
+        pass
+    assert caught.value.hint.endswith("--address 10.0.0.7:6379")
 
 
 @pytest.mark.parametrize("answers", [True, False])
