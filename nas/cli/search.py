@@ -187,7 +187,7 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
         with watch:
             found = api.search(**options, recipe=recipe, watch=watch)
     except KeyboardInterrupt:
-        _interrupted(context, watch.last)
+        _interrupted(context, options, watch.last)
     if options["dry_run"]:
         screen.answer(front_document(found), lambda width: f"study {found.study!r} can be searched")
         return
@@ -217,7 +217,7 @@ def from_recipe(context: click.Context, path: Path, options: dict[str, Any]) -> 
         NasError: for a file that cannot be read, an unknown name or a value of the wrong kind.
     """
     known = {
-        _long(p): p for p in context.command.params
+        name.removeprefix("--"): p for p in context.command.params for name in p.opts
         if isinstance(p, click.Option) and p.name not in NOT_IN_RECIPES
     }  # fmt: skip
     merged = dict(options)
@@ -275,24 +275,36 @@ def _long(option: click.Parameter) -> str:
     return option.opts[0].removeprefix("--")
 
 
-def _interrupted(context: click.Context, last: Any) -> None:
-    """Says what is kept and how to go on; exits with 130."""
-    from nas.store.address import masked
+# what a study does not remember, and may be another the next time
+_OF_A_CALL = (
+    "storage", "runner", "workers", "address", "resources", "callbacks", "predict_after",
+)  # fmt: skip
 
+
+def _interrupted(context: click.Context, options: dict[str, Any], last: Any) -> None:
+    """Says what is kept and how to go on; exits with 130."""
     if last is None:
         raise KeyboardInterrupt
     done = sum(t.state != "running" for t in last.trials)
-    words = ["nas", "search", "--study", last.spec.name, "--resume"]
-    for name in ("storage", "runner", "workers", "address", "resources", "predict_after"):
-        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            value = context.params[name]
-            for one in value if isinstance(value, tuple) else (value,):
-                words += [
-                    f"--{name.replace('_', '-')}", masked(one) if name == "storage" else str(one),
-                ]  # fmt: skip
+    words = ["nas", "search", "--study", last.spec.name, "--resume", *_again(context, options)]
     click.echo(
         f"interrupted: {done} of {last.spec.trials} trials of {last.spec.name!r} are kept\n"
         f"  go on: {shlex.join(words)}",
         err=True,
     )
     context.exit(130)
+
+
+def _again(context: click.Context, options: dict[str, Any]) -> list[str]:
+    """The options of this call that were typed or came from a recipe, to be typed again."""
+    from nas.store.address import masked
+
+    known, words = {p.name: p for p in context.command.params}, []
+    for name in _OF_A_CALL:
+        typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if typed or options[name] != context.params[name]:
+            value = options[name]
+            for one in value if isinstance(value, tuple) else (value,):
+                text = masked(one) if name == "storage" else str(one)
+                words += [f"--{_long(known[name])}", text]
+    return words

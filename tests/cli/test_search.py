@@ -132,6 +132,31 @@ def test_an_interrupt_keeps_the_trials_and_says_how_to_go_on(
     )
 
 
+def test_what_a_cluster_was_given_is_typed_again_from_options_and_recipe(
+    nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def search(watch: Any, **options: Any) -> Any:
+        watch.on(Seen(5))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(vars(api), "search", search)
+    (tmp_path / "r.toml").write_text(
+        '[search]\nspace = "l"\nrunner = "ray"\naddress = "head:6379"\nmax-concurrent = 4\n'
+        'resources = ["cpu=2", "gpu=0.25"]\ncallback = "mlflow"\npredict-after = 5\n'
+        'storage = "postgresql://me:secret@db/nas"\nseed = 7\n'
+    )
+    again = "  go on: nas search --study digits-1 --resume "
+    answer = nas("search", "r.toml", "--callback", "wandb", "--callback", "tensorboard")
+    assert answer.err.splitlines()[-1] == again + (
+        "--storage 'postgresql://me:***@db/nas' --runner ray --workers 4 --address head:6379 "
+        "--resources cpu=2 --resources gpu=0.25 --callback wandb --callback tensorboard "
+        "--predict-after 5.0"
+    )
+    (tmp_path / "r.toml").write_text('[search]\nspace = "l"\nrunner = "ray"\ncallback = "mlflow"\n')
+    answer = nas("search", "r.toml")
+    assert answer.err.splitlines()[-1] == f"{again}--runner ray --callback mlflow"
+
+
 def test_an_interrupt_before_the_first_trial(
     nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch
 ) -> None:
