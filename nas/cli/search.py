@@ -121,7 +121,8 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     "workers",
     type=click.IntRange(min=1),
     metavar="N",
-    help="How many jobs at once.  [default: as many as cores, or as fit on the cluster]",
+    help="How many jobs at once; more than fit on a cluster ask its autoscaler for nodes.  "
+    "[default: as many as cores, or as fit on the cluster]",
 )
 @click.option("--address", metavar="A", help="The Ray cluster.  [default: Ray's own choice]")
 @click.option(

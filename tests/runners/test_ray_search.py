@@ -24,6 +24,7 @@ from nas.engine import Search
 from nas.runners import ray_search
 from nas.runners.ray import LOST, Cluster
 from nas.runners.ray_search import FOLLOW_S, Decides, Driver, Ray, Terms
+from nas.runners.ray_trackers import DRAWN
 from nas.session import SPARE, Session
 from nas.store.store import Store
 
@@ -254,3 +255,22 @@ def test_four_jobs_share_a_gpu(place: Place, url: str) -> None:
     ended(search)
     assert len(gate.came()) == 4
     assert errors(url, "s") == []
+
+
+@on_a_cluster
+def test_tensorboards_files_are_there_while_the_search_goes_on_and_after_an_interrupt(
+    place: Place, url: str, tmp_path: Path
+) -> None:
+    place.join(cpus=1)
+    gate = place.gate()
+    search = place.search(url, "s", gates={"train": gate}, callbacks=["tensorboard"])
+    gate.waiting(1)
+
+    def drawn() -> list[Path]:
+        found = (tmp_path / DRAWN / "s").glob("*-build-*/events.out.tfevents.*")
+        return [path for path in found if b"macs" in path.read_bytes()]
+
+    there = awaited("the event file of a network that is built", drawn)
+    search.send_signal(signal.SIGINT)
+    ended(search, -signal.SIGINT)
+    assert set(there) <= set(drawn())
