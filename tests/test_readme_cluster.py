@@ -69,7 +69,7 @@ def _free() -> int:
 
 
 def _typed(home: Path, port: int, server: postgres.Server) -> list[str]:
-    """The section's commands as they are typed here; the last is the search."""
+    """The section's commands as they are typed here; the last two are the database, the search."""
     (section,) = [b for b in blocks(README.read_text("utf-8"), "bash") if "ray start --head" in b]
     url = "postgresql+psycopg://{}@" + f"127.0.0.1:{server.port}/"
     here = {
@@ -84,7 +84,7 @@ def _typed(home: Path, port: int, server: postgres.Server) -> list[str]:
         section = section.replace(word, ours)
     # this environment was made as the section's first line says
     lines = [line for line in section.splitlines() if not line.startswith("pip install")]
-    assert lines[-1].startswith("nas search")
+    assert lines[-2].startswith("export NAS_STORAGE=") and lines[-1].startswith("nas search")
     return [*lines[:-1], f"{lines[-1]} {BRIEF}"]
 
 
@@ -113,10 +113,11 @@ def _run(
     return said.read_text()
 
 
-def _killed(line: str, home: Path, url: str) -> list[Event]:
+def _killed(storage: str, line: str, home: Path, url: str) -> list[Event]:
     """Types a search, kills it in its second trial, and says what was recorded until then."""
+    lines = f"{TOKEN}\n{storage}\nexec {line}"
     search = subprocess.Popen(
-        ["bash", "-e", "-c", f"{TOKEN}\nexec {line}"], cwd=home, env=_environment(home), text=True,
+        ["bash", "-e", "-c", lines], cwd=home, env=_environment(home), text=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     )  # fmt: skip
     with search:
@@ -135,15 +136,15 @@ def test_the_section_makes_a_cluster_whose_search_is_killed_and_goes_on_elsewher
     if not postgres.available() or postgres.GIVEN or postgres.program("psql") is None:
         pytest.skip(postgres.MISSING)
     with postgres.server() as server:
-        *lines, search = _typed(home, _free(), server)
+        *lines, storage, search = _typed(home, _free(), server)
         _run(lines, home)
         address = re.search(r"--address (\S+)", search)
-        url = re.search(r"--storage (\S+)", search)
+        url = re.search(r"NAS_STORAGE=(\S+)", storage)
         assert address is not None and url is not None
         count = f"import ray; ray.init('{address[1]}'); print(sum(n['Alive'] for n in ray.nodes()))"
         assert _run([TOKEN, f'python -c "{count}" 2> /dev/null'], home).split()[-1] == "2"
-        before = _killed(search, home, url[1])
-        _goes_on_elsewhere(search, url[1], home)
+        before = _killed(storage, search, home, url[1])
+        _goes_on_elsewhere(storage, search, home)
         with Store(url[1], read_only=True) as store:
             assert store.events(STUDY)[: len(before)] == before
         assert audit(url[1], STUDY, home / "locks") == []
@@ -154,11 +155,11 @@ def test_the_section_makes_a_cluster_whose_search_is_killed_and_goes_on_elsewher
         assert list((home / "shared").iterdir())  # where all nodes see it
 
 
-def _goes_on_elsewhere(search: str, url: str, home: Path) -> None:
+def _goes_on_elsewhere(storage: str, search: str, home: Path) -> None:
     """Resumes a search from another checkout, in another folder, on another machine by name."""
     copy, shell, folder = checkout(home / "checkout"), elsewhere(), home / "elsewhere"
     folder.mkdir()
-    theirs = [TOKEN, f"export PYTHONPATH={copy}"]
+    theirs = [TOKEN, storage, f"export PYTHONPATH={copy}"]
     where = _run([*theirs, "python -c 'import nas; print(nas.__file__)'"], home, folder)
     assert where.strip() == str(copy / "nas" / "__init__.py")
     rest = re.sub(r"--(trials|epochs) \S+|--no-proxies", "", search[search.index("--runner") :])

@@ -294,9 +294,7 @@ class Decides(FIFOScheduler):  # type: ignore[misc]
         """
         super().on_trial_add(tune_controller, trial)
         more = self._driver.room - self._kept
-        cache: Any = getattr(
-            tune_controller, "_actor_cache", None
-        )  # Tune's own: without, none are kept
+        cache: Any = getattr(tune_controller, "_actor_cache", None)  # Tune's own
         if more and hasattr(cache, "increase_max"):
             cache.increase_max(trial.placement_group_factory, more)
             self._kept += more

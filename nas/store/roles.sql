@@ -7,8 +7,9 @@
 --
 -- nas_searches adds to the record and cannot rewrite it: what happened (event) and what was proposed
 -- (architecture) can be added and read, never changed or removed. nas_reads looks. Neither can change
--- the tables: a release with new ones is first run by the owner. Workers and nodes of a cluster are
--- given neither role, nor the address of the database.
+-- the tables: a release with new ones is first run by the owner. Workers of a cluster are given
+-- neither role, nor the address of the database; but Ray shows all its nodes the command that was
+-- typed, so there the address belongs into NAS_STORAGE.
 
 DO $$ BEGIN
   IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'nas_reads') THEN
