@@ -69,9 +69,8 @@ class Leases:
         """
         found = {}
         for name, device in self._devices.items():
-            node = next(iter(self._cluster.having(device)), None)
-            if device.stands == "elsewhere" and node is not None:
-                found[name] = Bench(**self._asked(node, device, spec.runtime_on(name)))
+            if device.stands == "elsewhere" and self._cluster.having(device):
+                found[name] = Bench(**self._asked(device, spec.runtime_on(name)))
         return found
 
     @property
@@ -165,14 +164,16 @@ class Leases:
             ).remote()
         return self._actors[key]
 
-    def _asked(self, node: str, device: Device, runtime: str | None) -> dict[str, str]:
-        """What a node measures a device with; once more where a search that ended took the actor.
+    def _asked(self, device: Device, runtime: str | None) -> dict[str, str]:
+        """What a node measures a device with, asked again where its actor or the node has gone.
 
-        Raises: NasError where it does not say.
+        Raises: NasError where none says.
         """
         errors = self._cluster.ray.exceptions
-        again = time.monotonic() + 2 * REST_S
+        again, node, gone = time.monotonic() + 2 * REST_S, "", set[str]()
         while True:
+            nodes = self._cluster.having(device) or [node]
+            node = next((n for n in nodes if n not in gone), nodes[0])
             asked = self._actor(node, device).bench.remote(self._setup, device.name, runtime)
             try:
                 return dict(self._cluster.ray.get(asked, timeout=ANSWER_S))
@@ -185,6 +186,7 @@ class Leases:
             except errors.RayError as error:
                 why = cause_of(str(error))
                 if of_its_search(str(error)) and time.monotonic() < again:
+                    gone.add(node)  # another one first
                     del self._actors[node, device.seat]
                     time.sleep(LOOK_S)
                     continue

@@ -32,15 +32,20 @@ def of_the_cluster(words: str) -> bool:
 def of_its_search(words: str) -> bool:
     """Whether an actor went with the search that had made it, or with a node, before it began.
 
-    Ray says that it never ran also of one whose own process crashed at its start.
+    Ray says that it never ran also of one whose own process crashed at its start. For some seconds
+    it names nodes that are gone.
 
     >>> of_its_search("The actor is dead because its owner has died.")
     True
     >>> of_its_search("The actor is dead because all references to the actor were removed.")
     True
+    >>> of_its_search("The actor is not schedulable: The node specified doesn't exist any more")
+    True
     >>> of_its_search("The actor is dead because its worker process has died.")
     False
     """
+    if "not schedulable" in words and "doesn't exist" in words:
+        return True
     never = "The actor never ran" in words and "its worker process" not in words
     let_go = "its owner has died" in words or "all references to the actor were removed" in words
     return never or let_go

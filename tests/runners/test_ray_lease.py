@@ -278,6 +278,30 @@ def test_a_search_that_begins_as_another_ends_asks_again(
     assert clock[0] > 100 + 2 * ray_lease.REST_S
 
 
+def test_a_search_that_begins_as_a_node_dies_asks_another_one(
+    rays: Rays, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rays.alive["n2"] = rays.alive["n1"]
+    asked: list[str] = []
+
+    def options(**given: Any) -> Any:
+        def bench(setup: Any, device: str, runtime: str | None) -> int:
+            asked.append(given["scheduling_strategy"])
+            return -1 if given["scheduling_strategy"] == "n1" else -2
+
+        actor = SimpleNamespace(bench=SimpleNamespace(remote=bench))
+        return SimpleNamespace(remote=lambda: actor)
+
+    monkeypatch.setattr(rays, "options", options)
+    monkeypatch.setattr(ray_lease.time, "sleep", lambda s: clock.__setitem__(0, clock[0] + s))
+    rays.answers[-1] = Lost("The actor is not schedulable: The node specified via "
+                            "NodeAffinitySchedulingStrategy doesn't exist any more")  # fmt: skip
+    rays.answers[-2] = {"host": "n2", "runtime": "torch", "protocol": "p"}
+    spec = SimpleNamespace(runtime_on=lambda name: None)
+    found = leases(rays).benches(spec)  # type: ignore[arg-type]
+    assert found == {"board": Bench(**rays.answers[-2])} and asked == ["n1", "n2"]
+
+
 def test_an_error_without_a_word_is_told_by_its_name(rays: Rays) -> None:
     found = leases(rays)
     found.begin(JOB)
