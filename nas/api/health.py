@@ -20,7 +20,7 @@ from nas.hardware.agent.energy import counter as energy_counter
 from nas.hardware.agent.lease import Lease, Unusable, default_folder
 from nas.hardware.agent.nvml import first_gpu
 from nas.hardware.runtimes import compiler
-from nas.store.address import masked
+from nas.store.secrets import masked
 from nas.store.store import Store
 
 LEAST_DISK = 2e9  # bytes: a search of a hundred trials leaves about a tenth of that

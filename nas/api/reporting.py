@@ -24,8 +24,8 @@ from nas.report.importance import importance_document
 from nas.report.page import page
 from nas.report.page.data import Findings, page_document
 from nas.report.page.networks import drawing
-from nas.store.address import masked
 from nas.store.artifacts import Artifacts
+from nas.store.secrets import masked
 from nas.store.store import Store
 
 DRAWN = 40  # networks of a front that are drawn

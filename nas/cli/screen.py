@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from nas.api.places import DEFAULT_STORAGE
+from nas.store.secrets import masked
 
 if TYPE_CHECKING:  # rich takes longer to load than a page of help takes to print
     from rich.console import Console, RenderableType
@@ -72,8 +73,6 @@ class Screen:
         """Proposes what to type next, ready to be copied."""
         where = []
         if self.storage:
-            from nas.store.address import masked  # SQLAlchemy, which a command has used by now
-
             where = ["--storage", masked(self.storage)]
         for place, words in enumerate(commands):
             lead = "next: " if place == 0 else "      "

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from nas.cli.mistakes import wording
 from nas.cli.screen import Screen, shared
 from nas.core.errors import NasError, unknown
+from nas.store.secrets import masked
 
 NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
 
@@ -298,8 +299,6 @@ def _interrupted(context: click.Context, options: dict[str, Any], last: Any) -> 
 
 def _again(context: click.Context, options: dict[str, Any]) -> list[str]:
     """The options of this call that were typed or came from a recipe, to be typed again."""
-    from nas.store.address import masked
-
     known, words = {p.name: p for p in context.command.params}, []
     for name in _OF_A_CALL:
         typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE

@@ -15,7 +15,7 @@ from typing import Any
 
 from nas.core.errors import NasError
 from nas.hardware.lease import private
-from nas.store.address import masked
+from nas.store.secrets import masked
 
 _KEYS = re.compile(r"[?&;][^=&/]*(?:pass|secret|token|key|sig|credential)[^=&/]*=", re.IGNORECASE)
 NAME = re.compile(r"[0-9a-f]{64}\.(?:safetensors|onnx|pt2)")

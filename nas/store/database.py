@@ -21,8 +21,9 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from nas.core.errors import NasError
-from nas.store.address import masked, parsed
+from nas.store.address import parsed
 from nas.store.schema import REVISION, VERSION_TABLE, Base
+from nas.store.secrets import masked
 from nas.store.trouble import OTHER, PATIENCE_S, away, in_words
 
 OUTAGE_S = 180.0  # how long a server that answered before is waited for

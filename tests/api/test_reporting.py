@@ -10,7 +10,7 @@ from example_study import toy_store
 
 from nas import api
 from nas.core.errors import NasError
-from nas.store.address import masked
+from nas.store.secrets import masked
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ import subprocess
 import sys
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from nas.core.errors import NasError
-from nas.store.address import exists, masked, parsed, unlisted
+from nas.store.address import exists, parsed, unlisted
 
 SECRET = "hunter2"
 WRONG = [
@@ -40,21 +38,6 @@ def test_no_command_prints_a_password(url: str) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert SECRET not in done.stdout + done.stderr
-
-
-@given(
-    password=st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1).map("§".__add__),
-    rest=st.sampled_from(["host/nas", "host:5432/nas?sslmode=require", "[::1]/nas"]),
-)
-def test_whatever_a_password_holds_it_is_masked(password: str, rest: str) -> None:
-    assert masked(f"postgresql+psycopg://me:{password}@{rest}") == (
-        f"postgresql+psycopg://me:***@{rest}"
-    )
-
-
-@pytest.mark.parametrize("url", ["sqlite:///studies/nas.db", "sqlite:////data/me@work/a=b.db"])
-def test_a_path_stays_as_it_is(url: str) -> None:
-    assert masked(url) == url
 
 
 def test_the_nearest_right_address_is_said() -> None:
