@@ -16,6 +16,7 @@ import pytest
 from conftest import toy_space, toy_spec
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 import nas
 from nas.core.errors import NasError
@@ -318,3 +319,20 @@ def test_what_a_column_holds_is_read_as_any_reader_of_json_would(value: object) 
 def test_half_a_column_is_not_read(text: str) -> None:
     with pytest.raises(ValueError):
         _decoded(text)
+
+
+def test_a_front_goes_through_its_contenders_alone(tmp_path: Path) -> None:
+    """Of a million trials; in the order of their numbers SQLite would go through all of them."""
+    with Store(filled(tmp_path / "nas.db")) as store:
+        engine, asked = store._database._engine, []
+
+        def before(connection: object, cursor: object, statement: str, given: tuple[object, ...],
+                   *_: object) -> None:  # fmt: skip
+            asked.append((statement, given))
+
+        event.listen(engine, "before_cursor_execute", before)
+        store.trials("toy", contenders=True)
+        (statement, given) = asked[-1]
+        with engine.connect() as connection:
+            plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", given).all()
+    assert "ix_trial_standing (study=? AND state=? AND contender=?)" in str(plan)
