@@ -111,7 +111,10 @@ def test_weights_and_biases_is_told_and_its_actor_given_no_variable(
         run = SimpleNamespace(remote=object)
         return lambda actor: SimpleNamespace(remote=lambda **named: SimpleNamespace(run=run))
 
-    fake = SimpleNamespace(remote=remote, wait=lambda futures, **how: ([], futures))
+    fake = SimpleNamespace(
+        remote=remote, wait=lambda futures, **how: ([], futures),
+        is_initialized=lambda: False,  # asked by callbacks that are collected meanwhile
+    )  # fmt: skip
     monkeypatch.setattr(wandb_of_ray, "ray", fake)
     monkeypatch.setattr(wandb_of_ray, "_force_on_current_node", dict)
     monkeypatch.setattr(wandb_of_ray, "Queue", lambda **how: SimpleNamespace(put=queued.append))
