@@ -285,8 +285,8 @@ class Store:
         def found(connection: Connection) -> list[Trial]:
             self._study(connection, study)
             # put in order here: SQLite would go through a million trials to have them in order
-            found = sorted(connection.execute(wanted), key=itemgetter(0))
-            return [rows.trial_of(dict(zip(names, row, strict=True))) for row in found]
+            lines = sorted(connection.execute(wanted), key=itemgetter(0))
+            return [rows.trial_of(dict(zip(names, line, strict=True))) for line in lines]
 
         return self._database.read(found)
 

@@ -60,6 +60,15 @@ def of_file(folder: Path, name: str, source: str, space: str, **changes: Any) ->
     return Place(spec, Artifacts(folder / "artifacts"), folder / "locks")
 
 
+def built(place: Place, architecture: Architecture) -> dict[str, Any]:
+    """What building trial 0 brings."""
+    job: Any = Build(0, architecture)
+    outcome = evaluate.perform(place, job_to_json(job), lambda rung, values: "go on")
+    assert outcome["error"] is None
+    found: dict[str, Any] = outcome["values"]
+    return found
+
+
 def seats(folder: Path, device: str, *limits: str) -> list[str]:
     spec = replace(SPEC, device=device, constraints=tuple(map(Constraint.parse, limits)))
     return [lease.device for lease in Place(spec, Artifacts(folder), folder / "locks").leases]
@@ -321,11 +330,8 @@ def test_a_sparse_network_in_int8_is_trained_and_shipped_as_the_graph_that_was_b
     }  # fmt: skip
     architecture = place.space.repair(wanted)
     assert wanted.items() <= architecture.choices.items()
-    job: Any = Build(0, architecture)
-    built = evaluate.perform(place, job_to_json(job), lambda rung, values: "go on")
-    assert built["error"] is None
-    made, last = built["values"], len(spec.fidelity.rungs) - 1
-    job = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung=-1, to_rung=last)
+    made, last = built(place, architecture), len(spec.fidelity.rungs) - 1
+    job: Any = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung=-1, to_rung=last)
     trained = evaluate.perform(place, job_to_json(job), lambda rung, values: "go on")
     assert trained["error"] is None
     parity = trained["values"]["parity"]
@@ -361,8 +367,7 @@ def test_a_file_that_says_something_else_than_its_network_is_refused_whoever_tra
     place = of_file(tmp_path, "otherwise", OTHERWISE, "bitwidth")
     spec = place.spec
     architecture = place.space.repair({"bitwidth.weights": weights})
-    build: Any = Build(0, architecture)
-    made = evaluate.perform(place, job_to_json(build), lambda rung, values: "go on")["values"]
+    made = built(place, architecture)
     last, kept = len(spec.fidelity.rungs) - 1, []
     train = Train(0, architecture, made["build"], made["file"], 1, 0, from_rung=-1, to_rung=last)
     trained = evaluate.perform(
@@ -396,8 +401,7 @@ def test_a_training_whose_checkpoint_is_lost_or_damaged_begins_again_to_the_same
     fidelity = Fidelity(epochs=2, reduction=2, data=0.05)
     place = Place(replace(place.spec, fidelity=fidelity), place.artifacts, tmp_path / "locks")
     architecture = place.space.repair({"bitwidth.weights": "fp32"})
-    build: Any = Build(0, architecture)
-    made = evaluate.perform(place, job_to_json(build), lambda rung, values: "go on")["values"]
+    made = built(place, architecture)
     rungs: list[tuple[int, Any]] = []
 
     def trained(from_rung: int, checkpoint: str | None = None) -> Any:
