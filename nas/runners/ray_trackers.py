@@ -1,12 +1,14 @@
 """Who else is told of every result: MLflow, TensorBoard, Weights & Biases, by Ray Tune's callbacks.
 
-They only look on. What goes wrong with one of them is said once and costs the search nothing.
+They only look on. What goes wrong with one of them is said once, and it is left alone for a while:
+a server that does not answer would else hold up the search at every result.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -17,7 +19,9 @@ from ray.tune.logger import TBXLoggerCallback
 from nas.core.errors import NasError
 
 TRACKERS = ("mlflow", "tensorboard", "wandb")
-DRAWN = Path("studies") / "tune"  # where TensorBoard's files go, a folder for each study
+DRAWN = Path("studies") / "tune"  # where files for these go, a folder for each study
+PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
+LEFT_ALONE_S = 60.0  # after an error
 _HOOKS = (
     "setup", "on_trial_start", "on_trial_result", "on_trial_complete", "on_trial_error",
     "on_experiment_end",
@@ -43,6 +47,8 @@ def _tracker(name: str, study: str) -> Any:
         import mlflow  # noqa: F401 - the callback itself only says so when it is first called
         from ray.air.integrations.mlflow import MLflowLoggerCallback
 
+        for variable, value in PATIENCE.items():  # its own are minutes
+            os.environ.setdefault(variable, value)
         return MLflowLoggerCallback(experiment_name=study)
     return _wandb(study) if name == "wandb" else Draws((DRAWN / study).absolute())
 
@@ -52,8 +58,13 @@ def _wandb(study: str) -> Any:
     import wandb  # noqa: F401 - the callback itself only says so when it is first called
     from ray.air.integrations.wandb import WandbLoggerCallback
 
+    # its actor would write into Tune's folder, which is temporary
+    folder = (DRAWN / study).absolute()
+    folder.mkdir(parents=True, exist_ok=True)
     mode = os.environ.get("WANDB_MODE")  # a cluster that runs already does not know it
-    callback = WandbLoggerCallback(project=study, **({"mode": mode} if mode else {}))
+    callback = WandbLoggerCallback(
+        project=study, dir=str(folder), **({"mode": mode} if mode else {})
+    )
     try:
         callback.setup()  # looks for a login, as it does again when the search begins
     except ValueError:
@@ -89,17 +100,22 @@ class Draws(TBXLoggerCallback):  # type: ignore[misc]
 
 
 def _harmless(name: str, callback: Any) -> Any:
-    """The callback with its hooks so that the first error of any is said, and none is raised."""
-    said: list[Exception] = []
+    """The callback with its hooks so that the first error of any is said, and none is raised.
+
+    After an error no hook is called for `LEFT_ALONE_S`.
+    """
+    failed: list[float] = []
 
     def attempt(hook: Callable[..., None], *given: Any, **named: Any) -> None:
+        if failed and time.monotonic() < failed[-1] + LEFT_ALONE_S:
+            return
         try:
             hook(*given, **named)
         except Exception as error:
-            if not said:
-                said.append(error)
+            if not failed:
                 why = str(error).strip().partition("\n")[0] or type(error).__name__
                 _log.warning("--callback %s: %s\n  the search goes on", name, why)
+            failed.append(time.monotonic())
 
     for hook in _HOOKS:
         setattr(callback, hook, partial(attempt, getattr(callback, hook)))

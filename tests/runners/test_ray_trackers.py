@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -34,8 +35,9 @@ class Module(ModuleType):
 
 
 @pytest.fixture
-def wandb(monkeypatch: pytest.MonkeyPatch) -> Module:
-    """Weights & Biases, somebody logged in."""
+def wandb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Module:
+    """Weights & Biases, somebody logged in, in a folder of its own."""
+    monkeypatch.chdir(tmp_path)
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_SETUP_API_KEY_HOOK"):
         monkeypatch.delenv(name, raising=False)
     found = Module("wandb", "of a login")
@@ -97,7 +99,9 @@ def test_nobody_logged_in_is_said_before_the_search(
         tracker("wandb", "toy")
     assert "wandb login" in caught.value.hint
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert tracker("wandb", "toy").kwargs == {"mode": "offline"}  # wherever its actor runs
+    kept = Path.cwd() / ray_trackers.DRAWN / "toy"  # Tune's own folder is a temporary one
+    assert tracker("wandb", "toy").kwargs == {"mode": "offline", "dir": str(kept)}
+    assert kept.is_dir()  # or it writes to another
 
 
 def test_weights_and_biases_is_told_and_its_actor_given_no_variable(
@@ -132,10 +136,12 @@ class Server:
     def __init__(self) -> None:
         self.calls: list[str] = []
         self.away = False
+        self.refused = 0
 
     def __getattr__(self, name: str) -> Any:
         def call(*given: Any, **named: Any) -> Any:
             if self.away:
+                self.refused += 1
                 raise ConnectionError("no route to the server\nand a long trace")
             self.calls.append(name)
             return SimpleNamespace(info=SimpleNamespace(run_id="run"))
@@ -161,20 +167,41 @@ def test_mlflow_is_told_under_the_studys_name(server: Server, tmp_path: Path) ->
     assert {"start_run", "log_metrics"} <= set(server.calls)
 
 
-def test_a_server_that_goes_away_is_said_once_and_told_again(
-    server: Server, tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_a_server_that_goes_away_is_said_once_and_asked_again_after_a_while(
+    server: Server,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(ray_trackers.time, "monotonic", lambda: now[0])
     told = tracker("mlflow", "toy")
     told.setup()
     server.away = True
     for number in range(3):
         tell(told, Trial(number, tmp_path), "on_trial_start", "on_trial_result")
+    assert server.refused == 1  # each may take as long as it waits for an answer
     [said] = caplog.records
     assert said.getMessage() == ("--callback mlflow: no route to the server\n  the search goes on")
     assert said.levelno == logging.WARNING
+    now[0] += ray_trackers.LEFT_ALONE_S
+    tell(told, Trial(3, tmp_path), "on_trial_start")
+    assert server.refused == 2 and len(caplog.records) == 1
     server.away = False
-    tell(told, Trial(3, tmp_path), "on_trial_start", "on_trial_result")
+    now[0] += ray_trackers.LEFT_ALONE_S
+    tell(told, Trial(4, tmp_path), "on_trial_start", "on_trial_result")
     assert server.calls[-1] == "log_metrics"
+
+
+def test_mlflow_waits_seconds_for_a_server_unless_told_otherwise(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeout, retries = ray_trackers.PATIENCE
+    monkeypatch.setenv(timeout, "77")
+    monkeypatch.setenv(retries, "9")  # so that what is set is taken back
+    monkeypatch.delenv(retries)
+    tracker("mlflow", "toy")
+    assert os.environ[timeout] == "77" and int(os.environ[retries]) <= 2
 
 
 def test_an_interrupt_is_no_failure_of_a_tracker(
