@@ -4,7 +4,8 @@
 
 The recipe names its study; what of it is done already is not done again. `studies/NAME.md` is then
 the front with its intervals, and each point against the first trial, which is the untouched network
-where one was given: the difference of what is scored, the ratio of what is counted or timed.
+where one was given and the published one that the recipe tries first where it names one: the
+difference of what is scored, the ratio of what is counted or timed.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def table(recipe: Path, front: Mapping[str, Any], study: Mapping[str, Any], pick
         f"Hypervolume {front['hypervolume']:.4g} of the reference {front['reference']}.",
         "",
         "Brackets hold a repeat of the whole step with 90 %. The last columns are each point "
-        "against trial 0: differences of percentages, ratios of the rest.",
+        f"against trial 0{_what(recipe)}: differences of percentages, ratios of the rest.",
         "",
         "| " + " | ".join(heads) + " |",
         "|" + "---|" * len(heads),
@@ -97,6 +98,14 @@ def table(recipe: Path, front: Mapping[str, Any], study: Mapping[str, Any], pick
     lines += [_row(row, first, names, on, picked, order) for row, on in shown]
     lines += ["", "**Bold** is what `nas pick` takes.", ""]
     return "\n".join(lines)
+
+
+def _what(recipe: Path) -> str:
+    """What the first trial is, where the recipe says so."""
+    said = read_recipe(recipe)
+    if "network" in said:
+        return ", the untouched network"
+    return f", which is `{said['preset']}` as published" if "preset" in said else ""
 
 
 def _row(
