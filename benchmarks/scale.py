@@ -24,7 +24,8 @@ two or more sizes, how each grows: the exponent of a power of the trials.
 
 Sizes already in the file of `--json` are not run again, and each row says which commit it is of.
 Each size gets a database of its own: an SQLite file in a temporary folder, or with `--storage` one
-that the PostgreSQL server of the URL makes.
+that the PostgreSQL server of the URL makes. With `--keep FOLDER` SQLite files stay there, and the
+front of a size whose row and file there are is timed again.
 """
 
 from __future__ import annotations
@@ -54,7 +55,6 @@ from overhead import SPACE
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import make_url
 
-from nas import api
 from nas.core.fidelity import Fidelity
 from nas.core.job import Build, Done, Job, Outcome, Train, Wait
 from nas.core.objective import BUILTIN
@@ -252,7 +252,7 @@ def _resident_mb() -> float:
 
 
 def measured(url: str, trials: int, folder: Path, stretch: int | None = None) -> dict[str, Any]:
-    """One size: the search, then its front."""
+    """One size's search."""
     task = TaskSpec("digits", (3, 32, 32), 10, examples=60000, digest="d" * 32)
     spec = StudySpec(
         STUDY, SPACE.name, task, "cpu", (BUILTIN["accuracy"], BUILTIN["macs"]),
@@ -282,7 +282,6 @@ def measured(url: str, trials: int, folder: Path, stretch: int | None = None) ->
         "simulated_days": last["simulated_s"] / 86400,
         "memory_bytes_a_trial": 1e6 * (last["memory_mb"] - first["memory_mb"]) / trials,
         "database_bytes_a_trial": _size(url) / trials,
-        **_front(url),
     }  # fmt: skip
 
 
@@ -297,30 +296,28 @@ def _rate(stretches: Sequence[tuple[Mapping[str, float], Mapping[str, float]]]) 
     }
 
 
-def _front(url: str) -> dict[str, Any]:
-    """How long `nas front` takes: the query, and a whole process; the best of three."""
-    query, process = [], []
-    api.front(STUDY, storage=url)  # what is imported once is not the query's
+def front(url: str) -> dict[str, Any]:
+    """How long `nas front` takes: the query, and a whole process; the best of three.
+
+    Both in processes of their own: in the search's, its million trials are looked through for
+    garbage as the query goes.
+    """
+    ask = (
+        "import sys, timeit; from nas import api; ask = lambda: api.front(sys.argv[1], "
+        "storage=sys.argv[2]); found = ask(); "  # what is imported once is not the query's
+        "print(min(timeit.repeat(ask, number=1, repeat=3)), len(found.members))"
+    )
+    query = [sys.executable, "-c", ask, STUDY, url]
+    said = subprocess.run(query, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    command = [sys.executable, "-m", "nas", "front", STUDY, "--storage", url, "--json", "--quiet"]
+    process = []
     for _ in range(3):
         began = time.perf_counter()
-        found = api.front(STUDY, storage=url)
-        query.append(time.perf_counter() - began)
-        began = time.perf_counter()
-        command = [
-            sys.executable,
-            "-m",
-            "nas",
-            "front",
-            STUDY,
-            "--storage",
-            url,
-            "--json",
-            "--quiet",
-        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         process.append(time.perf_counter() - began)
     return {
-        "front_query_s": min(query), "front_process_s": min(process), "members": len(found.members)
+        "front_query_s": float(said[0]), "front_process_s": min(process), "members": int(said[1]),
+        "front_commit": commit(), "front_load": os.getloadavg()[0],
     }  # fmt: skip
 
 
@@ -400,6 +397,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, action="append", help="repeat it for more sizes")
     parser.add_argument("--stretch", type=int, help="time so many trials of every tenth")
     parser.add_argument("--storage", help="a PostgreSQL URL; SQLite by default")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where SQLite files stay")
     parser.add_argument("--json", type=Path, help="keep the results in this file, and go on there")
     given = parser.parse_args()
     if given.storage and not given.storage.startswith("postgresql"):
@@ -408,9 +406,7 @@ def main() -> None:
     known = json.loads(given.json.read_text())["rows"] if given.json and given.json.exists() else []
     rows = {row["trials"]: row for row in known}
     for trials in given.trials or [10_000, 100_000]:
-        if trials not in rows:
-            # a process of its own, so that memory is of this size alone
-            rows[trials] = _apart(given.storage, trials, given.stretch)
+        rows[trials] = _row(given, trials, rows.get(trials))
         ordered = [rows[n] for n in sorted(rows)]
         document = {
             "benchmark": "scale", "storage": kind, "date": datetime.now(UTC).date().isoformat(),
@@ -424,18 +420,30 @@ def main() -> None:
     print(table(document))
 
 
-def _apart(storage: str | None, trials: int, stretch: int | None) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="nas-scale-") as name:
-        folder = Path(name)
-        with database(storage, folder, trials) as url:
-            ask = "import json, sys, pathlib; sys.path.insert(0, sys.argv[1]); import scale; " \
-                  "print(json.dumps(scale.measured(sys.argv[2], int(sys.argv[3]), " \
-                  "pathlib.Path(sys.argv[4]), int(sys.argv[5]) or None)))"  # fmt: skip
-            here = str(Path(__file__).resolve().parent)
-            done = subprocess.run(
-                [sys.executable, "-c", ask, here, url, str(trials), name, str(stretch or 0)],
-                check=True, stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+def _row(given: argparse.Namespace, trials: int, known: dict[str, Any] | None) -> dict[str, Any]:
+    """A size's row: as it is known where its database is gone, else with the front timed now."""
+    if known and not (given.keep and (given.keep / f"{trials}.db").exists()):
+        return known
+    if given.keep:
+        given.keep.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="nas-scale-") as name,
+        database(given.storage, given.keep or Path(name), trials) as url,
+    ):
+        found = known or _apart(url, trials, given.stretch, name)
+        return {**found, **front(url)}
+
+
+def _apart(url: str, trials: int, stretch: int | None, folder: str) -> dict[str, Any]:
+    """The search in a process of its own, so that memory is of this size alone."""
+    ask = "import json, sys, pathlib; sys.path.insert(0, sys.argv[1]); import scale; " \
+          "print(json.dumps(scale.measured(sys.argv[2], int(sys.argv[3]), " \
+          "pathlib.Path(sys.argv[4]), int(sys.argv[5]) or None)))"  # fmt: skip
+    here = str(Path(__file__).resolve().parent)
+    done = subprocess.run(
+        [sys.executable, "-c", ask, here, url, str(trials), folder, str(stretch or 0)],
+        check=True, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout)
     return found
 

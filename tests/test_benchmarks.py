@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -84,17 +85,32 @@ def test_a_commit_is_that_of_the_checkout_and_says_what_was_changed(
 
 
 @pytest.mark.slow
-def test_confirming_has_a_rate_of_its_own(of: Any, tmp_path: Path) -> None:
-    scale = of("scale")
-    row = scale.measured(f"sqlite:///{tmp_path}/nas.db", 60, tmp_path)
+def test_confirming_has_a_rate_and_a_kept_databases_front_is_timed_again(
+    of: Any, tmp_path: Path
+) -> None:
+    scale, kept = of("scale"), tmp_path / "rows.json"
+    command = [sys.executable, str(BENCHMARKS / "scale.py"), "--trials", "60"]
+    command += ["--json", str(kept), "--keep", str(tmp_path / "kept")]
+    subprocess.run(command, check=True, capture_output=True)
+    document = json.loads(kept.read_text())
+    [row] = document["rows"]
     assert row["confirming_decisions"] > 0 and row["commit"] == of("commit").commit()
     rate = row["confirming_decisions"] / row["confirming_s"]
     assert row["confirming_decisions_a_second"] == pytest.approx(rate)
-    document = {"storage": "sqlite", "date": "", "load": 0.0, "cores": 2, "rows": [row]}
     heads, figures = scale.table(document).splitlines()[1:3]
     column = heads.index("confirming decisions/s") + len("confirming decisions/s")
     assert figures[:column].endswith(f" {rate:.0f}")
     assert figures.endswith(row["commit"][:8])
+
+    row["front_query_s"] = 1e9
+    kept.write_text(json.dumps(document))
+    subprocess.run(command, check=True, capture_output=True)
+    [again] = json.loads(kept.read_text())["rows"]
+    assert again["front_query_s"] < 1e9 and again["members"] == row["members"] > 0
+    fronts = {name for name in row if name.startswith("front_")}
+    assert {n: again[n] for n in again if n not in fronts} == {
+        n: row[n] for n in row if n not in fronts
+    }
 
 
 def test_another_database_than_postgresql_is_refused_in_words() -> None:
