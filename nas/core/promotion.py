@@ -63,32 +63,33 @@ def none(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:
 def halving(earlier: Sequence[Standing], trial: Standing, reduction: int) -> bool:
     """Whether a trial is in the best 1/reduction, rounded up, of those at this rung so far.
 
-    Asynchronous successive halving (Li et al. 2020) by non-dominated rank for each item, so a
-    trial that beats every earlier one always goes on, and so does the first one. On random points
-    members of the final front go on with at least 95 %, dominated ones with a third.
+    Asynchronous successive halving (Li et al. 2020) by non-dominated rank for each item. A trial
+    that no earlier one beats goes on as well: at a later rung all who came are good, and a best
+    third of them would lose what may be on the front. On random points members of the final front
+    go on whatever the number of rungs, and of the dominated ones a third.
 
     >>> halving([Standing((1.0, 1.0))] * 5, Standing((2.0, 2.0)), 3)
     False
-    >>> halving([Standing((1.0, 1.0))] * 5, Standing((0.0, 0.0)), 3)
+    >>> halving([Standing((1.0, 1.0))] * 5, Standing((0.0, 9.0)), 3)
     True
     """
-    if all(beats(trial, s) for s in earlier):
-        return True
-    return _ahead(earlier, trial) * reduction < len(earlier) + 1
+    beaten_by, ahead = _place(earlier, trial)
+    return not beaten_by or ahead * reduction < len(earlier) + 1
 
 
-def _ahead(earlier: Sequence[Standing], trial: Standing) -> int:
-    """How many come before a trial that arrives last, as `order` has it."""
+def _place(earlier: Sequence[Standing], trial: Standing) -> tuple[int, int]:
+    """In how many fronts others beat a trial that arrives last; how many `order` has before it."""
     feasible = [s.values for s in earlier if s.violation <= 0]
     if trial.violation > 0:
         broken = [s.violation for s in earlier if s.violation > 0]
-        return len(feasible) + sum(v <= trial.violation for v in broken)
+        better = len(feasible) + sum(v < trial.violation for v in broken)
+        return better, better + broken.count(trial.violation)
     points = np.array([*feasible, trial.values], dtype=np.float64)
     front = ranks(points)
     beside = np.flatnonzero(front == front[-1])
     distance = crowding(points[beside])
     nearer = int((distance[:-1] >= distance[-1]).sum())
-    return int((front < front[-1]).sum()) + nearer
+    return int(front[-1]), int((front < front[-1]).sum()) + nearer
 
 
 class Reached:

@@ -33,7 +33,7 @@ class Rungs:
         rungs, reduction = self.spec.fidelity.rungs, self.spec.fidelity.reduction
         if repeat or rung >= len(rungs) - 1 or self.spec.promotion == "none":
             return "continue"
-        if trial.number == 0 and self.spec.network:  # what every table compares with
+        if trial.number == 0 and self.spec.presets:  # what every table compares with
             return "continue"
         if trial.number in self._resumed:
             return "continue"

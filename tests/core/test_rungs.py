@@ -38,9 +38,9 @@ def test_a_repeat_the_last_rung_and_a_search_without_a_rule_stop_nobody() -> Non
     assert decided(reached(replace(SPEC, promotion="none"))) == "continue"
 
 
-def test_nobody_is_stopped_twice_and_the_untouched_network_never() -> None:
+def test_nobody_is_stopped_twice_and_the_first_preset_never() -> None:
     assert decided(reached(resumed={20})) == "continue"
-    given = replace(SPEC, network="studies.residual:larger")
+    given = replace(SPEC, presets=("untouched",))
     assert decided(reached(given), number=0) == "continue"
     assert decided(reached(given), number=20) == "stop"
 
