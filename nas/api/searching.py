@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from nas.api import sources as sources_of
+from nas.api.begun import decided
 from nas.api.crew import Crew, crew
 from nas.api.earlier import earlier_results, first_points
 from nas.api.places import artifacts_of, storage_url
@@ -113,6 +114,7 @@ def search(
         NasError: for anything the caller can mend.
         KeyboardInterrupt: after an interrupt; what was recorded stays, and `resume` goes on.
     """
+    said = dict(locals())  # the options of this call, by name
     url = storage_url(storage)
     if runner == "ray":  # before it is joined: a cluster lists command lines
         unlisted(url)
@@ -120,6 +122,7 @@ def search(
 
     def resumed(store: Store) -> StudySpec:
         there = _resumed(store, study, trials, hours, artifacts)
+        decided(there, said, search.__kwdefaults__ or {})
         return sources_of.unchanged(there, sources_of.recipe(recipe), changed)
 
     with crew(runner, workers, address, resources, callbacks, predict_after) as hands:
