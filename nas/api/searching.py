@@ -19,6 +19,7 @@ from nas.api.study import compared
 from nas.catalog import load_space
 from nas.core.errors import NasError
 from nas.core.front import Front, front_of
+from nas.core.known import score_first
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
 from nas.core.trial import Event
@@ -175,7 +176,7 @@ def _searched(
     earlier = [] if history else earlier_results(store, spec, space, benches.get(spec.device))
     with closing(Counter(spec, artifacts.place)) as counts, watching(watch) as seen:
         strategy = create(
-            spec.strategy, space, spec.objectives, spec.constraints, spec.seed, counts=counts
+            spec.strategy, space, score_first(spec), spec.constraints, spec.seed, counts=counts
         )
         search = Search(spec, space, strategy, history, hands.width, earlier)
         _within_reach(search, artifacts)

@@ -125,6 +125,14 @@ def scored(spec: StudySpec, score: float) -> dict[str, float]:
     return {o.name: named[o.name] for o in spec.objectives if o.name in named}
 
 
+def score_first(spec: StudySpec) -> list[Objective]:
+    """The objectives as strategies take them: what needs training comes last, unless it follows
+    from the score, which trainings report on their way.
+    """
+    reported = scored(spec, 0.0)
+    return sorted(spec.objectives, key=lambda o: o.needs == "trained" and o.name not in reported)
+
+
 def violations_of(spec: StudySpec, trial: Trial) -> dict[str, float]:
     """Relative excess over each constraint of which the value is known."""
     found = {str(limit): _excess(spec, trial, limit) for limit in spec.constraints}

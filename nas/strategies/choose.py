@@ -50,7 +50,8 @@ def create(
         name: `surrogate`, `evolution`, `local`, `predictor`, `edo`, `senn`, `random`, `nsga2`,
             `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
         space: where to search, at the task (`SearchSpace.at`).
-        objectives: what the `values` of results are named by.
+        objectives: what the `values` of results are named by; of those that need training the
+            first is what trainings report on their way.
         constraints: what their `violations` are named by, as text.
         seed: the study's seed.
         costs: what is known of any architecture before training; only `surrogate` asks.

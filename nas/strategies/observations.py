@@ -343,10 +343,8 @@ class Observations:
 
 
 def _scored(objectives: Sequence[Objective]) -> int | None:
-    """The objective that trainings report at rungs: the score, or the error it leaves."""
-    trained = [i for i, o in enumerate(objectives) if o.needs == "trained"]
-    named = [i for i in trained if objectives[i].name in ("error", "accuracy")]
-    return next(iter(named or trained), None)
+    """The objective that trainings report at rungs, as `Strategy` says."""
+    return next((i for i, o in enumerate(objectives) if o.needs == "trained"), None)
 
 
 def _line(pairs: Array) -> tuple[float, float, float]:

@@ -19,6 +19,9 @@ class Strategy(Protocol):
     history. What it must remember beyond the measurements it returns as `Proposal.notes`, JSON;
     they come back in the `proposed` events.
 
+    Of its objectives the first that needs training is the one that trainings report at rungs: as
+    `score`, which is the value itself, or what an `error` leaves of 100.
+
     Where a promotion rule stops trials, a proposal may name one of them to go on with; that is
     recorded as a `resumed` event. A strategy that does so says `resumes = True`.
     """

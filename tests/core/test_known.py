@@ -12,8 +12,15 @@ from example_trials import latency, trained, trial
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nas.core.known import measure, score_measurement, seed_deviation, values_of, violations_of
-from nas.core.objective import BUILTIN, Constraint
+from nas.core.known import (
+    measure,
+    score_first,
+    score_measurement,
+    seed_deviation,
+    values_of,
+    violations_of,
+)
+from nas.core.objective import BUILTIN, Constraint, Objective
 from nas.core.task import TaskSpec
 from nas.core.trial import Rung
 
@@ -102,3 +109,13 @@ def test_limits_are_held_where_the_number_is_known_and_a_score_once_trained() ->
     found = violations_of(spec, trial(0, 80.0, macs=3.0))
     assert found == {"macs<=2": pytest.approx(0.5), "accuracy>=90": pytest.approx(9.5 / 90)}
     assert violations_of(spec, trial(0, macs=1.0)) == {"macs<=2": pytest.approx(-0.5)}
+
+
+def test_what_trainings_report_comes_before_what_else_needs_training() -> None:
+    own = Objective("own", "", "minimize", "trained")
+    listed = (own, BUILTIN["macs"], BUILTIN["error"])
+    found = score_first(replace(ACCURACY_AND_MACS, objectives=listed))
+    assert [o.name for o in found] == ["macs", "error", "own"]
+    task = replace(ACCURACY_AND_MACS.task, score_name="miou")
+    spec = replace(ACCURACY_AND_MACS, task=task, objectives=(own, replace(own, name="miou")))
+    assert [o.name for o in score_first(spec)] == ["miou", "own"]

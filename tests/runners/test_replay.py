@@ -1,5 +1,7 @@
 """A replay counts what is new, lets the clock run as trainings do, and scores what was trained."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,9 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Proposal
 from nas.runners.replay import REPEATS, Oracle, Replay, Run, summary
 from nas.runners.table import Level, Table
+from nas.strategies.candidates import Genes
 from nas.strategies.choose import create
+from nas.strategies.observations import Observations
 
 ERRORS = np.array([[50.0, 52.0], [40.0, np.nan], [30.0, 34.0], [20.0, 20.0], [45.0, 45.0]])
 COSTS = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
@@ -103,6 +107,27 @@ def test_what_is_stopped_is_told_with_the_value_of_its_rung_and_not_scored():
     result = replay._history.results[1].payload
     assert result["state"] == "stopped" and result["values"]["error"] == 90.0
     assert run.curve[0][1] == run.curve[1][1]
+
+
+@pytest.mark.parametrize("first", ["loss", "error"])
+def test_a_rung_is_of_the_first_objective_whatever_the_others_are_called(first):
+    levels = (Level(1.0, ERRORS + 7), Level(10.0, ERRORS))
+    second = "error" if first == "loss" else "loss"
+    table = replace(
+        toy(levels),
+        objectives=(
+            Objective(first, "", "minimize", "trained"),
+            Objective(second, "", "minimize", "trained"),
+        ),
+        known=(False, False),
+    )
+    replay = Replay(table, Listed(3, 4), seed=0, promotion="halving")
+    assert replay.run(2).stopped == 1
+    past = Observations(Genes(table.space), table.objectives, ())
+    past.follow(replay._history)
+    assert past.rung(2).values.tolist() == pytest.approx([27.0, 52.0])
+    assert past.objective(0, 2).trials.tolist() == [0, 1]  # the second one guessed
+    assert past.objective(1, 2).trials.tolist() == [0]
 
 
 def test_the_oracle_counts_distinct_architectures():
