@@ -8,7 +8,6 @@ import gzip
 import importlib
 import io
 import math
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,14 +24,11 @@ from nas.core.objective import Objective
 from nas.core.pareto import hypervolume, non_dominated
 from nas.core.space import SearchSpace
 from nas.runners.conditions import conditions
+from nas.runners.description import FILE, described
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Columns = Mapping[str, Sequence[str]]
-
-_FILE = "table.toml"
-_KEYS = {"name", "data", "complete", "source", "licence", "decisions", "objectives", "fidelities",
-         "hypervolume"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -177,71 +173,19 @@ def read(folder: str | Path) -> Table:
     Raises:
         NasError: for a folder that is not a table, with the line or cell that is wrong.
     """
-    place = Path(folder) / _FILE
-    if not place.is_file():
-        raise NasError(f"no table in {str(folder)!r}", f"a table is a folder with a {_FILE}")
-    try:
-        about = tomllib.loads(place.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise NasError(f"{place}: {error}", "mend that line; the form is that of TOML") from None
-    _checked(about, place)
-    columns = _columns(Path(folder) / about["data"])
-    return _table(about, columns, place)
-
-
-def _checked(about: Mapping[str, Any], place: Path) -> None:
-    """Raises: NasError for a key that is missing, unknown or of the wrong kind."""
-    for key in about:
-        if key not in _KEYS:
-            raise _at(place, unknown("key", key, _KEYS))
-    wanted: dict[str, type] = {
-        "name": str, "data": str, "decisions": dict, "objectives": list, "hypervolume": dict,
-    }  # fmt: skip
-    for key, kind in wanted.items():
-        if not isinstance(about.get(key), kind) or not about[key]:
-            raise NasError(f"{place}: {key!r} is missing or not a {kind.__name__}", f"write {key}")
-    for name, values in about["decisions"].items():
-        if not isinstance(values, list) or not values:
-            raise NasError(
-                f"{place}: decision {name!r} is not a list of choices: {values!r}",
-                f"write {name} = [0, 1, 2]",
-            )
-    _checked_columns(about, place)
-    epochs = [entry["epochs"] for entry in about.get("fidelities", [])]
-    if epochs != sorted(set(epochs)):
+    place = Path(folder) / FILE
+    about = described(place.parent)
+    table = _table(about, _columns(place.parent / about["data"]), place)
+    if not (table.scored < table.bound).all(axis=1).any():
+        best, worst = table.signs * table.scored.min(axis=0), table.signs * table.scored.max(axis=0)
+        ends = zip(table.objectives, best, worst, strict=True)
         raise NasError(
-            f"{place}: fidelities are not in order of their epochs: {epochs}",
-            "list the cheapest first, the full one last, each once",
+            f"{place}: no row is better in every objective than the hypervolume's reference "
+            f"{about['hypervolume']['reference']}",
+            "write one that good rows are better than: "
+            + ", ".join(f"{o.name} is {first:g} to {last:g}" for o, first, last in ends),
         )
-    reference = about["hypervolume"].get("reference", [])
-    if len(reference) != len(about["objectives"]):
-        raise NasError(
-            f"{place}: the hypervolume's reference has {len(reference)} numbers "
-            f"for {len(about['objectives'])} objectives",
-            "write one number for each objective, in their order",
-        )
-
-
-def _checked_columns(about: Mapping[str, Any], place: Path) -> None:
-    """Raises: NasError for an objective or fidelity that is not said in full."""
-    for entry in about["objectives"]:
-        for key in ("name", "columns", "goal"):
-            if key not in entry:
-                raise NasError(
-                    f"{place}: objective {entry.get('name', '?')!r} has no {key!r}",
-                    'write name, columns, unit, goal = "minimize" and known = false',
-                )
-        if entry["goal"] not in ("minimize", "maximize"):
-            raise NasError(
-                f"{place}: objective {entry['name']!r} has goal {entry['goal']!r}",
-                'goal is "minimize" or "maximize"',
-            )
-    for entry in about.get("fidelities", []):
-        if not {"epochs", "columns"} <= set(entry) or not entry["epochs"] > 0:
-            raise NasError(
-                f"{place}: a fidelity needs epochs above 0 and columns, not {entry!r}",
-                'write [[fidelities]] with epochs = 12 and columns = ["err_12ep"]',
-            )
+    return table
 
 
 def _at(place: Path, error: NasError) -> NasError:
@@ -251,7 +195,7 @@ def _at(place: Path, error: NasError) -> NasError:
 def _columns(path: Path) -> Columns:
     """Every column of a data file as text."""
     if not path.is_file():
-        raise NasError(f"no file {str(path)!r}", f"`data` in {_FILE} names a file beside it")
+        raise NasError(f"no file {str(path)!r}", f"`data` in {FILE} names a file beside it")
     if path.suffix == ".parquet":
         return _parquet(path)
     raw = path.read_bytes()
@@ -299,7 +243,7 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     merged = [_merged(v, inverse.reshape(-1), len(unique)) for v in (*values, *shorter)]
     kept = np.all([np.isfinite(v).any(axis=1) for v in merged[: len(values)]], axis=0)
     space = SearchSpace(about["name"], decisions, build=_builds_nothing)
-    complete = bool(about.get("complete", False)) and not guessed
+    complete = about.get("complete", False) and not guessed
     if complete and int(kept.sum()) != space.size:
         raise NasError(
             f"{place}: complete = true, but {int(kept.sum())} of {space.size:.0f} architectures "
@@ -309,7 +253,7 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     if not kept.any():
         raise NasError(f"{place}: no row has a number for every objective", "fill some cells in")
     arrays = [v[kept] for v in merged]
-    known = tuple(bool(o.get("known", False)) for o in about["objectives"])
+    known = tuple(o.get("known", False) for o in about["objectives"])
     return Table(
         name=about["name"],
         space=space,
@@ -344,6 +288,10 @@ def _column(name: str, columns: Columns, place: Path) -> Sequence[str]:
 def _coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> Codes:
     """The index of each cell among the choices, -1 for a blank one."""
     known = {_spelt(v): i for i, v in enumerate(values)}
+    if len(known) < len(values):
+        raise NasError(
+            f"{place}: decision {name!r} has a choice twice: {list(values)}", "write each once"
+        )
     none = {"", "nan"} - known.keys()  # pandas writes nan where a column of numbers is blank
     blank = known.get("", -1)
     found = np.empty(len(_column(name, columns, place)), dtype=np.int64)
@@ -375,8 +323,6 @@ def _spelt(value: Value) -> str:
 
 def _numbers(names: Sequence[str], columns: Columns, place: Path) -> Array:
     """Columns as numbers `(rows, seeds)`, nan for what is blank."""
-    if not names:
-        raise NasError(f"{place}: an objective or a fidelity has no columns", "name at least one")
     return np.stack(
         [_numeric(name, _column(name, columns, place), place) for name in names], axis=1
     )

@@ -167,13 +167,10 @@ def test_parquet_with_blank_numbers_reads_the_same(folder):
 @pytest.mark.parametrize(
     ("file", "old", "new", "problem"),
     [
-        ("table.toml", 'goal = "minimize"', 'goal = "min"', "has goal 'min'"),
-        ("table.toml", "[50, 1]", "[50]", "1 numbers for 2 objectives"),
         ("table.toml", '["fps"]', '["fsp"]', "no column named 'fsp'"),
-        ("table.toml", "epochs = 2", "epochs = 20", "not in order"),
-        ("table.toml", 'licence = "MIT"', 'license = "MIT"', "no key named 'license'"),
-        ("table.toml", "kernel = [3, 7]", "kernel = 3", "not a list of choices"),
-        ("table.toml", "kernel = [3, 7]", "kernel = [3, 7", "table.toml"),
+        ("table.toml", "kernel = [3, 7]", "kernel = [3, 7, 3.0]", "'kernel' has a choice twice"),
+        ("table.toml", "[50, 1]", "[10, 1]", "better in every objective than the hypervolume's"),
+        ("table.toml", "[50, 1]", "[50, 9]", "better in every objective than the hypervolume's"),
         ("table.csv", "7,m,10", "9,m,10", "kernel is '9' in line 5"),
         ("table.csv", "7,m,10", "7,m,ten", "err_1 is 'ten' in line 5"),
         ("table.csv", "7,m,10,14,2,30", "7,m,10,14", "line 5 has 4 cells"),
@@ -188,9 +185,13 @@ def test_what_is_wrong_is_said_in_two_lines(folder, file, old, new, problem):
     assert caught.value.hint
 
 
-def test_a_folder_without_a_table_is_no_table(tmp_path):
-    with pytest.raises(NasError, match="no table in"):
-        read(tmp_path)
+def test_a_reference_that_nothing_reaches_is_told_with_what_there_is(folder):
+    put(folder, "table.toml", "[50, 1]", "[50, 9]")
+    with pytest.raises(NasError) as caught:
+        read(folder)
+    assert caught.value.problem.startswith(f"{folder / 'table.toml'}: ")
+    assert "[50, 9]" in caught.value.problem
+    assert "error is 12 to 41, speed is 9 to 2" in caught.value.hint
 
 
 def test_parquet_without_its_package_says_what_to_install(folder, monkeypatch):
