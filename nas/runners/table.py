@@ -3,12 +3,7 @@ what they are. Anyone's table of this form can be searched (`nas.runners.replay`
 
 from __future__ import annotations
 
-import csv
-import gzip
-import importlib
-import io
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -17,18 +12,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.core.architecture import Architecture, Value
+from nas.core.architecture import Architecture
 from nas.core.decision import Choice
-from nas.core.errors import NasError, unknown
+from nas.core.errors import NasError
 from nas.core.objective import Objective
 from nas.core.pareto import hypervolume, non_dominated
 from nas.core.space import SearchSpace
+from nas.runners.cells import Columns, coded, columns_of, numbers
 from nas.runners.conditions import conditions
 from nas.runners.description import FILE, described
 
 Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
-Columns = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -175,7 +170,7 @@ def read(folder: str | Path) -> Table:
     """
     place = Path(folder) / FILE
     about = described(place.parent)
-    table = _table(about, _columns(place.parent / about["data"]), place)
+    table = _table(about, columns_of(place.parent / about["data"]), place)
     if not (table.scored < table.bound).all(axis=1).any():
         best, worst = table.signs * table.scored.min(axis=0), table.signs * table.scored.max(axis=0)
         ends = zip(table.objectives, best, worst, strict=True)
@@ -188,46 +183,10 @@ def read(folder: str | Path) -> Table:
     return table
 
 
-def _at(place: Path, error: NasError) -> NasError:
-    return NasError(f"{place}: {error.problem}", error.hint)
-
-
-def _columns(path: Path) -> Columns:
-    """Every column of a data file as text."""
-    if not path.is_file():
-        raise NasError(f"no file {str(path)!r}", f"`data` in {FILE} names a file beside it")
-    if path.suffix == ".parquet":
-        return _parquet(path)
-    raw = path.read_bytes()
-    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-    rows = csv.reader(io.StringIO(text))
-    head = next(rows, [])
-    cells = [row for row in rows if row]
-    for number, row in enumerate(cells, start=2):
-        if len(row) != len(head):
-            raise NasError(
-                f"{path}: line {number} has {len(row)} cells, the head {len(head)}",
-                "give every line as many cells as the head; a cell may be blank",
-            )
-    return dict(zip(head, zip(*cells, strict=True) if cells else [()] * len(head), strict=True))
-
-
-def _parquet(path: Path) -> Columns:
-    try:
-        parquet = importlib.import_module("pyarrow.parquet")
-    except ImportError:
-        raise NasError(
-            f"{path} is Parquet, and pyarrow is not installed",
-            "type pip install pyarrow, or write the table as .csv.gz",
-        ) from None
-    table = parquet.read_table(path).to_pydict()
-    return {n: ["" if v is None else str(v) for v in column] for n, column in table.items()}
-
-
 def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     """The table that the description and its columns make."""
     codes = np.stack(
-        [_coded(name, values, columns, place) for name, values in about["decisions"].items()],
+        [coded(name, values, columns, place) for name, values in about["decisions"].items()],
         axis=1,
     )
     names = list(about["decisions"])
@@ -237,8 +196,8 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     guessed = any(len(c) > len(d) for c, d in zip(choices, declared, strict=True))
     codes = np.ascontiguousarray(codes[:, order])
     levels = [(float(e["epochs"]), e["columns"]) for e in about.get("fidelities", [])]
-    values = [_numbers(o["columns"], columns, place) for o in about["objectives"]]
-    shorter = [_numbers(c, columns, place) for _, c in levels]
+    values = [numbers(o["columns"], columns, place) for o in about["objectives"]]
+    shorter = [numbers(c, columns, place) for _, c in levels]
     unique, inverse = np.unique(codes, axis=0, return_inverse=True)
     merged = [_merged(v, inverse.reshape(-1), len(unique)) for v in (*values, *shorter)]
     kept = np.all([np.isfinite(v).any(axis=1) for v in merged[: len(values)]], axis=0)
@@ -277,70 +236,6 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
 
 def _builds_nothing(choices: Any, task: Any) -> None:
     raise NasError("a table's architectures are rows, not networks", "replay them: nas replay")
-
-
-def _column(name: str, columns: Columns, place: Path) -> Sequence[str]:
-    if name not in columns:
-        raise _at(place, unknown("column", name, columns))
-    return columns[name]
-
-
-def _coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> Codes:
-    """The index of each cell among the choices, -1 for a blank one."""
-    known = {_spelt(v): i for i, v in enumerate(values)}
-    if len(known) < len(values):
-        raise NasError(
-            f"{place}: decision {name!r} has a choice twice: {list(values)}", "write each once"
-        )
-    none = {"", "nan"} - known.keys()  # pandas writes nan where a column of numbers is blank
-    blank = known.get("", -1)
-    found = np.empty(len(_column(name, columns, place)), dtype=np.int64)
-    for line, cell in enumerate(columns[name], start=2):
-        text = _spelt(cell)
-        if text not in none and text not in known:
-            raise NasError(
-                f"{place}: {name} is {cell!r} in line {line} of the data",
-                f"its choices are {list(values)}; add it or mend the cell",
-            )
-        found[line - 2] = known.get(text, blank)
-    return found
-
-
-def _spelt(value: Value) -> str:
-    """One spelling for a choice however it is written: `3`, `3.0` and `" 3"` are the same.
-
-    >>> _spelt(3.0), _spelt("3"), _spelt(True), _spelt("conv")
-    ('3', '3', 'true', 'conv')
-    """
-    text = str(value).strip()
-    if text.lower() in ("true", "false"):
-        return text.lower()
-    try:
-        return f"{float(text):.12g}"
-    except ValueError:
-        return text
-
-
-def _numbers(names: Sequence[str], columns: Columns, place: Path) -> Array:
-    """Columns as numbers `(rows, seeds)`, nan for what is blank."""
-    return np.stack(
-        [_numeric(name, _column(name, columns, place), place) for name in names], axis=1
-    )
-
-
-def _numeric(name: str, cells: Sequence[str], place: Path) -> Array:
-    found = np.empty(len(cells))
-    for line, cell in enumerate(cells, start=2):
-        text = cell.strip()
-        try:
-            found[line - 2] = float(text) if text else math.nan
-        except ValueError:
-            raise NasError(
-                f"{place}: {name} is {cell!r} in line {line} of the data",
-                "write a number, or leave the cell blank where there is none",
-            ) from None
-    found[~np.isfinite(found)] = math.nan
-    return found
 
 
 def _merged(values: Array, group: Codes, count: int) -> Array:
