@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,8 +102,21 @@ def _parquet(path: Path) -> Columns:
             f"{path} is Parquet, and pyarrow is not installed",
             "type pip install pyarrow, or write the table as .csv.gz",
         ) from None
-    table = parquet.read_table(path).to_pydict()
-    return {n: ["" if v is None else str(v) for v in column] for n, column in table.items()}
+    table = parquet.read_table(path)
+    return {
+        name: ["" if v is None else str(v) for v in _plain(column)]
+        for name, column in zip(table.column_names, table.columns, strict=True)
+    }
+
+
+def _plain(column: Any) -> Sequence[Any]:
+    """The values of a column of Arrow's.
+
+    A short float stays one, so that it is spelt as it was meant: 0.1, not 0.10000000149.
+    """
+    short = importlib.import_module("pyarrow.types").is_floating(column.type)
+    found: Sequence[Any] = column.to_numpy() if short else column.to_pylist()
+    return found
 
 
 def _column(name: str, columns: Columns, place: Path) -> Sequence[str]:
@@ -130,13 +144,23 @@ def _numeric(name: str, cells: Sequence[str], place: Path) -> Array:
 def _spelt(value: Value) -> str:
     """One spelling for a choice however it is written: `3`, `3.0` and `" 3"` are the same.
 
-    >>> _spelt(3.0), _spelt("3"), _spelt(True), _spelt("conv")
-    ('3', '3', 'true', 'conv')
+    So are `true` and `1`, which files hold for each other. Whole numbers are spelt in full.
+
+    >>> _spelt(3.0), _spelt("3"), _spelt(True), _spelt("False"), _spelt("conv")
+    ('3', '3', '1', '0', 'conv')
+    >>> _spelt(0.1 + 0.2), _spelt(1234567890123), _spelt("1234567890124.0"), _spelt("1_0")
+    ('0.3', '1234567890123', '1234567890124', '1_0')
     """
     text = str(value).strip()
-    if text.lower() in ("true", "false"):
-        return text.lower()
+    text = {"true": "1", "false": "0"}.get(text.lower(), text)
+    if "_" in text:  # Python would read 1_0 as 10
+        return text
     try:
-        return f"{float(text):.12g}"
+        return str(int(text))
+    except ValueError:
+        pass
+    try:
+        number = float(text)
     except ValueError:
         return text
+    return str(int(number)) if number.is_integer() else f"{number:.12g}"

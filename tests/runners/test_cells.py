@@ -1,11 +1,13 @@
 """Data files of tables: what is read from them, and what is said of those that cannot be."""
 
 import gzip
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nas.core.errors import NasError
-from nas.runners.cells import columns_of
+from nas.runners.cells import coded, columns_of, numbers
 
 CSV = "kernel,err\n3,40\n7,20\n"
 
@@ -38,3 +40,36 @@ def test_a_file_that_cannot_be_read_is_told_in_two_lines(tmp_path, name, raw):
 def test_a_file_that_is_not_there_is_told(tmp_path):
     with pytest.raises(NasError, match="no file"):
         columns_of(tmp_path / "table.csv")
+
+
+def codes(choices, cells):
+    return coded("a", choices, {"a": cells}, Path("table.toml")).tolist()
+
+
+def test_true_and_false_are_one_and_nought_in_either_direction():
+    assert codes([False, True], ["0", "1", "False", "TRUE", "1.0", ""]) == [0, 1, 0, 1, 1, -1]
+    assert codes([0, 1], ["false", "True", "0"]) == [0, 1, 0]
+
+
+def test_long_whole_numbers_are_told_apart():
+    near = [1234567890123, 1234567890124, 2**53, 2**53 + 1]
+    assert codes(near, [str(n) for n in near]) == [0, 1, 2, 3]
+    assert codes(near[:2], ["1234567890124.0", " 1234567890123"]) == [1, 0]
+
+
+def test_words_that_python_reads_as_numbers_stay_words():
+    assert codes(["1_0", "10"], ["10", "1_0"]) == [1, 0]
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float32, np.float64])
+def test_parquet_floats_of_any_width_are_the_choices_they_were_meant_as(tmp_path, kind):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    shares = np.array([0.1, 0.2, 0.25, np.nan], dtype=kind)
+    table = arrow.table({"a": shares, "b": [True, False, True, None], "c": [1, 0, 2**53 + 1, None]})
+    parquet.write_table(table, tmp_path / "table.parquet")
+    found = columns_of(tmp_path / "table.parquet")
+    assert codes([0.1, 0.2, 0.25], found["a"]) == [0, 1, 2, -1]
+    assert codes([False, True], found["b"]) == [1, 0, 1, -1]
+    assert found["c"] == ["1", "0", str(2**53 + 1), ""]
+    assert numbers(["a"], found, Path("table.toml"))[:3, 0].tolist() == [0.1, 0.2, 0.25]
