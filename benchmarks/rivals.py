@@ -21,7 +21,7 @@ from nas.core.trial import Event, History, Proposal
 from nas.runners.replay import Oracle, Replay
 from nas.runners.table import Table
 from nas.strategies.improvement import boxes, expected_improvement
-from nas.strategies.mirror import decode
+from nas.strategies.mirror import decode, recorded
 from nas.strategies.protocol import Strategy, proposal_seed
 
 Raw = dict[str, Any]
@@ -41,7 +41,10 @@ class Searcher(Protocol):
 
 
 class Rival:
-    """A searcher of another package as a strategy; what it is not told of stays pending."""
+    """A searcher of another package as a strategy; what it is not told of stays pending.
+
+    Where a table has no row for what it asked, it is told the nearest one's result, as of that row.
+    """
 
     def __init__(
         self, searcher: Searcher, space: SearchSpace, objectives: Sequence[Objective]
@@ -55,7 +58,10 @@ class Rival:
     def propose(self, history: History, count: int) -> list[Proposal]:
         """One proposal after another; all results so far are told before."""
         for event in history.events[self._read :]:
-            if event.kind == "told" and event.trial in self._raw:
+            if event.kind == "proposed" and event.trial in self._raw:
+                there = Architecture.from_json(event.payload["architecture"])
+                self._raw[event.trial] = recorded(self._space, self._raw[event.trial], there)
+            elif event.kind == "told" and event.trial in self._raw:
                 raw, values = self._raw.pop(event.trial), event.payload["values"]
                 if event.payload["state"] != "failed":
                     self._searcher.tell(raw, [o.sign * values[o.name] for o in self._objectives])
@@ -115,6 +121,8 @@ class SyneTune:
         """One result, in the order of asking."""
         named = {d.name: isinstance(d, Choice) for d in self._space.listed}
         given = {n: str(v) if named[n] else v for n, v in raw.items()}
+        if hasattr(self._searcher, "trial_configs"):  # it learns from what it asked for
+            self._searcher.trial_configs[self._told] = given
         self._searcher.on_trial_complete(self._told, given, list(point))
         self._told += 1
 
@@ -168,6 +176,7 @@ class Pymoo:
 
     def tell(self, raw: Raw, point: Sequence[float]) -> None:
         """One result, in the order of asking."""
+        self._infills[self._told].set("X", raw)
         self._infills[self._told].set("F", np.array(point, dtype=np.float64))
         self._infills[self._told].evaluated.add("F")
         self._told += 1
@@ -202,7 +211,8 @@ class Screened:
     with its known costs and with the mean error of the tried architectures nearest to it (the
     fewest decisions differ), up to the worst values tried: the usual preselection of offspring by
     a nearest-neighbour surrogate (Jin 2011). The others are told to the peer as failed, which it
-    leaves out.
+    leaves out. Where a table has no row for what is proposed, the peer gets to know which one it
+    was given: what was drawn goes into its history after that, so proposals are made singly.
     """
 
     def __init__(self, peer: Strategy, table: Table, costs: Oracle, candidates: int) -> None:
@@ -212,6 +222,8 @@ class Screened:
         self._costs = costs
         self._candidates = candidates
         self._inner = History()
+        self._drawn: list[Proposal] = []
+        self._best = 0
         self._place: dict[int, tuple[int, Architecture]] = {}
         self._points: list[list[float]] = []
         self._codes: list[Any] = []
@@ -219,37 +231,43 @@ class Screened:
         self._read = 0
 
     def propose(self, history: History, count: int) -> list[Proposal]:
-        """One proposal after another."""
+        """One proposal, the best of some."""
+        assert count == 1, "a replay asks for one at a time"
         for event in history.events[self._read :]:
-            if event.kind == "told" and event.trial in self._place:
+            if event.kind == "proposed":
+                self._proposed(event)
+            elif event.kind == "told" and event.trial in self._place:
                 inner, architecture = self._place.pop(event.trial)
                 self._inner.append(Event("told", inner, event.payload))
                 values = event.payload["values"]
                 self._points.append([o.sign * values[o.name] for o in self._objectives])
                 self._codes.append(self._table.code(architecture))
         self._read = len(history.events)
-        first = len(history.proposals)
-        return [self._one(number) for number in range(first, first + count)]
+        self._drawn = self._peer.propose(self._inner, self._candidates)
+        worth = self._worth([p.architecture for p in self._drawn])
+        self._best = max(
+            range(len(self._drawn)),
+            key=lambda i: (self._drawn[i].architecture not in self._tried, worth[i]),
+        )
+        best = self._drawn[self._best].architecture
+        self._tried.add(best)
+        return [Proposal(best)]
 
-    def _one(self, number: int) -> Proposal:
-        """The best of some candidates; the inner history has all of them."""
-        numbers = range(len(self._inner.proposals), len(self._inner.proposals) + self._candidates)
-        drawn = self._peer.propose(self._inner, self._candidates)
-        for inner, proposal in zip(numbers, drawn, strict=True):
-            payload = {"architecture": proposal.architecture.to_json(), "origin": "strategy",
+    def _proposed(self, event: Event) -> None:
+        """Tells the peer's history of all that was drawn; the best as what was recorded of it."""
+        first = len(self._inner.proposals)
+        there = Architecture.from_json(event.payload["architecture"])
+        self._tried.add(there)
+        self._place[event.trial] = first + self._best, there
+        for i, proposal in enumerate(self._drawn):
+            architecture = there if i == self._best else proposal.architecture
+            payload = {"architecture": architecture.to_json(), "origin": "strategy",
                        "notes": dict(proposal.notes)}  # fmt: skip
-            self._inner.append(Event("proposed", inner, payload))
-        worth = self._worth([p.architecture for p in drawn])
-        best = max(range(len(drawn)), key=lambda i: (drawn[i].architecture not in self._tried,
-                                                     worth[i]))  # fmt: skip
+            self._inner.append(Event("proposed", first + i, payload))
         failed = {"state": "failed", "values": {}, "violations": {}, "error": "left out"}
-        for i, inner in enumerate(numbers):
-            if i == best:
-                self._place[number] = inner, drawn[best].architecture
-            else:
-                self._inner.append(Event("told", inner, failed))
-        self._tried.add(drawn[best].architecture)
-        return Proposal(drawn[best].architecture)
+        for i in range(len(self._drawn)):
+            if i != self._best:
+                self._inner.append(Event("told", first + i, failed))
 
     def _worth(self, architectures: Sequence[Architecture]) -> list[float]:
         """Hypervolume that each would add if it were as accurate as what is nearest to it."""

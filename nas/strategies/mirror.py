@@ -63,6 +63,16 @@ def encode(space: SearchSpace, architecture: Architecture) -> Raw:
     return raw
 
 
+def recorded(space: SearchSpace, raw: Raw, architecture: Architecture) -> Raw:
+    """The raw parameters that a result is of: those asked for, unless another architecture than
+    theirs was recorded, as where a table has no row of it. What has no effect there stays.
+    """
+    if decode(space, raw) == architecture:
+        return raw
+    there = encode(space, architecture)
+    return raw | {name: there[name] for name in raw if name in architecture.choices}
+
+
 class Mirror:
     """An Optuna study in memory that follows a history, event by event.
 
@@ -118,9 +128,13 @@ class Mirror:
         plain: dict[str, Any] = json.loads(json.dumps(written))
         return dict(made.params), {k: v for k, v in plain.items() if v}
 
-    def meet(self, number: int) -> None:
-        """The earliest trial asked for and not met yet is the study's trial `number`."""
-        self._trials[number] = len(self._trials)
+    def meet(self, number: int, raw: Raw) -> None:
+        """The earliest trial asked for and not met yet is the study's trial `number`, at `raw`."""
+        place = self._trials[number] = len(self._trials)
+        asked = self._storage.get_trial(place).params
+        for name in [n for n in raw if raw[n] != asked[n]]:
+            kind = self.distributions[name]
+            self._storage.set_trial_param(place, name, kind.to_internal_repr(raw[name]), kind)
 
     def add(self, number: int, raw: Raw, written: Mapping[str, Any]) -> None:
         """A running trial that was asked for in another life, as it was then."""
@@ -133,7 +147,7 @@ class Mirror:
         self._study.add_trial(trial)
         for key, value in written.get("study", {}).items():
             self._storage.set_study_system_attr(self._id, key, value)
-        self.meet(number)
+        self.meet(number, raw)
 
     def welcome(self, number: int, sampler: BaseSampler) -> None:
         """Lets a trial from elsewhere take part in a genetic sampler's current generation."""

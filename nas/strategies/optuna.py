@@ -20,7 +20,7 @@ from nas.core.errors import NasError, unknown
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
-from nas.strategies.mirror import Mirror, decode, encode, quiet
+from nas.strategies.mirror import Mirror, decode, encode, quiet, recorded
 from nas.strategies.protocol import proposal_seed
 
 SHORT = {
@@ -57,6 +57,8 @@ class OptunaStrategy:
     hold the parameters and whatever the sampler wrote into the study while it was asked (the
     generation of a genetic sampler, its parents), so the study can be rebuilt from the history. A
     fresh sampler with its own seed answers for each proposal, so it can remember nothing else.
+    Where another architecture than the proposed one is recorded, its result is learnt from as of
+    that one.
 
     Proposals from elsewhere (presets, a user's) are learnt from where they are of this space.
 
@@ -125,14 +127,16 @@ class OptunaStrategy:
 
     def _proposed(self, event: Event) -> bool:
         notes = event.payload.get("notes") or {}
+        architecture = Architecture.from_json(event.payload["architecture"])
         if self._asked:
             mine = self._asked.pop(0)
-            self._mirror.meet(event.trial)
+            raw = recorded(self._space, mine["params"], architecture)
+            self._mirror.meet(event.trial, raw)
             return all(notes.get(k) == v for k, v in mine.items())
         if notes.get("params", {}).keys() == self._mirror.distributions.keys():
-            self._mirror.add(event.trial, dict(notes["params"]), notes)
+            raw = recorded(self._space, dict(notes["params"]), architecture)
+            self._mirror.add(event.trial, raw, notes)
             return True
-        architecture = Architecture.from_json(event.payload["architecture"])
         if architecture.space == self._space.name and not self._space.check(architecture.choices):
             self._mirror.add(event.trial, encode(self._space, architecture), {})
             self._mirror.welcome(event.trial, self._sampler(event.trial))

@@ -14,7 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from nas.core.decision import Choice, Integer, Real
 from nas.core.objective import BUILTIN, Constraint
 from nas.core.space import SearchSpace
-from nas.strategies.mirror import Mirror, Raw, decode, encode
+from nas.strategies.mirror import Mirror, Raw, decode, encode, recorded
 
 SPACE = SearchSpace(
     "toy",
@@ -38,7 +38,7 @@ def mirror() -> tuple[Mirror, dict[int, Raw]]:
     raws = {}
     for number in range(4):
         raws[number], _ = made.ask(RandomSampler(seed=number))
-        made.meet(number)
+        made.meet(number, raws[number])
     return made, raws
 
 
@@ -63,6 +63,24 @@ def test_raw_parameters_beyond_the_limits_are_repaired() -> None:
     assert dict(decode(SPACE, raw).choices) == {
         "stride": 2, "kernel": 3, "dilation": 2, "norm": "batch", "depth": 4, "rate": 0.1,
     }  # fmt: skip
+
+
+def test_a_result_of_another_architecture_is_of_its_own_parameters() -> None:
+    asked: Raw = {"stride": 1, "kernel": 2, "dilation": 1, "norm": 0, "depth": 4, "rate": 0.1}
+    assert recorded(SPACE, asked, decode(SPACE, asked)) is asked  # as asked, though repaired
+    other = SPACE.architecture(
+        {"stride": 2, "kernel": 3, "dilation": 1, "norm": "layer", "depth": 8, "rate": 0.1}
+    )
+    found = recorded(SPACE, asked, other)
+    assert decode(SPACE, found) == other
+    without = SPACE.architecture(
+        {"stride": 1, "kernel": 7, "norm": "batch", "depth": 4, "rate": 0.1}
+    )
+    assert recorded(SPACE, asked, without)["dilation"] == 1  # has no effect, and stays
+    made = Mirror(SPACE, OBJECTIVES)
+    made.ask(RandomSampler(seed=0))
+    made.meet(7, found)
+    assert seen(made)[0].params == found
 
 
 def test_a_published_value_becomes_the_nearest_one_that_is_proposed() -> None:

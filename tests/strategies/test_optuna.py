@@ -13,6 +13,7 @@ from nas.core.pareto import hypervolume
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
 from nas.strategies.choose import create
+from nas.strategies.mirror import decode
 from nas.strategies.optuna import OptunaStrategy
 from nas.strategies.protocol import Strategy
 
@@ -127,6 +128,29 @@ def test_another_history_starts_anew() -> None:
     other = search(create("tpe", SPACE, OBJECTIVES, seed=9), 20)
     fresh = OptunaStrategy("TPESampler", SPACE, OBJECTIVES, [], 0)
     assert strategy.propose(other, 2) == fresh.propose(other, 2)
+
+
+@pytest.mark.parametrize("name", ["nsga2", "tpe", "gp", "qmc"])
+def test_a_result_of_another_network_is_learnt_as_of_that_one(name: str) -> None:
+    """A table without a row for what was asked tells of the nearest one."""
+    strategy, history = create(name, SPACE, OBJECTIVES, seed=0), History()
+    assert isinstance(strategy, OptunaStrategy)
+    for number in range(12):
+        [proposal] = strategy.propose(history, 1)
+        assert [proposal] == create(name, SPACE, OBJECTIVES, seed=0).propose(history, 1)
+        even = {n: v - v % 2 if isinstance(v, int) else v
+                for n, v in proposal.architecture.choices.items()}  # fmt: skip
+        row = SPACE.architecture(even)
+        notes = json.loads(json.dumps(dict(proposal.notes)))
+        payload = {"architecture": row.to_json(), "origin": "strategy", "notes": notes}
+        history.append(Event("proposed", number, payload))
+        result = {"state": "complete", "values": values(row), "violations": {}}
+        history.append(Event("told", number, result))
+    strategy.propose(history, 0)
+    for trial in strategy._mirror._study.get_trials():
+        row = decode(SPACE, dict(trial.params))
+        assert trial.values == list(values(row).values())
+        assert all(row.choices[f"x{i}"] % 2 == 0 for i in range(8))
 
 
 def test_presets_count_as_trials() -> None:
