@@ -87,7 +87,7 @@ def strategy(
     def cell(a: Architecture) -> tuple[int, ...]:
         return tuple(int(a.choices[e]) for e in EDGES)
 
-    oracle = Oracle(table)
+    oracle = Oracle(table, seed)
 
     def known(a: Architecture) -> dict[str, float]:
         return {**oracle(a), "zen": cells[cell(a)]["zen"]}

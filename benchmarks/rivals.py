@@ -198,7 +198,7 @@ class Moasha(Replay):
 
     def _promoted(self, number: int, rung: int, value: float, row: int) -> bool:
         objectives = self._table.objectives
-        values = self._known(self._values(row) | {objectives[0].name: value})
+        values = self._known(self._sight.values(row) | {objectives[0].name: value})
         point = {o.name: o.sign * values[o.name] for o in objectives if o.name in values}
         action = self._bracket.on_result(number, self._levels[rung], point)
         return bool(action == "CONTINUE")

@@ -102,7 +102,7 @@ def _run(table: Table, job: Job, trials: int) -> Run:
         peer = create(job.strategy, table.space, table.objectives, (), job.seed)
     if job.variant == KNOWN:
         return Replay(table, peer, job.seed).run(trials, last)
-    oracle = Oracle(table)
+    oracle = Oracle(table, job.seed)
     screened = rivals.Screened(peer, table, oracle, CANDIDATES)
     return replace(Replay(table, screened, job.seed).run(trials, last), asks=oracle.asks)
 

@@ -95,7 +95,7 @@ def test_a_generation_of_pymoos_is_of_the_rows(rivals: Any) -> None:
 def test_a_peer_that_is_given_the_costs_learns_of_the_rows(rivals: Any, name: str) -> None:
     found = table()
     peer = create(name, found.space, found.objectives, (), 0)
-    screened = rivals.Screened(peer, found, Oracle(found), 4)
+    screened = rivals.Screened(peer, found, Oracle(found, 0), 4)
     Replay(found, screened, seed=0).run(15)
     inner = screened._inner
     assert len(inner.proposals) >= 4 * 14
@@ -120,5 +120,5 @@ def test_a_peer_that_is_given_the_costs_sees_all_that_it_drew(rivals: Any) -> No
             return [Proposal(a) for a in drawn]
 
     peer, found = Counting(), table()
-    Replay(found, rivals.Screened(peer, found, Oracle(found), 4), seed=0).run(3)
+    Replay(found, rivals.Screened(peer, found, Oracle(found, 0), 4), seed=0).run(3)
     assert peer.before[:3] == [0, 4, 8]

@@ -83,7 +83,7 @@ def one(
     until: float = math.inf,
 ) -> Run:
     """One run of `replay`, ended where so much of the hypervolume is found."""
-    oracle = Oracle(table) if costs and any(table.known) else None
+    oracle = Oracle(table, seed) if costs and any(table.known) else None
     chosen = create(strategy, table.space, table.objectives, (), seed, costs=oracle)
     run = Replay(table, chosen, seed, workers, promotion).run(trials, until)
     return replace(run, asks=oracle.asks if oracle else 0)

@@ -59,11 +59,47 @@ class Run:
         }
 
 
-class Oracle:
-    """What is known of any architecture before training, with the asks counted."""
+class Sight:
+    """What the run of a seed sees of a table's rows.
 
-    def __init__(self, table: Table) -> None:
+    One seed column, which the run's seed draws; another one that the row has, where that cell is
+    blank.
+    """
+
+    def __init__(self, table: Table, seed: int) -> None:
         self._table = table
+        self._seed = seed
+        self._column = np.random.default_rng([seed, 1]).random()
+
+    def __call__(self, row: int, values: npt.NDArray[np.float64]) -> float:
+        """What is seen of a row of some values, `(rows, seeds)`."""
+        cells = values[row]
+        mine = cells[int(self._column * len(cells))]
+        if np.isfinite(mine):
+            return float(mine)
+        have = cells[np.isfinite(cells)]
+        return float(have[int(np.random.default_rng([self._seed, row]).integers(len(have)))])
+
+    def values(self, row: int) -> dict[str, float]:
+        """Every objective of a row, by name."""
+        listed = zip(self._table.objectives, self._table.values, strict=True)
+        return {o.name: self(row, values) for o, values in listed}
+
+    def costs(self, row: int) -> dict[str, float]:
+        """Those objectives of a row that are known before training, by name."""
+        listed = zip(self._table.objectives, self._table.values, self._table.known, strict=True)
+        return {o.name: self(row, values) for o, values, known in listed if known}
+
+
+class Oracle:
+    """What is known of any architecture before training, with the asks counted.
+
+    It is what the run of the same seed is told of the row (of the nearest one without a row).
+    """
+
+    def __init__(self, table: Table, seed: int) -> None:
+        self._table = table
+        self._sight = Sight(table, seed)
         self._asked: set[Architecture] = set()
 
     @property
@@ -74,7 +110,7 @@ class Oracle:
     def __call__(self, architecture: Architecture) -> dict[str, float]:
         """The known objectives of an architecture, by name."""
         self._asked.add(architecture)
-        return self._table.costs(architecture)
+        return self._sight.costs(self._table.row(architecture))
 
 
 @dataclass
@@ -91,9 +127,8 @@ class Replay:
     """A strategy that is told rows of a table instead of trained networks.
 
     An evaluation is a distinct row. A row that was asked for before is free: the trial is told the
-    first one's result, at most `REPEATS` times in a row, then the run ends. Observed is the seed
-    column that the run's seed draws (another one that the row has, where that cell is blank);
-    scored is the mean over columns, of what was trained to the end.
+    first one's result, at most `REPEATS` times in a row, then the run ends. Observed is one seed
+    column (`Sight`); scored is the mean over columns, of what was trained to the end.
 
     Args:
         table: what is searched.
@@ -116,7 +151,7 @@ class Replay:
         self._seed = seed
         self._workers = workers
         self._promotion = promotion
-        self._column = np.random.default_rng([seed, 1]).random()
+        self._sight = Sight(table, seed)
         self._history = History()
         self._running: dict[int, _Trial] = {}
         self._first: dict[int, int] = {}
@@ -170,16 +205,8 @@ class Replay:
             return False
         self._used[row] = True
         self._first[row] = number
-        costs = {
-            o.name: self._observed(row, v)
-            for o, v, known in zip(
-                self._table.objectives, self._table.values, self._table.known, strict=True
-            )
-            if known
-        }
-        self._happened(
-            "reported", number, {"job": "build", "build": str(row), "file": "", "costs": costs}
-        )
+        built = {"job": "build", "build": str(row), "file": "", "costs": self._sight.costs(row)}
+        self._happened("reported", number, built)
         trial = _Trial(row, self._rungs(row))
         self._running[number] = trial
         heapq.heappush(self._clock, (now + trial.rungs[0][1], number))
@@ -202,31 +229,22 @@ class Replay:
 
     def _rungs(self, row: int) -> list[tuple[int, float, float]]:
         """`(rung, epochs, first objective)` of each training on the way, the full one last."""
-        full = self._observed(row, self._table.values[0])
+        full = self._sight(row, self._table.values[0])
         levels = self._table.levels
         shorter = [
-            (i, level.epochs, self._observed(row, level.values))
+            (i, level.epochs, self._sight(row, level.values))
             for i, level in enumerate(levels[:-1])
             if np.isfinite(level.values[row]).any()
         ]
         epochs = levels[-1].epochs if levels else 1.0
         return [*shorter, (max(0, len(levels) - 1), epochs, full)]
 
-    def _observed(self, row: int, values: npt.NDArray[np.float64]) -> float:
-        """What this run sees of a row: its own column where that is filled in."""
-        cells = values[row]
-        mine = cells[int(self._column * len(cells))]
-        if np.isfinite(mine):
-            return float(mine)
-        have = cells[np.isfinite(cells)]
-        return float(have[int(np.random.default_rng([self._seed, row]).integers(len(have)))])
-
     def _rung(self, number: int, now: float) -> None:
         """A trial reached a rung: it goes on, is stopped, or is done."""
         trial = self._running[number]
         rung, epochs, value = trial.rungs.pop(0)
         trial.epochs = epochs
-        values = self._values(trial.row) | {self._table.objectives[0].name: value}
+        values = self._sight.values(trial.row) | {self._table.objectives[0].name: value}
         if not trial.rungs:
             if self._table.levels:
                 self._report(number, rung, epochs, value, "continue")
@@ -254,18 +272,13 @@ class Replay:
             if rung < mine:
                 return True
         objectives = self._table.objectives
-        values = self._known(self._values(row) | {objectives[0].name: value})
+        values = self._known(self._sight.values(row) | {objectives[0].name: value})
         standing = Standing(tuple(o.sign * values[o.name] for o in objectives if o.name in values))
         earlier = self._standings.setdefault((mine, rung), [])
         rule = leading if late else RULES[self._promotion]
         kept = rule(earlier, standing, REDUCTION)
         earlier.append(standing)
         return kept
-
-    def _values(self, row: int) -> dict[str, float]:
-        names = [o.name for o in self._table.objectives]
-        found = [self._observed(row, v) for v in self._table.values]
-        return dict(zip(names, found, strict=True))
 
     def _known(self, values: Mapping[str, float]) -> dict[str, float]:
         """Those that are known before the end of the training: the first, and the costs."""

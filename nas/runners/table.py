@@ -130,15 +130,6 @@ class Table:
         along = (self.codes[near] >= 0) & (code >= 0) & self._ordered
         return int(near[np.where(along, steps, 0.0).sum(axis=1).argmin()])
 
-    def costs(self, architecture: Architecture) -> dict[str, float]:
-        """What is known of an architecture before training (of the nearest row without one)."""
-        row = self.row(architecture)
-        return {
-            o.name: float(o.sign * self.scored[row, i])
-            for i, o in enumerate(self.objectives)
-            if self.known[i]
-        }
-
     @cached_property
     def _choices(self) -> tuple[Choice, ...]:
         return tuple(d for d in self.space.listed if isinstance(d, Choice))

@@ -4,8 +4,10 @@ import json
 
 import pytest
 
+from nas.api import replaying
 from nas.api.replaying import replay
 from nas.core.errors import NasError
+from nas.runners.replay import Oracle
 
 TOML = """
 name = "toy"
@@ -58,6 +60,15 @@ def test_a_run_is_the_same_again_and_another_seed_is_another_run(folder):
 
 def test_hidden_costs_are_never_asked_for(folder):
     assert replay(folder, "surrogate", 16, 1, costs=False)["runs"][0]["cost_asks"] == 0
+
+
+def test_each_seed_asks_for_the_costs_that_it_will_be_told(folder, monkeypatch):
+    seeds = []
+    monkeypatch.setattr(
+        replaying, "Oracle", lambda table, seed: seeds.append(seed) or Oracle(table, seed)
+    )
+    replay(folder, "surrogate", 4, [3, 5])
+    assert seeds == [3, 5]
 
 
 def test_optuna_samplers_go_by_their_own_names(folder):

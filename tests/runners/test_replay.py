@@ -131,10 +131,25 @@ def test_a_rung_is_of_the_first_objective_whatever_the_others_are_called(first):
 
 
 def test_the_oracle_counts_distinct_architectures():
-    oracle = Oracle(toy())
+    oracle = Oracle(toy(), 0)
     assert oracle(Architecture("toy", {"width": 2})) == {"cost": 3.0}
     oracle(Architecture("toy", {"width": 2}))
     assert oracle.asks == 1
+
+
+def test_the_oracle_says_what_the_run_of_its_seed_will_see():
+    costs = np.column_stack([COSTS, COSTS + 10])
+    costs[3, 0] = np.nan
+    table = replace(toy(), values=(ERRORS, costs))
+    answers = set()
+    for seed in range(20):
+        oracle, replay = Oracle(table, seed), Replay(table, Listed(0, 3), seed)
+        replay.run(2)
+        for number, width in enumerate((0, 3)):
+            known = oracle(Architecture("toy", {"width": width}))
+            assert known["cost"] == replay._history.results[number].payload["values"]["cost"]
+            answers.add(known["cost"])
+    assert answers == {1.0, 11.0, 14.0}
 
 
 @pytest.mark.parametrize("name", ["surrogate", "evolution", "nsga2", "random"])

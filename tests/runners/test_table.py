@@ -79,11 +79,6 @@ def test_hypervolume_is_of_the_true_front(folder):
     assert read(folder).volume == pytest.approx(by_hand)
 
 
-def test_known_costs_are_told_for_any_architecture(folder):
-    table = read(folder)
-    assert table.costs(table.architecture(0)) == {"speed": -table.scored[0, 1]}
-
-
 def test_gzip_is_read_the_same(folder):
     plain = read(folder)
     (folder / "table.csv.gz").write_bytes(gzip.compress(CSV.encode()))
