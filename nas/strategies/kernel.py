@@ -44,9 +44,11 @@ class Embedding:
             ordered = isinstance(decision, Integer) or (
                 isinstance(decision, Choice) and decision.ordered
             )
-            if 0 < count <= LONGEST:
+            if count > 0 and (count <= LONGEST or not ordered):
                 features = range(-1 if decision.when else 0, count)
-                named += [(len(self._blocks), (values, False, v)) for v in features]
+                own = count <= LONGEST  # else the design grows with the square of all values
+                named += [(len(self._blocks), (values, False, v) if own else None)
+                          for v in features]  # fmt: skip
                 self._blocks.append((i, count, False))
             if not count or (ordered and count > 2):
                 steps = count - 1 if 0 < count <= LONGEST else 1

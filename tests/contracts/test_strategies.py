@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nas.core.architecture import Architecture
-from nas.core.decision import Choice, Integer, Real
+from nas.core.decision import Choice, Decision, Integer, Real
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History, Proposal
@@ -225,8 +225,12 @@ def test_goes_on_when_nothing_works(name: str, state: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_one_objective_and_one_decision_are_enough(name: str) -> None:
-    space = SearchSpace("line", [Integer("depth", 1, 200)], build=lambda choices, task: None)
+@pytest.mark.parametrize(
+    "decision", [Integer("depth", 1, 200), Choice("depth", [str(n) for n in range(1, 201)])],
+    ids=["scale", "names"],
+)  # fmt: skip
+def test_one_objective_and_one_decision_are_enough(name: str, decision: Decision) -> None:
+    space = SearchSpace("line", [decision], build=lambda choices, task: None)
     strategy = create(name, space, OBJECTIVES[:1], seed=1)
     history = History()
     for number in range(TRIALS.get(name, 60)):

@@ -1,6 +1,7 @@
 """The embedding's squared distances are the distances it promises, group by group."""
 
 import numpy as np
+import pytest
 
 from nas.core.decision import Choice, Integer, Real
 from nas.core.space import SearchSpace
@@ -60,6 +61,24 @@ def test_decisions_with_the_same_values_share_what_a_value_is():
     assert (design[0, 4:] == design[2, 4:]).all() and (design[1, 4:] == design[3, 4:]).all()
     assert not (design[4:6, 4:] @ design[:4, 4:].T).any()
     assert design[6].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("count", [24, 25, 500])
+def test_names_without_an_order_are_told_apart_however_many_they_are(count):
+    decisions = [
+        Choice("kind", [f"kind {i}" for i in range(count)]),
+        Choice("part", [f"part {i}" for i in range(count)], when={"kind": ["kind 1"]}),
+    ]
+    genes = Genes(SearchSpace("zoo", decisions, build=lambda choices, task: None))
+    embedding = Embedding(genes)
+    codes = np.array([[0, ABSENT], [1, 0], [1, count - 1], [count - 1, ABSENT]], dtype=float)
+    features = embedding(codes)
+    assert features.shape == (4, 2 * count + 1) and embedding.count == 2
+    for i in range(2):
+        mine = features[:, embedding.design[:, i] == 1]
+        assert np.allclose(squared(mine, mine), codes[:, None, i] != codes[None, :, i])
+    # Their weights are few: of 500 values that are tried once each nothing is learnt of one alone.
+    assert embedding.design.shape[1] == (2 if count > 24 else 2 + 24 + 25)
 
 
 def test_a_number_that_does_not_exist_is_in_the_middle_of_its_scale():
