@@ -133,8 +133,9 @@ def synflow(module: nn.Module, shape: tuple[int, ...]) -> float:
 
     R is the sum of the outputs for an input of ones, with every parameter and buffer made positive
     and every norm off, in double precision. It grows exponentially with depth, hence the logarithm.
-    Source: Tanaka et al. 2020. Raises: Undefined where a softmax, sigmoid or tanh takes part: what
-    flows in is not what flows out, and of numbers this large their gradient is zero.
+    Source: Tanaka et al. 2020. Raises: Undefined where a softmax, sigmoid or tanh takes part, or a
+    ReLU6 is given more than it lets through: what flows in is not what flows out, and of numbers
+    this large their gradient is zero.
     """
     net = copy.deepcopy(module).eval().double()
     with torch.no_grad():
@@ -146,7 +147,7 @@ def synflow(module: nn.Module, shape: tuple[int, ...]) -> float:
         total = _sum(net(torch.ones(1, *shape, dtype=torch.float64, device=device)))
     if squashed:
         names = ", ".join(sorted(set(squashed)))
-        raise Undefined(f"softmax, sigmoid and tanh conserve no flow, and it has {names}")
+        raise Undefined(f"softmax, sigmoid, tanh and ReLU6 conserve no flow, and it has {names}")
     trained = weights(net)
     found = torch.autograd.grad(total, trained, allow_unused=True)
     pairs = zip(trained, found, strict=True)
@@ -175,15 +176,17 @@ def naswot(module: nn.Module, inputs: Tensor) -> float:
 
     A unit is a value before an activation, on where it is above zero (for a ReLU, where it passes
     the value on). Undefined where two examples switch on the same units. Source: Mellor et al.
-    2021.
+    2021. Raises: Undefined where no such unit is seen.
     """
     seen: list[Tensor] = []
     with torch.no_grad(), signs(seen):
         prepared(module)(inputs)
+    codes = [on for on in seen if len(on) == len(inputs)]
+    if not codes:
+        raise Undefined("it counts units that ReLU or the like switches on and off, and saw none")
     agreed = torch.zeros(len(inputs), len(inputs), dtype=torch.float64, device=inputs.device)
-    for on in seen:
-        if len(on) == len(inputs):
-            agreed += on @ on.T + (1 - on) @ (1 - on).T
+    for on in codes:
+        agreed += on @ on.T + (1 - on) @ (1 - on).T
     sign, logarithm = torch.linalg.slogdet(agreed)
     return float(logarithm) if sign > 0 else math.nan
 

@@ -22,6 +22,8 @@ Functions = frozenset[Callable[..., Any]]
 ACTIVATIONS: Functions = frozenset({
     torch.relu, torch.relu_, Tensor.relu, Tensor.relu_, F.relu, F.relu6, F.gelu, F.silu,
     F.hardswish, F.leaky_relu, F.elu, F.celu, F.selu, F.mish, F.prelu, torch.prelu, F.softplus,
+    F.leaky_relu_, F.elu_, F.celu_, F.selu_, F.rrelu, F.rrelu_, F.threshold,
+    torch.threshold, torch.threshold_, F.hardtanh, F.hardtanh_,  # which `nn.ReLU6` calls too
 })  # fmt: skip
 BATCH_NORMS: Functions = frozenset({F.batch_norm, torch.batch_norm})
 OTHER_NORMS: Functions = frozenset({
@@ -34,7 +36,13 @@ BOUNDED: Functions = frozenset({
     F.log_softmax, F.gumbel_softmax, F.scaled_dot_product_attention,
     F.multi_head_attention_forward, torch.sigmoid, torch.sigmoid_, Tensor.sigmoid, Tensor.sigmoid_,
     torch.special.expit, F.sigmoid, F.hardsigmoid, F.logsigmoid, torch.tanh, torch.tanh_,
-    Tensor.tanh, Tensor.tanh_, F.tanh, F.glu,
+    Tensor.tanh, Tensor.tanh_, F.tanh, F.softsign, F.glu,
+})  # fmt: skip
+# Bounded where they are given values beyond a limit, and elsewhere not.
+CLIPPING: Functions = frozenset({
+    F.relu6, F.hardtanh, F.hardtanh_, torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_,
+    torch.clip, torch.clip_, Tensor.clip, Tensor.clip_, torch.clamp_max, torch.clamp_max_,
+    Tensor.clamp_max, Tensor.clamp_max_,
 })  # fmt: skip
 Handler = Callable[[Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
@@ -86,13 +94,19 @@ def without_norms() -> Intercept:
 
 
 def bounded(seen: list[str]) -> Intercept:
-    """Keeps the names of the bounded functions that are called: softmax, sigmoid, tanh."""
+    """Keeps the names of the bounded functions that are called: softmax, sigmoid, tanh.
+
+    Of those that only clip, such as ReLU6, where they make a value that has a gradient smaller.
+    """
 
     def keep(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        seen.append(func.__name__.strip("_"))
-        return func(*args, **kwargs)
+        before = _input(args, kwargs).clone() if func in CLIPPING else None
+        output = func(*args, **kwargs)
+        if before is None or (before.requires_grad and bool((output < before).any())):
+            seen.append(func.__name__.strip("_"))
+        return output
 
-    return Intercept(BOUNDED, keep)
+    return Intercept(BOUNDED | CLIPPING, keep)
 
 
 def signs(seen: list[Tensor]) -> Intercept:

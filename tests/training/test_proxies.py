@@ -76,24 +76,79 @@ def test_snip_of_a_network_is_the_gradient_of_masks_of_ones() -> None:
                                                                  for g in found))  # fmt: skip
 
 
-def chain(depth: int, width: int = 8, seed: int = 0) -> nn.Sequential:
+def chain(
+    depth: int, width: int = 8, seed: int = 0, act: Callable[[], nn.Module] = nn.ReLU
+) -> nn.Sequential:
     torch.manual_seed(seed)
     layers: list[nn.Module] = [nn.Flatten()]
     for i in range(depth):
         layers += [nn.Linear(72 if i == 0 else width, width, bias=False), nn.LayerNorm(width)]
-        layers += [nn.ReLU()]
+        layers += [act()]
     return nn.Sequential(*layers)
+
+
+def flows(module: nn.Module) -> list[float]:
+    """What absolute weights alone make of an input of ones, summed after each of the layers."""
+    flow, sums = np.ones(72), []
+    for layer in module.modules():
+        if isinstance(layer, nn.Linear):
+            flow = np.abs(layer.weight.detach().double().numpy()) @ flow
+            sums.append(flow.sum())
+    return sums
 
 
 @pytest.mark.parametrize("depth", [1, 3])
 def test_synflow_conserves_the_flow_through_every_layer(depth: int) -> None:
     """Without biases each layer's sum of w * dR/dw is R itself: the product of absolute weights."""
     module = chain(depth)
-    flow = np.ones(72)
-    for layer in module:
-        if isinstance(layer, nn.Linear):
-            flow = np.abs(layer.weight.detach().double().numpy()) @ flow
-    assert px.synflow(module, (2, 6, 6)) == pytest.approx(math.log10(depth * flow.sum()), rel=1e-9)
+    total = depth * flows(module)[-1]
+    assert px.synflow(module, (2, 6, 6)) == pytest.approx(math.log10(total), rel=1e-9)
+
+
+class Function(nn.Module):
+    """An activation written as a function."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.function(x)
+
+
+CLIPPED = [
+    nn.ReLU6, lambda: nn.ReLU6(inplace=True), lambda: nn.Hardtanh(-1, 6),
+    lambda: Function(nn.functional.relu6), lambda: Function(lambda x: x.clamp(0, 6)),
+    lambda: Function(lambda x: torch.clamp(x, max=6)), lambda: Function(lambda x: x.clip_(0, 6)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("act", CLIPPED)
+def test_synflow_of_clipped_activations_is_the_flow_as_long_as_none_is_clipped(
+    act: Callable[[], nn.Module],
+) -> None:
+    module = chain(3, act=act)
+    assert max(flows(module)) > 8 * 6  # somewhere more than 6 of a unit
+    with pytest.raises(px.Undefined, match="ReLU6 conserve no flow, and it has"):
+        px.synflow(module, (2, 6, 6))
+    with torch.no_grad():
+        for p in module.parameters():
+            p.mul_(0.05)
+    assert max(flows(module)) < 6
+    total = 3 * flows(module)[-1]
+    assert px.synflow(module, (2, 6, 6)) == pytest.approx(math.log10(total), rel=1e-9)
+
+
+def test_synflow_is_defined_where_what_is_clipped_carries_no_flow() -> None:
+    """A lower bound, and places of a map."""
+
+    def act(x: Tensor) -> Tensor:
+        places = torch.arange(-1, x.shape[1] + 1).clamp(0, x.shape[1] - 1)[1:-1]
+        return x.clamp(min=1e-9)[:, places]
+
+    module = chain(2, act=lambda: Function(act))
+    total = 2 * flows(module)[-1]
+    assert px.synflow(module, (2, 6, 6)) == pytest.approx(math.log10(total), rel=1e-6)
 
 
 def test_synflow_of_biases_and_convolutions_by_finite_differences() -> None:
@@ -149,7 +204,11 @@ def test_jacob_cov_by_finite_differences() -> None:
     assert px.jacob_cov(module, x) == pytest.approx(expected, rel=1e-5)
 
 
-@pytest.mark.parametrize("act", [nn.ReLU, lambda: nn.ReLU(inplace=True), nn.GELU, nn.Hardswish])
+@pytest.mark.parametrize(
+    "act",
+    [nn.ReLU, lambda: nn.ReLU(inplace=True), nn.GELU, nn.Hardswish, nn.ReLU6, nn.Hardtanh,
+     lambda: nn.ReLU6(inplace=True), lambda: nn.Threshold(0.0, 0.0), nn.RReLU],
+)  # fmt: skip
 def test_naswot_counts_the_units_on_which_examples_agree(act: Callable[[], nn.Module]) -> None:
     module, x = net(act=act), images(5)
     plain, codes = prepared(module), []
@@ -180,6 +239,13 @@ def test_naswot_of_two_equal_examples_is_undefined() -> None:
     x = images(4)
     x[1] = x[0]
     assert math.isnan(px.naswot(net(norm=False), x))
+
+
+def test_naswot_without_activations_says_that_it_saw_none() -> None:
+    module = nn.Sequential(nn.Conv2d(2, 3, 1), nn.Flatten(), nn.Linear(108, 3))
+    found = px.proxies(module, task())
+    why = "it counts units that ReLU or the like switches on and off, and saw none"
+    assert found.undefined["naswot"] == why
 
 
 def least_eigenvalues(module: nn.Sequential, x: Tensor) -> float:
@@ -386,7 +452,7 @@ class Attending(nn.Module):
 )  # fmt: skip
 def test_synflow_is_undefined_where_functions_are_bounded(module: nn.Module, named: str) -> None:
     found = px.proxies(module, task())
-    why = f"softmax, sigmoid and tanh conserve no flow, and it has {named}"
+    why = f"softmax, sigmoid, tanh and ReLU6 conserve no flow, and it has {named}"
     assert found.undefined["synflow"] == why
     assert {"grad_norm", "snip", "jacob_cov"} <= set(found.values)
 
