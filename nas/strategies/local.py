@@ -22,8 +22,9 @@ class LocalSearch:
     """Pareto local search (Paquete et al. 2004), for networks as in White et al. 2021.
 
     The first `start` proposals are random. Then each is a neighbour, one decision away, of a
-    member of the front; feasible before infeasible. A member whose neighbours were all proposed
-    is left; where that is so of every member, the search starts anew at a random network.
+    member of the front; as long as nothing is feasible, of what breaks the constraints least. A
+    member whose neighbours were all proposed is left; where that is so of every member, the search
+    starts anew at a random network.
 
     Args:
         space: where to search.
@@ -52,9 +53,7 @@ class LocalSearch:
         if not self._past.follow(history):
             self._forget()
             self._past.follow(history)
-        trials, points = self._past.points(len(self._past.told))
-        best = trials[non_dominated(points)] if len(trials) else trials
-        front = self._past.code(best)
+        front = self._front()
         seen, codes = set(self._past.seen), []
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
@@ -65,6 +64,15 @@ class LocalSearch:
 
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
+
+    def _front(self) -> Array:
+        """The codes of the best so far. What breaks a constraint may never have been trained."""
+        past = self._past
+        trials, points = past.points(len(past.told))
+        if any(past.violation(int(t)) <= 0 for t in trials):
+            return past.code(trials[non_dominated(points)])
+        broken = np.array([past.violation(t) for t in past.trials], dtype=np.float64)
+        return past.code(np.array(past.trials)[broken <= broken.min(initial=np.inf)])
 
     def _next(self, front: Array, seen: set[bytes], rng: np.random.Generator) -> Array:
         """A new neighbour of a front member drawn at random, or a new random code."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from nas.core.objective import Constraint, Objective
-from nas.core.pareto import crowding, ranks
+from nas.core.pareto import ranks
+from nas.core.promotion import Standing, order
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
 from nas.strategies.candidates import Genes
 from nas.strategies.kernel import Embedding
-from nas.strategies.observations import Observations
+from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import proposal_seed
 from nas.strategies.regression import Parameters, Posterior
 
@@ -21,20 +23,22 @@ Array = npt.NDArray[np.float64]
 
 RIDGE = 0.01  # noise of the predictors, as a share of the variance
 LATEST = 500  # results that predictors are made from
+ENOUGH = 4  # results to make one
 
 
 class PredictorSearch:
     """Search by predictors, in the manner of LINAS (Cummings et al. 2022).
 
-    The first `start` proposals are random. Then every objective, costs too, is predicted by kernel
-    ridge regression of the choices; NSGA-II (Deb et al. 2002) searches the predictors for some
-    generations, and one of the best of its last population that was not tried is proposed. LINAS
-    evaluates whole populations between two fits, here every result counts at once.
+    The first `start` proposals are random. Then every objective, costs too, and by how much every
+    constraint is broken are predicted by kernel ridge regression of the choices; NSGA-II (Deb et
+    al. 2002) searches the predictors for some generations, and one of the best of its last
+    population that was not tried is proposed. LINAS evaluates whole populations between two fits,
+    here every result counts at once.
 
     Args:
         space: where to search.
         objectives: what results are compared by. constraints: hard limits; what broke one is
-            learnt from, and not bred from.
+            learnt from, trained or not, and not bred from.
         seed: the study's seed.
         start: how many random proposals come first.
         population, generations: of the inner search.
@@ -65,14 +69,16 @@ class PredictorSearch:
         if not self._past.follow(history):
             self._forget()
             self._past.follow(history)
-        trials, points = self._past.points(len(self._past.told), feasible=False)
-        trials, points = trials[-LATEST:], points[-LATEST:]
+        promise = self._predictors()
+        trials, _ = self._past.points(len(self._past.told), feasible=False)
+        kept = [t for t in trials[-LATEST:] if self._past.violation(int(t)) <= 0]
+        parents = self._past.code(kept)
         seen, codes = set(self._past.seen), []
         for number in range(len(history.proposals), len(history.proposals) + count):
             rng = np.random.default_rng(proposal_seed(self._seed, number))
             pool = self._genes.sample(self._population, rng)
-            if number >= self._start and len(trials) >= 4:
-                pool = self._bred(trials, points, pool, rng)
+            if number >= self._start and promise is not None:
+                pool = self._bred(parents, promise, pool, rng)
             code = next((c for c in pool if c.tobytes() not in seen), None)
             if code is None:
                 code = self._genes.sample(1, rng)[0]
@@ -83,44 +89,64 @@ class PredictorSearch:
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
 
+    def _predictors(self) -> _Promise | None:
+        """What predicts objectives and constraints; None where too few results are known."""
+        past, first = self._past, len(self._past.told)
+        found = [past.objective(i, first) for i in range(len(self._objectives))]
+        enough = all(len(data) >= ENOUGH for data in found)
+        objectives = [self._predictor(data)[0] for data in found] if enough else []
+        broken = [past.constraint(str(c), first) for c in self._constraints]
+        limits = [self._predictor(data) for data in broken if len(data) >= ENOUGH]
+        return _Promise(self._embedding, objectives, limits) if objectives or limits else None
+
+    def _predictor(self, data: Data) -> tuple[Posterior, float]:
+        """The predictor of one quantity, and where zero is on its scale; decisions count alike."""
+        values = data.values[-LATEST:]
+        weights = np.full(len(self._embedding.design), 1.0 / self._embedding.count)
+        kernel = Parameters(weights, 1.0, 1.0, RIDGE)
+        width = max(float(values.std()), 1e-12)
+        features = self._embedding(self._past.code(data.trials[-LATEST:]))
+        scaled = (values - values.mean()) / width
+        return Posterior(kernel, features, scaled, np.zeros(len(values))), -values.mean() / width
+
     def _bred(
-        self, trials: npt.NDArray[np.int64], points: Array, pool: Array, rng: np.random.Generator
+        self, parents: Array, promise: _Promise, pool: Array, rng: np.random.Generator
     ) -> Array:
         """The predictors' last population, each part of equal rank in random order."""
-        tried = self._past.code(trials)
-        predictors = [self._predictor(tried, column) for column in points.T]
-        kept = tried[[self._past.violation(int(t)) <= 0 for t in trials]]
-        pool = np.unique(np.concatenate([pool, kept[_best(self._points(kept, predictors),
-                                                         self._population)]]), axis=0)  # fmt: skip
+        pool = np.unique(np.concatenate([pool, promise.best(parents, self._population)]), axis=0)
         for _ in range(self._generations):
             one, other = (pool[rng.integers(len(pool), size=self._population)] for _ in range(2))
             children = self._genes.mix(one, other, rng)
             moves = rng.integers(0, 3, size=len(children))
             children = self._genes.move(children, rng, moves)
             pool = np.unique(np.concatenate([pool, children]), axis=0)
-            pool = pool[_best(self._points(pool, predictors), self._population)]
-        order = ranks(self._points(pool, predictors)) + rng.random(len(pool))
-        found: Array = pool[np.argsort(order)]
+            pool = promise.best(pool, self._population)
+        points, broken = promise(pool)
+        points[broken > 0] = np.inf
+        place = ranks(points) + rng.random(len(pool))
+        found: Array = pool[np.lexsort((place, broken))]
         return found
 
-    def _predictor(self, codes: Array, values: Array) -> Posterior:
-        """One objective's predictor; all decisions count alike."""
-        weights = np.full(len(self._embedding.design), 1.0 / self._embedding.count)
-        kernel = Parameters(weights, 1.0, 1.0, RIDGE)
-        width = max(float(values.std()), 1e-12)
-        scaled = (values - values.mean()) / width
-        return Posterior(kernel, self._embedding(codes), scaled, np.zeros(len(values)))
 
-    def _points(self, codes: Array, predictors: Sequence[Posterior]) -> Array:
-        features = self._embedding(codes)
-        return np.stack([p.predict(features)[0] for p in predictors], axis=1)
+@dataclass(frozen=True)
+class _Promise:
+    """The predictors of objectives, none as long as too little was trained, and of constraints."""
 
+    embedding: Embedding
+    objectives: Sequence[Posterior]
+    limits: Sequence[tuple[Posterior, float]]
 
-def _best(points: Array, count: int) -> npt.NDArray[np.int64]:
-    """The places of the best points: by non-dominated rank, then by crowding."""
-    rank = ranks(points) if len(points) else np.zeros(0, dtype=np.int64)
-    distance = np.zeros(len(points))
-    for level in range(int(rank.max()) + 1 if len(rank) else 0):
-        members = np.flatnonzero(rank == level)
-        distance[members] = crowding(points[members])
-    return np.lexsort((-distance, rank))[:count]
+    def __call__(self, codes: Array) -> tuple[Array, Array]:
+        """Objectives, `(N, M)`, and by how much constraints are broken, `(N,)`, standardised."""
+        features = self.embedding(codes)
+        points = [p.predict(features)[0] for p in self.objectives] or [np.zeros(len(codes))]
+        broken = np.zeros(len(codes))
+        for predictor, zero in self.limits:
+            broken += np.maximum(predictor.predict(features)[0] - zero, 0.0)
+        return np.stack(points, axis=1), broken
+
+    def best(self, codes: Array, count: int) -> Array:
+        """The best of some codes: what breaks no constraint, then by rank, then by crowding."""
+        points, broken = self(codes)
+        found = order([Standing(tuple(p), float(b)) for p, b in zip(points, broken, strict=True)])
+        return codes[found[:count]]

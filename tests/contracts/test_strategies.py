@@ -243,6 +243,29 @@ def test_one_objective_and_one_decision_are_enough(name: str, decision: Decision
     assert fresh.propose(stored(history.events), 2) == strategy.propose(history, 2)
 
 
+@pytest.mark.parametrize(
+    "name", ["evolution", "local", "predictor", pytest.param("surrogate", marks=pytest.mark.slow)]
+)
+def test_learns_of_what_broke_a_limit_and_was_never_trained(name: str) -> None:
+    """Of all networks 2 % keep the limit; one that does not has its cost alone."""
+    space = SearchSpace(
+        "tight", [Choice(f"d{i}", [0, 1, 2, 3]) for i in range(6)], build=lambda choices, task: None
+    )
+    limit, kept = Constraint.parse("macs<=3"), []
+    strategy, history = create(name, space, OBJECTIVES, [limit], seed=0), History()
+    for number in range(70):
+        [proposal] = strategy.propose(history, 1)
+        history.append(proposed(number, proposal))
+        cost = float(sum(proposal.architecture.choices.values()))
+        over = limit.violation(cost)
+        kept.append(over <= 0)
+        values = {"macs": cost} if over > 0 else {"macs": cost, "accuracy": cost}
+        state = "infeasible" if over > 0 else "complete"
+        payload = {"state": state, "values": values, "violations": {str(limit): over}}
+        history.append(Event("told", number, payload))
+    assert np.mean(kept[30:]) >= 0.2
+
+
 def test_every_strategy_is_held_to_this() -> None:
     plain = {n for n in names() if ":" not in n} - {
         "edo",

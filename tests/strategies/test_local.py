@@ -3,7 +3,7 @@
 import numpy as np
 
 from nas.core.decision import Choice, Integer, Real
-from nas.core.objective import Objective
+from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History
 from nas.strategies.candidates import Genes
@@ -55,3 +55,17 @@ def test_neighbours_are_all_that_differ_in_one_decision():
     plain = {tuple(row[:3]) for row in near if row[3] == code[3]}
     assert plain == {(0.0, 1.0, -1.0), (1.0, 0.0, 0.0), (1.0, 2.0, 0.0), (1.0, 1.0, 1.0)}
     assert all(not space.check(genes.architecture(row).choices) for row in near)
+
+
+def test_what_breaks_a_limit_least_is_the_front_as_long_as_nothing_keeps_it():
+    limit = Constraint.parse("cost<=0")
+    strategy, history = LocalSearch(SPACE, OBJECTIVES, [limit], seed=1, start=1), History()
+    for number, (x, y) in enumerate([(3, 3), (2, 1), (0, 3), (1, 3)]):
+        architecture = SPACE.architecture({"x": x, "y": y}).to_json()
+        history.append(Event("proposed", number, {"architecture": architecture}))
+        told = {"state": "infeasible", "values": {"cost": x + y}, "violations": {str(limit): x + y}}
+        history.append(Event("told", number, told))
+    found = {tuple(p.architecture.choices.values()) for p in strategy.propose(history, 8)}
+    of_one = {(0, 1), (1, 1), (3, 1), (2, 0), (2, 2), (2, 3)}
+    of_other = {(0, 0), (0, 1), (0, 2), (2, 3)}
+    assert found == of_one | of_other

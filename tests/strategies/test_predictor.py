@@ -3,7 +3,7 @@
 import numpy as np
 
 from nas.core.decision import Choice
-from nas.core.objective import Objective
+from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History
 from nas.strategies.choose import create
@@ -38,3 +38,16 @@ def test_finds_the_best_of_65536_where_random_search_does_not():
 def test_begins_with_the_space():
     found = errors("predictor", 0)
     assert np.std(found[:20]) > 1.5 and np.mean(found[:20]) > 9
+
+
+def test_searches_for_what_keeps_a_limit_while_nothing_was_trained():
+    limit = Constraint.parse("macs<=2")
+    strategy, history, over = create("predictor", SPACE, OBJECTIVES, [limit]), History(), []
+    for number in range(40):
+        [proposal] = strategy.propose(history, 1)
+        over.append(limit.violation(sum(proposal.architecture.choices.values())))
+        payload = {"architecture": proposal.architecture.to_json()}
+        history.append(Event("proposed", number, payload))
+        told = {"state": "infeasible", "values": {}, "violations": {str(limit): over[-1]}}
+        history.append(Event("told", number, told))
+    assert min(over[:20]) > 0 and np.mean(np.array(over[20:]) <= 0) > 0.5
