@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from nas.api.sources import alike
 from nas.core.errors import NasError
 from nas.core.front import front_of
 from nas.core.known import measure
@@ -72,10 +73,10 @@ def earlier_results(
 ) -> list[Event]:
     """Results of other studies as events that a strategy may learn from, the newest study first.
 
-    Of studies with the same space, network, data and training. A latency counts where it was timed
-    on the same host, runtime and protocol. None for a study that is to reuse nothing (`fresh`), or
-    whose strategy would not look at them. The events become the first of the new study, so that it
-    can be decided again from its own record.
+    Of studies with the same space, network, data and training, of the same files. A latency counts
+    where it was timed on the same host, runtime and protocol. None for a study that is to reuse
+    nothing (`fresh`), or whose strategy would not look at them. The events become the first of the
+    new study, so that it can be decided again from its own record.
     """
     if spec.fresh or spec.strategy not in LEARNS:
         return []
@@ -103,7 +104,7 @@ def _same_results(other: StudySpec, spec: StudySpec) -> bool:
         (s.network, s.weights, s.task.digest, s.task.input, s.task.outputs, s.recipe_digest)
         for s in (spec, other)
     )
-    return mine == theirs
+    return mine == theirs and alike(spec, other)
 
 
 def _results(trials: Sequence[Trial], space: SearchSpace, seen: set[str]) -> Iterator[Trial]:

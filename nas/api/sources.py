@@ -39,6 +39,16 @@ def recipe(path: str | Path | None) -> dict[str, str]:
     return {} if path is None else {_name(Path(path)): file_digest(Path(path))}
 
 
+def alike(one: StudySpec, other: StudySpec) -> bool:
+    """Whether code and weights of the same name are the same in both studies, in any folder.
+
+    Device profiles and recipes aside: what counts of those is compared where it counts. A file that
+    one of the two does not rest on is none of its results.
+    """
+    ours, theirs = _contents(one), _contents(other)
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
 def unchanged(spec: StudySpec, also: dict[str, str], accept: bool) -> StudySpec:
     """A stored study whose files are what they were.
 
@@ -66,6 +76,15 @@ def unchanged(spec: StudySpec, also: dict[str, str], accept: bool) -> StudySpec:
             f"bring it back; or go on with it as it is now: {again} --changed",
         )
     return replace(spec, files={**spec.files, **there})
+
+
+def _contents(spec: StudySpec) -> dict[str, set[str]]:
+    """The digests of code and weights, by name without a folder."""
+    found: dict[str, set[str]] = {}
+    for name, content in spec.files.items():
+        if not name.endswith(".toml"):
+            found.setdefault(Path(name).name, set()).add(content)
+    return found
 
 
 def _module(text: str, what: str) -> list[Path]:

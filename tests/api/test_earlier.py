@@ -140,6 +140,29 @@ def test_other_results_are_not(store: Store, changes: dict[str, Any]) -> None:
     assert earlier_results(store, new(**changes), toy_space(), None) == []
 
 
+FILES = {"search_spaces/toy.py": "1", "mine/net.py": "2", "w.safetensors": "3",
+         "hardware_profiles/cpu.toml": "4", "mine/recipe.toml": "5"}  # fmt: skip
+
+
+@pytest.mark.parametrize("changed", ["search_spaces/toy.py", "mine/net.py", "w.safetensors"])
+def test_results_of_other_code_or_weights_are_not_taken(store: Store, changed: str) -> None:
+    searched(store, files=FILES)
+    assert earlier_results(store, new(files=FILES), toy_space(), None)
+    assert earlier_results(store, new(files={**FILES, changed: "9"}), toy_space(), None) == []
+    elsewhere = {f"copy/{Path(n).name}": found for n, found in FILES.items()}
+    assert earlier_results(store, new(files=elsewhere), toy_space(), None)
+    elsewhere[f"copy/{Path(changed).name}"] = "9"
+    assert earlier_results(store, new(files=elsewhere), toy_space(), None) == []
+
+
+def test_files_that_decide_no_result_may_differ(store: Store) -> None:
+    """A profile and a recipe say what counts elsewhere; an objective of one's own is one's own."""
+    searched(store, files={**FILES, "search_spaces/theirs.py": "6"})
+    other = {**FILES, "hardware_profiles/cpu.toml": "8", "mine/recipe.toml": "9"}
+    spec = new(files={**other, "search_spaces/ours.py": "7"})
+    assert earlier_results(store, spec, toy_space(), None)
+
+
 def test_a_latency_counts_where_it_was_timed_alike(store: Store) -> None:
     from nas.core.trial import Timing
 
