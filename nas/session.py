@@ -43,6 +43,10 @@ class Bench:
     runtime: str
     protocol: str
 
+    def filed(self, objective: str) -> str:
+        """What a measurement is filed under; timings by their protocol alone."""
+        return self.protocol if objective == "latency_ms" else f"{objective} {self.protocol}"
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -246,7 +250,7 @@ class Session:
         bench = self._benches.get(job.device)
         if bench is None or job.workload.resolution is not None:
             return False
-        protocol = _protocol(job, bench)
+        protocol = bench.filed(job.objective)
         found = [
             self._store.timing(
                 build, job.form, job.workload.name, bench.host, bench.runtime, protocol
@@ -285,7 +289,7 @@ class Session:
                 timings.append(
                     Timing(
                         build, job.form, job.workload.name, bench.host, bench.runtime,
-                        _protocol(job, bench), job.device, Measurement.from_json(value),
+                        bench.filed(job.objective), job.device, Measurement.from_json(value),
                     )
                 )  # fmt: skip
         return timings
@@ -315,11 +319,6 @@ class Session:
     @property
     def _pause_s(self) -> float:
         return 0.0 if len(self.search.trials) < MANY else 5e-5 * len(self.search.trials)
-
-
-def _protocol(job: Measure, bench: Bench) -> str:
-    """What a measurement of the job's is filed under; timings by their protocol alone."""
-    return bench.protocol if job.objective == "latency_ms" else f"{job.objective} {bench.protocol}"
 
 
 def _name(job: Job) -> str:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from nas.api.sources import alike
 from nas.core.errors import NasError
 from nas.core.front import front_of
-from nas.core.known import measure
-from nas.core.objective import TIMED, Constraint, Objective
+from nas.core.job import Workload
+from nas.core.known import values_of, violations_of
+from nas.core.measurement import Measurement
 from nas.core.space import SearchSpace
 from nas.core.study import Start, StudySpec
-from nas.core.trial import Event, Trial
+from nas.core.trial import Event, Trial, measurement_name
 from nas.session import Bench
 from nas.store.store import Store
 
@@ -69,14 +71,15 @@ def _same_space(name: str, other: StudySpec, spec: StudySpec) -> None:
 
 
 def earlier_results(
-    store: Store, spec: StudySpec, space: SearchSpace, bench: Bench | None
+    store: Store, spec: StudySpec, space: SearchSpace, benches: Mapping[str, Bench]
 ) -> list[Event]:
     """Results of other studies as events that a strategy may learn from, the newest study first.
 
     Of studies with the same space, network, data and training, of the same files. A latency counts
-    where it was timed on the same host, runtime and protocol. None for a study that is to reuse
-    nothing (`fresh`), or whose strategy would not look at them. The events become the first of the
-    new study, so that it can be decided again from its own record.
+    where it was timed on the same host, runtime and protocol; `benches` are those of this study's
+    devices. None for a study that is to reuse nothing (`fresh`), or whose strategy would not look
+    at them. The events become the first of the new study, so that it can be decided again from its
+    own record.
     """
     if spec.fresh or spec.strategy not in LEARNS:
         return []
@@ -85,13 +88,12 @@ def earlier_results(
     for row in store.studies():
         if row.name == spec.name or row.space != spec.space:
             continue
-        other = store.spec(row.name)
-        if not _same_results(other, spec):
+        if not _same_results(store.spec(row.name), spec):
             continue
         for trial in _results(store.trials(row.name), space, seen):
-            values = dict(_values(store, spec, other, trial, bench))
-            if values:
-                payload = _payload(row.name, trial, values, spec.constraints)
+            measured = dict(_measured(store, spec, trial, benches))
+            payload = _payload(row.name, spec, replace(trial, measurements=measured))
+            if payload["values"]:
                 events.append(Event("known", -1 - len(events), payload))
             if len(events) == MOST:
                 return events
@@ -117,55 +119,41 @@ def _results(trials: Sequence[Trial], space: SearchSpace, seen: set[str]) -> Ite
             yield trial
 
 
-def _values(
-    store: Store, spec: StudySpec, other: StudySpec, trial: Trial, bench: Bench | None
-) -> Iterator[tuple[str, float]]:
-    """What a trial of another study says of this one's objectives."""
-    scores: dict[str, float] = {}
-    if trial.trained:
-        score = trial.trained[0].score
-        scores = {spec.task.score_name: score, "error": 100.0 - score}
-    for objective in spec.objectives:
-        if objective.name in TIMED:
-            value = _timed(store, spec, objective, trial, bench)
-        elif objective.name in trial.costs:
-            value = trial.costs[objective.name]
-        else:
-            value = scores.get(objective.name)
-        if value is not None:
-            yield objective.name, float(value)
+def _measured(
+    store: Store, spec: StudySpec, trial: Trial, benches: Mapping[str, Bench]
+) -> Iterator[tuple[str, Measurement]]:
+    """What was measured of another study's trial as this study would, by measurement name.
+
+    Where a device is not here, what was predicted of it.
+    """
+    asked = [("latency_ms", device, work) for device, work in spec.timings]
+    asked += [(probe, spec.device, Workload()) for probe in spec.probes]
+    for objective, device, work in asked:
+        name = measurement_name(objective, device, work.name, "untrained")
+        bench = benches.get(device)
+        if bench is None:
+            found = trial.measurements.get(name)
+            if found is not None and found.source == "predicted":
+                yield name, found
+        elif work.resolution is None:  # a build names the graph at the task's own side
+            timing = store.timing(
+                trial.build or "", "untrained", work.name, bench.host, bench.runtime,
+                bench.filed(objective),
+            )  # fmt: skip
+            if timing is not None:
+                yield name, timing.measurement
 
 
-def _timed(
-    store: Store, spec: StudySpec, objective: Objective, trial: Trial, bench: Bench | None
-) -> float | None:
-    """A latency of the same conditions; a predicted one where the device is not here."""
-    if bench is None:
-        found = measure(trial, objective, spec)
-        return found.value if found is not None and found.source == "predicted" else None
-    timing = store.timing(
-        trial.build or "", "untrained", "b1", bench.host, bench.runtime, bench.protocol
-    )
-    if timing is None:
-        return None
-    latency = timing.measurement.value
-    return latency if objective.name == "latency_ms" else 1000.0 / latency
-
-
-def _payload(
-    study: str, trial: Trial, values: Mapping[str, float], constraints: Sequence[Constraint]
-) -> dict[str, Any]:
+def _payload(study: str, spec: StudySpec, trial: Trial) -> dict[str, Any]:
     """The event's payload: where a result is from, and the result as this study would tell it."""
-    violations = {
-        str(c): c.violation(trial.costs[c.name]) for c in constraints if c.name in trial.costs
-    }
+    at_the_end = replace(trial, rungs=())  # a rung's score is no result
     return {
         "architecture": trial.architecture.to_json(),
         "study": study,
         "trial": trial.number,
         "state": trial.state,
-        "values": dict(values),
-        "violations": violations,
+        "values": values_of(spec, at_the_end),
+        "violations": violations_of(spec, at_the_end),
         "rungs": [[r.epochs, r.score] for r in trial.rungs if not r.repeat],
         "costs": dict(trial.costs),
     }

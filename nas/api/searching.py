@@ -173,7 +173,7 @@ def _searched(
     history = store.events(spec.name)
     devices = _standing(spec, history, hands)
     runner, benches = hands.hired(spec, artifacts, devices)
-    earlier = [] if history else earlier_results(store, spec, space, benches.get(spec.device))
+    earlier = [] if history else earlier_results(store, spec, space, benches)
     with closing(Counter(spec, artifacts.place)) as counts, watching(watch) as seen:
         strategy = create(
             spec.strategy, space, score_first(spec), spec.constraints, spec.seed, counts=counts

@@ -238,7 +238,8 @@ class Surrogate:
         both = np.concatenate([codes, waiting])
         points, _ = self._predict(both)
         feasible = self._feasible(both) >= 0.5
-        feasible[: len(codes)] = [past.violation(t) <= 0 for t in past.trials]
+        kept = np.array([past.violation(t) <= 0 for t in past.trials])
+        feasible[: len(codes)] = kept & (past.mine | feasible[: len(codes)])  # others may not know
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 points[:, i] = self._owned(i, belief, points[:, i])

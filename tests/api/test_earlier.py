@@ -15,9 +15,11 @@ from nas.api.earlier import earlier_results, first_points
 from nas.core.decision import Choice, Integer
 from nas.core.errors import NasError
 from nas.core.front import front_of
+from nas.core.measurement import Measurement
 from nas.core.objective import BUILTIN, Constraint
 from nas.core.space import SearchSpace
 from nas.core.study import StudySpec
+from nas.core.trial import Timing
 from nas.session import Bench
 from nas.store.store import Store
 
@@ -88,7 +90,7 @@ def test_another_task_gives_architectures_alone(store: Store) -> None:
     searched(store)
     spec = new(task=replace(TASK, digest="e" * 32))
     assert first_points(store, spec, toy_space(), ["old"])
-    assert earlier_results(store, spec, toy_space(), None) == []
+    assert earlier_results(store, spec, toy_space(), {}) == []
 
 
 def test_axes_may_differ(store: Store) -> None:
@@ -115,7 +117,7 @@ def test_mistakes(store: Store, changes: dict[str, Any], studies: list[str], pro
 
 def test_results_of_the_same_space_data_and_training_are_taken(store: Store) -> None:
     searched(store)
-    events = earlier_results(store, new(), toy_space(), None)
+    events = earlier_results(store, new(), toy_space(), {})
     trials = {t.number: t for t in store.trials("old")}
     assert [e.trial for e in events] == [-1 - i for i in range(len(events))]
     assert len(events) == len({t.key for t in trials.values()})
@@ -137,7 +139,7 @@ def test_results_of_the_same_space_data_and_training_are_taken(store: Store) -> 
 )  # fmt: skip
 def test_other_results_are_not(store: Store, changes: dict[str, Any]) -> None:
     searched(store)
-    assert earlier_results(store, new(**changes), toy_space(), None) == []
+    assert earlier_results(store, new(**changes), toy_space(), {}) == []
 
 
 FILES = {"search_spaces/toy.py": "1", "mine/net.py": "2", "w.safetensors": "3",
@@ -147,12 +149,12 @@ FILES = {"search_spaces/toy.py": "1", "mine/net.py": "2", "w.safetensors": "3",
 @pytest.mark.parametrize("changed", ["search_spaces/toy.py", "mine/net.py", "w.safetensors"])
 def test_results_of_other_code_or_weights_are_not_taken(store: Store, changed: str) -> None:
     searched(store, files=FILES)
-    assert earlier_results(store, new(files=FILES), toy_space(), None)
-    assert earlier_results(store, new(files={**FILES, changed: "9"}), toy_space(), None) == []
+    assert earlier_results(store, new(files=FILES), toy_space(), {})
+    assert earlier_results(store, new(files={**FILES, changed: "9"}), toy_space(), {}) == []
     elsewhere = {f"copy/{Path(n).name}": found for n, found in FILES.items()}
-    assert earlier_results(store, new(files=elsewhere), toy_space(), None)
+    assert earlier_results(store, new(files=elsewhere), toy_space(), {})
     elsewhere[f"copy/{Path(changed).name}"] = "9"
-    assert earlier_results(store, new(files=elsewhere), toy_space(), None) == []
+    assert earlier_results(store, new(files=elsewhere), toy_space(), {}) == []
 
 
 def test_files_that_decide_no_result_may_differ(store: Store) -> None:
@@ -160,12 +162,10 @@ def test_files_that_decide_no_result_may_differ(store: Store) -> None:
     searched(store, files={**FILES, "search_spaces/theirs.py": "6"})
     other = {**FILES, "hardware_profiles/cpu.toml": "8", "mine/recipe.toml": "9"}
     spec = new(files={**other, "search_spaces/ours.py": "7"})
-    assert earlier_results(store, spec, toy_space(), None)
+    assert earlier_results(store, spec, toy_space(), {})
 
 
 def test_a_latency_counts_where_it_was_timed_alike(store: Store) -> None:
-    from nas.core.trial import Timing
-
     searched(store, **LATENCY)
     trial = store.trials("old")[0]
     [measured] = [m for n, m in trial.measurements.items() if n.endswith("/untrained")]
@@ -175,7 +175,7 @@ def test_a_latency_counts_where_it_was_timed_alike(store: Store) -> None:
     store.commit("old", epoch, timings=[timing])
 
     def latencies(bench: Bench) -> dict[int, float]:
-        events = earlier_results(store, new(**LATENCY), toy_space(), bench)
+        events = earlier_results(store, new(**LATENCY), toy_space(), {"cpu": bench})
         found = {e.payload["trial"]: e.payload["values"].get("latency_ms") for e in events}
         return {n: v for n, v in found.items() if v is not None}
 
@@ -187,14 +187,83 @@ def test_a_latency_counts_where_it_was_timed_alike(store: Store) -> None:
 def test_limits_are_those_of_the_new_study(store: Store) -> None:
     searched(store)
     limit = Constraint.parse("macs<=20000")
-    for event in earlier_results(store, new(constraints=(limit,)), toy_space(), None):
+    for event in earlier_results(store, new(constraints=(limit,)), toy_space(), {}):
         macs = event.payload["values"]["macs"]
         assert (event.payload["violations"]["macs<=20000"] > 0) == (macs > 20000)
 
 
+def timed(store: Store, device: str = "cpu", workload: str = "b1") -> None:
+    """Files what the old trials' untrained forms took at `BENCH`; p99 is half as much again."""
+    rows = []
+    for trial in store.trials("old"):
+        value = trial.costs["macs"] / 1e5
+        found = Measurement("latency_ms", value, "ms", value, value, 0.0, 50, "measured",
+                            "untrained form", {"p99_ms": 1.5 * value})  # fmt: skip
+        rows.append(Timing(trial.build, "untrained", workload, BENCH.host, BENCH.runtime,
+                           BENCH.protocol, device, found))  # fmt: skip
+    store.commit("old", store.claim("old"), timings=rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "device", "workload", "factor"),
+    [("latency_ms<=2", "cpu", "b1", 1.0), ("latency_ms.p99<=2", "cpu", "b1", 1.5),
+     ("latency_ms@board:b8<=2", "board", "b8", 1.0)],
+)  # fmt: skip
+def test_limits_on_latency_are_held_where_it_was_timed_alike(
+    store: Store, text: str, device: str, workload: str, factor: float
+) -> None:
+    searched(store)
+    timed(store, device, workload)
+    spec = new(constraints=(Constraint.parse(text),))
+    trials = {t.number: t for t in store.trials("old")}
+    events = earlier_results(store, spec, toy_space(), {device: BENCH})
+    excess = {e.payload["trial"]: e.payload["violations"][text] for e in events}
+    for number, found in excess.items():
+        latency = factor * trials[number].costs["macs"] / 1e5
+        assert found == pytest.approx((latency - 2) / 2)
+    assert min(excess.values()) < 0 < max(excess.values())
+    other = {device: replace(BENCH, host="another")}
+    unknown = earlier_results(store, spec, toy_space(), other)
+    assert len(unknown) == len(events) and not any(e.payload["violations"] for e in unknown)
+
+
+@pytest.mark.parametrize("text", ["accuracy>=80", "error<=20"])
+def test_limits_on_the_score_are_held_against_what_was_trained(store: Store, text: str) -> None:
+    searched(store)
+    events = earlier_results(store, new(constraints=(Constraint.parse(text),)), toy_space(), {})
+    trials = {t.number: t for t in store.trials("old")}
+    broken = {}
+    for event in events:
+        runs = trials[event.payload["trial"]].trained
+        assert set(event.payload["violations"]) == ({text} if runs else set())
+        if runs:
+            broken[runs[0].score] = event.payload["violations"][text] > 0
+    assert len(set(broken.values())) == 2
+    assert all(found == (score < 80) for score, found in broken.items())
+
+
+def test_what_was_probed_alike_counts_and_what_was_counted_under_its_name_does_not(
+    store: Store,
+) -> None:
+    searched(store)
+    first = store.trials("old")[0]
+    found = Measurement("energy_mj", 3.0, "mJ", 3.0, 3.0, 0.0, 5, "measured", "untrained form", {})
+    row = Timing(first.build, "untrained", "b1", BENCH.host, BENCH.runtime,
+                 BENCH.filed("energy_mj"), "cpu", found)  # fmt: skip
+    store.commit("old", store.claim("old"), timings=[row])
+    limit = Constraint.parse("energy_mj<=2")
+    objectives = (BUILTIN["accuracy"], BUILTIN["energy_mj"])
+    spec = new(objectives=objectives, probes=("energy_mj",), constraints=(limit,))
+    events = earlier_results(store, spec, toy_space(), {"cpu": BENCH})
+    [event] = [e for e in events if e.payload["violations"]]
+    assert event.payload["trial"] == first.number
+    assert event.payload["values"]["energy_mj"] == 3.0
+    assert event.payload["violations"] == {"energy_mj<=2": 0.5}
+
+
 def test_a_network_of_two_studies_counts_once(store: Store) -> None:
     searched(store)
-    before = earlier_results(store, new(), toy_space(), None)
+    before = earlier_results(store, new(), toy_space(), {})
     searched(store, name="again")
-    after = earlier_results(store, new(), toy_space(), None)
+    after = earlier_results(store, new(), toy_space(), {})
     assert len(after) == len(before)

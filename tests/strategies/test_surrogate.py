@@ -121,6 +121,18 @@ def test_proposals_keep_to_a_limit_once_it_is_known(costs):
     assert np.mean([limit.violation(macs(a)["macs"]) <= 0 for a in anyone]) < 0.5
 
 
+def test_another_studys_networks_that_are_thought_to_break_a_limit_are_no_parents():
+    limit = Constraint.parse("macs<=9")
+    history = History(other_study(60))  # which did not know the limit
+    own, _ = search(create("random", space(), OBJECTIVES, (limit,), 1), 16, limit, seed=1)
+    for event in own.events:
+        history.append(event)
+    strategy = Surrogate(space(), OBJECTIVES, (limit,), 0)
+    strategy.propose(history, 1)
+    parents = strategy._view([], []).parents
+    assert len(parents) and (1 + parents.sum(axis=1) <= 10).all()
+
+
 def test_a_batch_is_one_after_the_other_and_all_different():
     strategy = Surrogate(space(), OBJECTIVES, (), 3, macs)
     history, _ = search(strategy, 60)
