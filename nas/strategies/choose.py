@@ -19,6 +19,7 @@ from nas.strategies.surrogate import Surrogate
 from nas.strategies.work import Counts
 
 _PREFIX = "optuna:"
+_ALSO = {"linas": "predictor"}  # other names
 
 
 def names() -> list[str]:
@@ -47,8 +48,8 @@ def create(
     """The strategy of this name, before any history.
 
     Args:
-        name: `surrogate`, `evolution`, `local`, `predictor`, `edo`, `senn`, `random`, `nsga2`,
-            `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:SamplerName`.
+        name: `surrogate`, `evolution`, `local`, `predictor` or `linas`, `edo`, `senn`, `random`,
+            `nsga2`, `nsga3`, `tpe`, `gp`, `qmc`, or `optuna:` and any sampler's name.
         space: where to search, at the task (`SearchSpace.at`).
         objectives: what the `values` of results are named by; of those that need training the
             first is what trainings report on their way.
@@ -67,6 +68,7 @@ def create(
     >>> proposal.architecture.choices["kernel"] in (3, 7)
     True
     """
+    name = _ALSO.get(name, name)
     if name == "surrogate":
         return Surrogate(space, objectives, constraints, seed, costs, counts)
     if name == "evolution":
@@ -79,8 +81,6 @@ def create(
         return Edo(space, seed)
     if name == "senn":
         return SelfExpanding(space, seed)
-    if name in SHORT:
-        return OptunaStrategy(SHORT[name], space, objectives, constraints, seed)
-    if name.startswith(_PREFIX):
+    if name in SHORT or name.startswith(_PREFIX):
         return OptunaStrategy(name.removeprefix(_PREFIX), space, objectives, constraints, seed)
     raise unknown("strategy", name, names())

@@ -50,7 +50,7 @@ def samplers() -> list[str]:
 
 
 class OptunaStrategy:
-    """Proposals by an Optuna sampler.
+    """Proposals by an Optuna sampler, by its own name or the short one.
 
     All decisions of the space, conditional ones too, are one flat set of parameters: the sampler's
     genotype. The architecture is made from them by `SearchSpace.repair`. The notes of a proposal
@@ -74,13 +74,14 @@ class OptunaStrategy:
         constraints: Sequence[Constraint],
         seed: int,
     ) -> None:
+        sampler = SHORT.get(sampler, sampler)
         if sampler in _LEFT_OUT:
             raise NasError(
                 f"Optuna's {sampler} cannot be a strategy here",
                 f"use one that needs nothing but a seed: {', '.join(samplers())}",
             )
         if sampler not in samplers():
-            raise unknown("Optuna sampler", sampler, samplers())
+            raise unknown("Optuna sampler", sampler, [*samplers(), *SHORT])
         self._name = sampler
         self._space = space
         self._objectives = tuple(objectives)

@@ -8,6 +8,8 @@ from nas.core.objective import BUILTIN
 from nas.core.space import SearchSpace
 from nas.core.trial import History
 from nas.strategies.choose import create, names
+from nas.strategies.optuna import SHORT
+from nas.strategies.predictor import PredictorSearch
 
 SPACE = SearchSpace("toy", [Choice("kernel", [3, 5, 7])], build=lambda choices, task: None)
 OBJECTIVES = [BUILTIN["accuracy"], BUILTIN["macs"]]
@@ -24,12 +26,26 @@ def test_a_short_name_is_the_sampler_of_that_name() -> None:
     assert short == create("optuna:NSGAIISampler", SPACE, OBJECTIVES, seed=1).propose(History(), 3)
 
 
+@pytest.mark.parametrize("short", SHORT)
+def test_a_short_name_stands_behind_the_prefix_too(short: str) -> None:
+    found, named = (
+        create(name, SPACE, OBJECTIVES, seed=1).propose(History(), 3)
+        for name in (f"optuna:{short}", short)
+    )
+    assert found == named
+
+
+def test_linas_is_predictor_search() -> None:
+    assert isinstance(create("linas", SPACE, OBJECTIVES), PredictorSearch)
+
+
 @pytest.mark.parametrize(
     ("wrong", "hint"),
     [
         ("nsga", "or 'nsga2'?"),
         ("evolutoin", "did you mean 'evolution'"),
         ("optuna:NSGA2Sampler", "did you mean 'NSGAIISampler'"),
+        ("optuna:nsga22", "'nsga2'"),
         ("", "known: "),
     ],
 )
