@@ -33,7 +33,8 @@ from nas.hardware.prediction.microbench import time_kernels
 from nas.hardware.prediction.predict import form_of
 from nas.hardware.timing import measure, runtime_version
 
-NOMINAL = Peaks(gflops=100.0, gbs=30.0)  # about one core's, for a processor without datasheet
+# For a device without datasheet: about one core's of a processor, about a small card's (a T4's).
+NOMINAL = {"cpu": Peaks(gflops=100.0, gbs=30.0), "cuda": Peaks(8141.0, 320.0, 40)}
 NETWORKS = 12
 SIDES = (32, 48, 64)
 
@@ -92,7 +93,7 @@ def _peaks(device: Device) -> Peaks:
     try:
         return peaks_of(device, None)
     except NasError:
-        return NOMINAL
+        return NOMINAL[device.kind]
 
 
 def _own(device: Device) -> str | None:
@@ -117,7 +118,7 @@ def _from_csv(device: Device, path: Path) -> Calibration:
     found = read(path, start.form, native=native)
     if found.operators:
         us = [1e3 * ms for ms in found.latencies_ms]
-        laws = fit_laws(found.operators, us, _peaks(device))
+        laws = fit_laws(found.operators, us, peaks_of(device, start))
         if not laws:
             raise NasError(
                 f"{path} has fewer than three operators of every class",

@@ -37,6 +37,17 @@ def test_three_networks_of_a_csv_anchor_a_device(folder):
     assert predict(folder / "1.onnx", device).basis != "anchored"
 
 
+def test_a_card_without_datasheet_is_not_taken_for_one_core(folder):
+    (folder / "hardware_profiles").mkdir()
+    (folder / "hardware_profiles" / "mine.toml").write_text('kind = "cuda"')
+    lines = ["file,latency_ms"]
+    lines += [f"{mixed(folder / f'{i}.onnx', 16 * 2**i).name},{0.4 + 0.1 * i}" for i in range(3)]
+    (folder / "m.csv").write_text("\n".join(lines))
+    calibrate("mine", "m.csv")
+    kept = calibration.find(load(find(DEVICES, "mine")))
+    assert kept is not None and kept.peaks.gflops > 1000 and kept.peaks.units > 1
+
+
 def test_operators_of_a_csv_add_to_what_is_shipped(folder):
     lines = ["op,batch,inputs,outputs,kernel,side,groups,latency_ms"]
     lines += [f"conv,1,{c},{c},31,{s},{c},{0.1 * c * s * s / 2e4 + 0.05}"

@@ -295,8 +295,9 @@ def _doubt(
         basis = "table" if timed else "anchored"
         factor = FACTOR_TABLE_AND_NETWORKS if timed else FACTORS["anchored"]
         residuals = fit.residuals if timed else fit.law_residuals
-        if len(residuals) >= ENOUGH:
-            factor = math.exp(upper(residuals))
+        if residuals:  # too few promise no 90 %, but a network this far off is likely again
+            missed = math.exp(upper(residuals))
+            factor = missed if len(residuals) >= ENOUGH else max(factor, missed)
     elif not terms or shares["datasheet"] >= 1 - SHARE:
         return "datasheet", FACTORS["datasheet"]
     else:

@@ -120,6 +120,17 @@ def test_three_networks_anchor_a_device():
     assert compiled.basis == "datasheet"  # eager networks say nothing of compiled ones
 
 
+def test_few_networks_bound_a_prediction_by_how_far_the_fit_missed_them():
+    nets = [[analytic.linear(16, 64 * n, 256)] * 4 for n in (1, 2, 4)]
+    fitted = fit_networks(Calibration(("card",), "torch eager", "", PEAKS), CARD, nets, [1, 9, 0.6])
+    assert fitted.networks is not None
+    missed = math.exp(max(fitted.networks.law_residuals))
+    assert missed > 2 * FACTORS["anchored"]
+    assert forecast(nets[1], CARD, fitted).factor == pytest.approx(missed)
+    timed = replace(fitted, table={nets[1][0].signature: 30.0})
+    assert forecast(nets[1], CARD, timed).factor >= math.exp(max(fitted.networks.residuals))
+
+
 def test_an_operator_without_a_rule_makes_it_an_extrapolation(tmp_path):
     net = Chain(16, 16).op("Relu").op("Hardmax", axis=1)
     found = predict(net.save(tmp_path / "n.onnx"), CARD)
