@@ -18,10 +18,10 @@ from nas.hardware.device import Device, attached, host_id, named
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.prediction.calibrate import (
     UNLIKE,
+    add_laws,
     choose_kernels,
     choose_networks,
     first_kernels,
-    fit_laws,
     fit_networks,
     with_times,
 )
@@ -118,7 +118,7 @@ def _from_csv(device: Device, path: Path) -> Calibration:
     found = read(path, start.form, native=native)
     if found.operators:
         us = [1e3 * ms for ms in found.latencies_ms]
-        laws = fit_laws(found.operators, us, peaks_of(device, start))
+        laws = add_laws(start.laws, found.operators, us, peaks_of(device, start))
         if not laws:
             raise NasError(
                 f"{path} has fewer than three operators of every class",

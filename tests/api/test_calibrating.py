@@ -8,8 +8,8 @@ from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
 from nas.core.measurement import Measurement
 from nas.hardware.device import host_id, load
-from nas.hardware.prediction import calibration
-from nas.hardware.prediction.predict import predict
+from nas.hardware.prediction import analytic, calibration
+from nas.hardware.prediction.predict import forecast, predict
 
 
 @pytest.fixture
@@ -58,6 +58,18 @@ def test_operators_of_a_csv_add_to_what_is_shipped(folder):
     assert found["laws"]["conv.3x3/fp32/nchw"] > 1000
     kept = calibration.find(load(find(DEVICES, "v100")))
     assert kept is not None and "NeuSight" in kept.source and "o.csv" in kept.source
+
+
+def test_three_small_operators_leave_a_shipped_law_its_large_ones(folder):
+    device, large = load(find(DEVICES, "v100")), [analytic.linear(4096, 4096, 1024)]
+    before = forecast(large, device, calibration.find(device))
+    lines = ["op,latency_ms,m,n,k", "linear,0.05,64,64,64"]
+    lines += ["linear,0.055,128,64,64", "linear,0.06,128,128,128"]
+    (folder / "o.csv").write_text("\n".join(lines))
+    for _ in range(2):
+        calibrate("v100", "o.csv")
+        after = forecast(large, device, calibration.find(device))
+        assert after.us == pytest.approx(before.us, rel=0.2) and after.basis == "table"
 
 
 def test_a_device_that_is_not_here_needs_a_csv(folder):

@@ -16,7 +16,17 @@ from nas.core.errors import NasError
 from nas.hardware.device import Device
 from nas.hardware.prediction.calibration import GROUPS, Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.prediction.kernels import Kernel, Lowered
-from nas.hardware.prediction.law import Array, Hull, Index, Law, Peaks, Points, fit
+from nas.hardware.prediction.law import (
+    MANY,
+    Array,
+    Hull,
+    Index,
+    Law,
+    Peaks,
+    Points,
+    adjusted,
+    fit,
+)
 from nas.hardware.prediction.microbench import distinct
 from nas.hardware.prediction.predict import forecast, points_of, terms_of
 
@@ -33,19 +43,44 @@ def fit_laws(kernels: Sequence[Kernel], us: Sequence[float], peaks: Peaks) -> di
 
     A whole family (`elementwise/fp32/nchw`) speaks for those of its classes that were too rare.
     """
+    return {kind: fit(points, peaks) for kind, points in _classes(kernels, us).items()}
+
+
+def add_laws(
+    known: Mapping[str, Law], kernels: Sequence[Kernel], us: Sequence[float], peaks: Peaks
+) -> dict[str, Law]:
+    """The laws of the classes that more kernels were measured of, beside what is known of them.
+
+    A law gives way to a new one only where that rests on as many kernels, or on many, and on shapes
+    as far apart: three small products must not speak for large ones in the place of thousands. By
+    fewer it is adjusted. The peaks are those that the known laws were fitted against.
+    """
+    laws = {}
+    for kind, points in _classes(kernels, us).items():
+        new, old = fit(points, peaks), known.get(kind)
+        laws[kind] = new if old is None or _replaces(new, old) else adjusted(old, points, peaks)
+    return laws
+
+
+def _replaces(new: Law, old: Law) -> bool:
+    wide = old.hull is None or (new.hull is not None and new.hull.covers(old.hull))
+    return wide and new.n >= min(old.n, MANY)
+
+
+def _classes(kernels: Sequence[Kernel], us: Sequence[float]) -> dict[str, Points]:
+    """The measured kernels of each class that has enough for a law, and of whole families."""
     classes: defaultdict[str, list[int]] = defaultdict(list)
     for i, kernel in enumerate(kernels):
         classes[kernel.kind].append(i)
         broad = kernel.family.partition(".")[0]
         if broad in ("elementwise", "reduce", "copy"):
             classes[f"{broad}/{kernel.dtype}/{kernel.layout}"].append(i)
-    laws = {}
-    for kind, members in classes.items():
-        if len(members) >= FEWEST:
-            part = points_of([kernels[i] for i in members])
-            times = np.array([us[i] for i in members], dtype=float)
-            laws[kind] = fit(Points(part.sizes, part.flops, part.moved, times), peaks)
-    return laws
+    times = np.array(us, dtype=float)
+    return {
+        kind: replace(points_of([kernels[i] for i in members]), us=times[members])
+        for kind, members in classes.items()
+        if len(members) >= FEWEST
+    }
 
 
 # --- whole networks ----------------------------------------------------------------------------

@@ -97,6 +97,14 @@ class Hull:
         low, high = np.array(self.low) - SLACK, np.array(self.high) + SLACK
         return np.asarray(((along >= low) & (along <= high)).all(axis=1))
 
+    def covers(self, other: Hull) -> bool:
+        """Whether most of the other's measured shapes are inside."""
+        rows = np.array(other.shapes, dtype=float).T
+        zero = np.zeros(len(other.shapes))
+        return bool(
+            self.holds(Points(dict(zip(other.names, rows, strict=True)), zero, zero)).mean() > 0.5
+        )
+
     def nearest(self, point: Points) -> tuple[dict[str, int], float]:
         """The nearest measured shape to the first kernel, and its distance in logarithms."""
         if tuple(sorted(point.sizes)) != self.names:
@@ -236,6 +244,28 @@ def fit(points: Points, peaks: Peaks, seed: int = 0) -> Law:
             best = min(best, (float(residuals.mean()), upper(residuals), corrected))
     law = _fit(points, peaks, best[2])
     return replace(law, spread=round(best[1], 4))
+
+
+def adjusted(law: Law, points: Points, peaks: Peaks) -> Law:
+    """A law at the level of a few more measured kernels of its class.
+
+    Its overhead follows those that it says launching limits, its shares of the peaks the others:
+    small kernels say nothing of large ones. Its spread is no less than they are off afterwards.
+    """
+    assert points.us is not None and len(points)
+    ratio = points.us / law.us(points, peaks)
+    bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
+    small = bound < law.overhead_us
+    launched = float(np.median(ratio[small])) if small.any() else 1.0
+    worked = float(np.median(ratio[~small])) if not small.all() else 1.0
+    found = replace(
+        law,
+        overhead_us=_short(law.overhead_us * launched),
+        compute=_short(law.compute / worked),
+        memory=_short(law.memory / worked),
+    )
+    missed = np.abs(np.log(points.us / found.us(points, peaks)))
+    return replace(found, spread=round(max(law.spread, upper(missed)), 4))
 
 
 def upper(residuals: Sequence[float] | Array, share: float = 0.9) -> float:

@@ -8,6 +8,7 @@ from nas.core.errors import NasError
 from nas.hardware.device import parse
 from nas.hardware.prediction import analytic
 from nas.hardware.prediction.calibrate import (
+    add_laws,
     choose_kernels,
     choose_networks,
     first_kernels,
@@ -18,7 +19,7 @@ from nas.hardware.prediction.calibrate import (
 from nas.hardware.prediction.calibration import Calibration
 from nas.hardware.prediction.kernels import lower
 from nas.hardware.prediction.law import Peaks
-from nas.hardware.prediction.predict import forecast
+from nas.hardware.prediction.predict import forecast, points_of
 
 DEVICE = parse(
     'kind = "cuda"\n[facts]\nfp32_tflops = {value = 10, source = "x"}\n'
@@ -128,6 +129,42 @@ def test_kernels_are_chosen_by_what_they_decide(tmp_path):
     timed = replace(empty, table={s: 1.0 for s in chosen})
     assert not set(chosen) & set(choose_kernels(nets, DEVICE, timed, share=1.0))
     assert len(choose_kernels(nets, DEVICE, empty, share=1.0, most=2)) == 2
+
+
+def products(sizes, us):
+    """Square products, and microseconds: `us` for a launch, and the work at half the peak."""
+    kernels = [analytic.linear(n, n, n) for n in sizes]
+    return kernels, [us + k.flops / 5e6 for k in kernels]
+
+
+def test_a_few_kernels_adjust_a_law_and_many_replace_it():
+    [(kind, law)] = fit_laws(*products(range(64, 4096, 64), 50), PEAKS).items()
+    large = points_of([analytic.linear(4096, 4096, 4096)])
+    before = law.us(large, PEAKS)[0]
+
+    small, us = products((64, 80, 128), 90)
+    [(_, found)] = add_laws({kind: law}, small, us, PEAKS).items()
+    assert found.us(large, PEAKS)[0] == pytest.approx(before, rel=0.02)
+    assert found.us(points_of(small), PEAKS) == pytest.approx(us, rel=0.15)
+    assert found.hull == law.hull and found.spread >= law.spread
+
+    big, us = products((2048, 3072, 4032), 50)
+    [(_, found)] = add_laws({kind: law}, big, [2 * t for t in us], PEAKS).items()
+    assert found.us(large, PEAKS)[0] == pytest.approx(2 * before, rel=0.05)
+    assert found.overhead_us == law.overhead_us
+
+    # Many, but no large one among them; and as many as there were, as far apart.
+    [(_, found)] = add_laws({kind: law}, *products(range(64, 104), 90), PEAKS).items()
+    assert found.hull == law.hull
+    [(_, found)] = add_laws({kind: law}, *products(range(64, 4096, 100), 90), PEAKS).items()
+    assert found.n == 41 and found.overhead_us > 1.5 * law.overhead_us
+
+
+def test_a_law_that_few_kernels_made_gives_way_to_as_many():
+    [(kind, law)] = fit_laws(*products((64, 256, 1024), 50), PEAKS).items()
+    assert add_laws({kind: law}, *products((64, 256, 1024), 90), PEAKS) == fit_laws(
+        *products((64, 256, 1024), 90), PEAKS
+    )
 
 
 def test_times_become_a_table_and_laws():
