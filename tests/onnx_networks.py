@@ -66,3 +66,24 @@ def mixed(path: Path, width: int = 16, kernel: int = 15, side: int = 16, seed: i
     net.conv(width, kernel, groups=width).conv(4 * width, 1).op("Gelu").conv(width, 1)
     net.op("GlobalAveragePool").op("Flatten")
     return net.linear(10).save(path)
+
+
+def quantized(plain: Path, path: Path) -> Path:
+    """The file in 8 bits, as conversions around its operators (QDQ), with made-up ranges."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    [told] = onnx.load(plain).graph.input
+    shape = [d.dim_value or 1 for d in told.type.tensor_type.shape.dim]
+
+    class One(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.left = iter([{told.name: np.ones(shape, np.float32)}])
+
+        def get_next(self) -> Any:
+            return next(self.left, None)
+
+    quantize_static(
+        str(plain), str(path), One(), per_channel=True,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+    )  # fmt: skip
+    return path

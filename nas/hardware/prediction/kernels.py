@@ -22,7 +22,7 @@ from nas.core.architecture import digest
 from nas.core.job import Workload
 from nas.hardware.prediction.lowering import Graph, attributes, lowered
 
-Form = Literal["onnxruntime", "torch eager", "torch compiled"]
+Form = Literal["onnxruntime", "torch eager", "torch compiled", "tensorrt"]
 
 # Operations for each number written; a transcendental function is about ten of them.
 _SIMPLE = """
@@ -123,16 +123,17 @@ def lower(path: Path, form: Form, workload: Workload | None = None, native: bool
 
     `onnxruntime` is asked for its own optimised graph (`native` False leaves out the layouts of
     this host's processor, for another's). `torch eager` launches one kernel an operator, `torch
-    compiled` fuses element-wise work into what it follows. Raises: NasError where the file cannot
-    be lowered.
+    compiled` fuses element-wise work into what it follows, and `tensorrt` besides makes one 8-bit
+    kernel of an operator and the conversions around it. Raises: NasError where the file cannot be
+    lowered.
     """
     if form == "onnxruntime":
         graph = lowered(path, workload, "native" if native else "fused")
         groups = [(node,) for node in graph.nodes if node.op_type not in VIEWS]
         views = len(graph.nodes) - len(groups)
     else:
-        graph = lowered(path, workload, "folded")
-        groups, views = _torch_groups(graph, compiled=form == "torch compiled")
+        graph = lowered(path, workload, "fused" if form == "tensorrt" else "folded")
+        groups, views = _torch_groups(graph, compiled=form != "torch eager")
     kernels, kept, unknown = [], [], Counter[str]()
     for group in groups:
         kernel = _kernel(graph, group)

@@ -36,6 +36,7 @@ WIDENED = 1.5  # an extrapolation's factor is this much larger
 ENOUGH = 9  # residuals from which 90 % can be promised
 SHARE = 0.05  # of the time, above which terms outside the calibrated shapes make an extrapolation
 COMPILED_US = 5.0  # a compiled graph's launch, where only eager ones were timed
+GRAPHS = ("torch compiled", "tensorrt")  # forms whose kernels one graph launches
 # Overhead in microseconds (torch eager, onnxruntime), shares of peak operations and bandwidth.
 PRIORS: Mapping[str, tuple[float, float, float, float]] = {
     "conv.3x3": (60, 1, 0.75, 0.5), "conv": (60, 1, 0.5, 0.5), "pointwise": (60, 1, 0.55, 0.5),
@@ -161,7 +162,9 @@ def form_of(device: Device) -> Form:
         )
     if engine.name in ("onnxruntime", "openvino"):
         return "onnxruntime"
-    eager = engine.name == "torch" and not {"compiled", "graphs"} & {*engine.options}
+    if engine.name == "tensorrt":
+        return "tensorrt"
+    eager = not {"compiled", "graphs"} & {*engine.options}
     return "torch eager" if eager else "torch compiled"
 
 
@@ -231,7 +234,7 @@ def _by_law(
     law, basis = law_for(kernels[0], calibration, form, device.kind == "cuda")
     us = law.us(points, peaks)
     carried = calibration is not None and calibration.form != form
-    if carried and form == "torch compiled":
+    if carried and form in GRAPHS:
         bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
         us = np.maximum(us - law.overhead_us, bound) + COMPILED_US
     if carried and basis == "table":
@@ -270,7 +273,7 @@ def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
     """Efficiencies usual for a class, with what an empty kernel takes on this host if known."""
     broad = family.partition(".")[0]
     eager, native, compute, memory = PRIORS.get(family) or PRIORS[broad]
-    launched = {"torch eager": eager, "torch compiled": COMPILED_US, "onnxruntime": native}
+    launched = {"torch eager": eager, "onnxruntime": native, **dict.fromkeys(GRAPHS, COMPILED_US)}
     overhead = launched[form] if gpu or form == "onnxruntime" else 18.0
     known = [law.overhead_us for law in laws.values()]
     if known and form == "torch eager":

@@ -1,10 +1,12 @@
+from typing import get_args
+
 import pytest
-from onnx_networks import Chain, mixed
+from onnx_networks import Chain, mixed, quantized
 
 from nas.core.job import Workload
-from nas.hardware.prediction.kernels import conv_family, lower, totals
+from nas.hardware.prediction.kernels import Form, conv_family, lower, totals
 
-FORMS = ("onnxruntime", "torch eager", "torch compiled")
+FORMS = get_args(Form)
 
 
 def by_op(lowered):
@@ -172,24 +174,19 @@ def test_totals_name_the_classes(tmp_path):
 
 
 def test_channels_last_kernels_of_int8_are_read_as_such(tmp_path):
-    import numpy as np
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
-
-    class One(CalibrationDataReader):
-        def __init__(self):
-            self.left = iter([{"input": np.ones((1, 16, 12, 12), np.float32)}])
-
-        def get_next(self):
-            return next(self.left, None)
-
     plain = Chain(16, 12).conv(32, 3).save(tmp_path / "n.onnx")
-    quantize_static(
-        str(plain), str(tmp_path / "q.onnx"), One(), per_channel=True,
-        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-    )  # fmt: skip
-    lowered = lower(tmp_path / "q.onnx", "onnxruntime")
+    lowered = lower(quantized(plain, tmp_path / "q.onnx"), "onnxruntime")
     [conv] = [k for k in lowered.kernels if k.op == "QLinearConv"]
     assert conv.dtype == "int8" and conv.layout == "nhwc" and conv.family == "conv.3x3"
     assert conv.sizes == {"m": 144, "n": 32, "k": 144, "side": 12}
     assert conv.bytes_read < lower(plain, "torch eager").kernels[0].bytes_read / 3
     assert not lowered.unknown
+
+
+def test_tensorrt_runs_an_operator_and_the_conversions_around_it_as_one(tmp_path):
+    plain = Chain(16, 12).conv(32, 3).op("Relu").conv(32, 3).save(tmp_path / "n.onnx")
+    int8 = lower(quantized(plain, tmp_path / "q.onnx"), "tensorrt").kernels
+    assert [k.op for k in int8 if k.family == "conv.3x3"] == ["QLinearConv"] * 2
+    assert {k.dtype for k in int8 if k.family == "conv.3x3"} == {"int8"} and len(int8) == 4
+    net = Chain(16, 16).conv(16, 3).op("Sqrt").op("Neg").conv(16, 1).save(tmp_path / "c.onnx")
+    assert [k.op for k in lower(net, "tensorrt").kernels] == ["Conv", "Sqrt+Neg", "Conv"]

@@ -3,7 +3,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from onnx_networks import Chain, mixed
+from onnx_networks import Chain, mixed, quantized
 
 from nas.catalog import DEVICES, find
 from nas.core.errors import NasError
@@ -187,10 +187,18 @@ def test_a_prediction_is_of_what_the_device_would_be_measured_in():
         "torch:compiled": "torch compiled",
     }  # fmt: skip
     assert form_of(CARD) == "torch compiled"
+    assert form_of(CARD.under("tensorrt")) == "tensorrt"
     pi = parse('kind = "cpu"\nnames = ["Raspberry Pi 5"]', "pi")
     assert form_of(pi) == form_of(pi.under("openvino")) == "onnxruntime"
     with pytest.raises(NasError, match=r"'torch:bf16' on card can only be measured"):
         form_of(CARD.under("torch:bf16"))
+
+
+def test_eight_bits_under_tensorrt_are_faster_than_32(tmp_path):
+    plain = Chain(64, 32).conv(64, 3).op("Relu").conv(64, 3).conv(64, 3).save(tmp_path / "n.onnx")
+    board = load(find(DEVICES, "jetson_orin_nano"))
+    found = predict(quantized(plain, tmp_path / "q.onnx"), board)
+    assert found.value < 0.5 * predict(plain, board).value
 
 
 def test_networks_anchor_the_form_they_ran_in():
