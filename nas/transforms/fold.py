@@ -23,6 +23,7 @@ from nas.networks.parts.merge import (
     Linear,
     fold_backward,
     fold_forward,
+    is_plain,
 )
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath
@@ -59,10 +60,45 @@ def fold(
         log.touch(path, "mask applied for good: real zeros")
     shared = {id(m) for m, times in _appearances(copy).items() if times > 1}
     copy = _merge(copy, "", _sizes(copy, input_shape), log)
+    whole = (deepcopy(copy), deepcopy(log)) if is_foreign(copy) else None
     _absorb(copy, "", shared, log, published)
     if any(isinstance(layer, Concatenated) for layer in copy.modules()):
         _fold_followers(copy, log)
+    if whole and not answers_alike(whole[0], copy, input_shape):
+        copy, log = whole
+        log.skip("", "its norms stay: with them folded it answers otherwise")
     return copy.eval(), Report("fold", tuple(log.touched), tuple(log.skipped))
+
+
+def is_foreign(module: nn.Module) -> bool:
+    """Whether any part is of a class that is neither torch's nor ours: it may do anything."""
+    known = ("torch.", "nas.")
+    return any(not type(part).__module__.startswith(known) for part in module.modules())
+
+
+def answers_alike(one: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> bool:
+    """Whether two networks give the same for two random examples, in float64 where they can."""
+    tensors = [*one.parameters(), *one.buffers()]
+    if any(tensor.is_meta for tensor in tensors):
+        return True  # nothing but shapes
+    dtype = next((t.dtype for t in tensors if t.is_floating_point()), torch.float32)
+    example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
+    try:
+        pair = [_answers(deepcopy(m).double(), example.double()) for m in (one, other)]
+        tolerance = 1e-6
+    except (RuntimeError, TypeError):  # a type written into its forward
+        pair = [_answers(m, example.to(dtype)) for m in (one, other)]
+        tolerance = 1e-2 if dtype.itemsize < 4 else 1e-3
+    return len(pair[0]) == len(pair[1]) and all(
+        a.shape == b.shape and (a - b).abs().amax() <= tolerance * a.abs().amax().clamp(min=1e-12)
+        for a, b in zip(*pair, strict=True)
+    )
+
+
+def _answers(module: nn.Module, example: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        leaves = torch.utils._pytree.tree_leaves(module.eval()(example))
+    return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor) and leaf.numel()]
 
 
 def is_merged(module: nn.Module, path: str) -> bool:
@@ -121,8 +157,12 @@ def _absorb(module: nn.Module, path: str, shared: set[int], log: Log, published:
     if isinstance(module, Absorbent):
         if not (published and module.keeps_norms):
             module.absorb_norms(path, log)
-    elif isinstance(module, nn.Sequential) and not published:
+    elif isinstance(module, nn.Sequential) and _is_chain(module) and not published:
         _fold_sequence(module, path, shared, log)
+
+
+def _is_chain(module: nn.Sequential) -> bool:
+    return type(module).forward is nn.Sequential.forward
 
 
 def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Log) -> None:
@@ -134,15 +174,24 @@ def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Lo
             log.skip(inside, f"{type(norm).__name__} depends on the input")
         if not isinstance(norm, Affine):
             continue
+        if not is_plain(norm):
+            log.skip(inside, f"{type(norm).__name__} is no plain batch norm")
+            continue
         before = next((m for _, m in reversed(layers[:i]) if not _is_nothing(m)), None)
         after = next((m for _, m in layers[i + 1 :] if not _averages(m)), None)
         if any(id(m) in shared for m in (norm, before, after)):
             log.skip(inside, "used in more than one place")
         elif isinstance(before, Linear | Concatenated):
-            if fold_backward(inside, before, norm, log):
+            if not is_plain(before):
+                log.skip(inside, f"{type(before).__name__} before it is a layer of its own kind")
+            elif isinstance(before, nn.Linear) and isinstance(norm, nn.BatchNorm2d):
+                log.skip(inside, "the layer before it has its outputs along another axis")
+            elif fold_backward(inside, before, norm, log):
                 sequence[i] = nn.Identity()
         elif after is None:
             log.skip(inside, "no layer beside it to fold into")
+        elif not is_plain(after):
+            log.skip(inside, f"{type(after).__name__} after it is a layer of its own kind")
         elif fold_forward(inside, norm, after, log):
             sequence[i] = nn.Identity()
 

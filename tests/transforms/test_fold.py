@@ -238,3 +238,86 @@ def test_the_layout_of_training_does_not_reach_the_deployed_form():
     deployed, _ = fold(module, (3, 8, 8))
     assert deployed[0].weight.is_contiguous()
     assert not module[0].weight.is_contiguous()
+
+
+class Activated(nn.BatchNorm2d):
+    """A norm with its activation, as timm has it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x).relu()
+
+
+class Standardised(nn.Conv2d):
+    """A convolution that standardises its weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
+        return self._conv_forward(x, weight, self.bias)
+
+
+class Backward(nn.Sequential):
+    """A sequence that is called in another order."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in reversed(self):
+            x = layer(x)
+        return x
+
+
+class Peeking(nn.Module):
+    """A network that also takes what is inside a sequence."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.f = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.f(x) + self.f[0](x)
+
+
+def hooked() -> nn.Module:
+    chain = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+    chain[0].register_forward_hook(lambda layer, given, found: found.relu())
+    return chain
+
+
+UNUSUAL = {
+    "its own norm": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 3), Activated(4)), "no plain batch norm"),
+    "its own convolution": (
+        lambda: nn.Sequential(Standardised(4, 4, 3), nn.BatchNorm2d(4)), "of its own kind"),
+    "its own order": (lambda: Backward(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)), None),
+    "looked into": (Peeking, "with them folded it answers otherwise"),
+    "hooked": (hooked, "of its own kind"),
+    "another axis": (
+        lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm2d(4)), "along another axis"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSUAL)
+def test_what_a_network_of_somebody_else_does_is_not_guessed(name: str) -> None:
+    make, why = UNUSUAL[name]
+    torch.manual_seed(0)
+    network = make().double()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            with torch.no_grad():
+                for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
+                    values.uniform_(0.5, 2)
+    x = torch.randn(2, 4, 4, 4, dtype=torch.float64)
+    folded, report = fold(network, (4, 4, 4))
+    torch.testing.assert_close(folded(x), network.eval()(x), rtol=0, atol=1e-12)
+    assert why is None or any(why in said for _, said in report.skipped)
+
+
+def test_a_network_that_wants_its_own_type_is_checked_in_it() -> None:
+    class Typed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.f = nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.f(x.float()) * torch.ones(1, dtype=torch.float32)
+
+    _, report = fold(Typed(), (4, 8, 8))
+    assert not report.skipped and len(report.touched) == 1

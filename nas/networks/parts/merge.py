@@ -12,6 +12,7 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from nas.networks.parts.log import Log
 from nas.networks.parts.unified import UnifiedNorm
@@ -19,6 +20,22 @@ from nas.networks.parts.unified import UnifiedNorm
 Linear = nn.Conv2d | nn.Linear
 BatchNorm = nn.BatchNorm1d | nn.BatchNorm2d
 Affine = BatchNorm | UnifiedNorm  # norms that are a factor and a constant in eval mode
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether a layer does what torch's of its kind does: no forward of its own, and no hooks.
+
+    >>> class Standardised(nn.Conv2d):
+    ...     def forward(self, x): return super().forward(x - x.mean())
+    >>> is_plain(nn.Conv2d(1, 1, 1)), is_plain(Standardised(1, 1, 1))
+    (True, False)
+    """
+    if layer._forward_hooks or layer._forward_pre_hooks:
+        return False
+    base = next((b for b in (nn.Conv2d, nn.Linear, _BatchNorm) if isinstance(layer, b)), None)
+    named = ("forward", "_conv_forward")
+    own = type(layer)
+    return base is None or all(getattr(own, n, None) is getattr(base, n, None) for n in named)
 
 
 def affine(norm: Affine) -> tuple[Tensor, Tensor]:
