@@ -27,7 +27,7 @@ from nas.networks.parts.merge import (
 )
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath
-from nas.networks.parts.sparse import settle
+from nas.networks.parts.sparse import is_made, settle
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 
@@ -56,8 +56,12 @@ def fold(
     # Training leaves weights channels last, which the exporter would write into the graph.
     copy = deepcopy(module).eval().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     log = Log()
+    made = {path for path, layer in copy.named_modules() if is_made(layer)}
     for path in settle(copy):
-        log.touch(path, "mask applied for good: real zeros")
+        said = "mask applied for good: real zeros"
+        if path in made:
+            said = "its weight, made of other tensors, as it is now"
+        log.touch(path, said)
     shared = {id(m) for m, times in _appearances(copy).items() if times > 1}
     copy = _merge(copy, "", _sizes(copy, input_shape), log)
     whole = (deepcopy(copy), deepcopy(log)) if is_foreign(copy) else None

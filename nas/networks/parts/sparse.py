@@ -38,6 +38,12 @@ def sparsify(module: nn.Module, density: float) -> None:
             parametrize.register_parametrization(layer, "weight", FixedMask(weight, density))
 
 
+def is_made(layer: nn.Module) -> bool:
+    """Whether somebody else makes a layer's tensors of others, as torch's `weight_norm` does."""
+    found = layer.parametrizations.values() if parametrize.is_parametrized(layer) else ()  # type: ignore[operator]
+    return any(not type(one).__module__.startswith("nas.") for stack in found for one in stack)
+
+
 def settle(module: nn.Module) -> list[str]:
     """Removes every parametrization of `module`, in place, leaving its value; names the layers.
 

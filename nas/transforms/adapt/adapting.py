@@ -11,6 +11,7 @@ from torch import nn
 from nas.core.errors import NasError
 from nas.core.task import Task
 from nas.networks.parts.log import Log
+from nas.networks.parts.sparse import is_made
 from nas.transforms.adapt import linear, weights
 from nas.transforms.adapt.adapted import Adapted
 from nas.transforms.adapt.beside import Beside
@@ -29,7 +30,7 @@ from nas.transforms.adapt.polyhistor import Several, constant
 from nas.transforms.adapt.prompts import Frame, Framed, Prompted
 from nas.transforms.adapt.pruning import drop
 from nas.transforms.adapt.sara import Progress, halve, penalised
-from nas.transforms.adapt.seen import SECTIONS, look
+from nas.transforms.adapt.seen import SECTIONS, Seen, look
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Batches, Criterion, Given, Transform
 from nas.transforms.unnamed import weighted, with_rest
@@ -58,10 +59,21 @@ def adapting(plan: Plan) -> Transform:
     return Transform(NAME, prepare, during, finish, judge=judge if plan.heads else None)
 
 
+def _takeable(seen: Seen, module: nn.Module, log: Log) -> Seen:
+    """What was seen without layers whose weights are made of others: they are left frozen."""
+    made = {layer.path for layer in seen.layers if is_made(module.get_submodule(layer.path))}
+    for path in sorted(made):
+        log.skip(path, "its weight is made of other tensors, as by weight_norm")
+    return replace(
+        seen, layers=tuple(layer for layer in seen.layers if layer.path not in made),
+        pairs=tuple(pair for pair in seen.pairs if not made & {pair[0], *pair[1], pair[2]}),
+    )  # fmt: skip
+
+
 def adapted(module: nn.Module, plan: Plan, given: Given) -> tuple[nn.Module, Report]:
     """The network frozen but for its head, with the plan's adapters in it."""
     task, log = given.task, Log()
-    seen, parts = look(module, task.input), weighted(module)
+    seen, parts = _takeable(look(module, task.input), module, log), weighted(module)
     work = Work(module, seen, plan, given, log)
     if plan.method == "polyhistor":
         whole: Adapted = work.several(task.parts)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from nas.networks.parts.log import Log
+from nas.networks.parts.merge import is_plain
 from nas.transforms.adapt.adapted import Adapted, appearances
 from nas.transforms.adapt.beside import channels_last_axis
 from nas.transforms.adapt.bottleneck import bottleneck
@@ -265,6 +266,8 @@ class Work:
                 self.log.skip(maker, "its neighbour's channels are pruned already")
             elif not self.plan.sections[sections[maker]]:
                 self.log.skip(maker, f"section {sections[maker]} is left frozen")
+            elif not all(is_plain(self.network.get_submodule(p)) for p in (maker, reader)):
+                self.log.skip(maker, "it or its neighbour is a layer of its own kind")
             else:
                 one, two = (self.network.get_submodule(p) for p in (maker, reader))
                 self.log.touch(maker, prune(one, two, self.plan.rank, self.plan.density))

@@ -15,6 +15,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from nas.networks.parts.merge import is_plain
 from nas.transforms.adapt.adapted import Part
 from nas.transforms.adapt.beside import Beside, channels_last_axis, matrix, zeroed
 from nas.transforms.adapt.seen import Layer, Matrix
@@ -86,6 +87,8 @@ def linear_adapters(
     """
     if not isinstance(layer, Matrix):
         return f"a linear adapter does not merge into {type(layer).__name__}"
+    if not is_plain(layer):
+        return f"{type(layer).__name__} is a layer of its own kind: a linear adapter may not merge"
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return "a grouped convolution cannot take in what mixes its channels"
     maps = not channels_last_axis(layer, seen.output)

@@ -45,7 +45,8 @@ def merge(network: nn.Module) -> list[str]:
     """
     merged = []
     for path, layer in list(network.named_modules()):
-        if not parametrize.is_parametrized(layer):
+        stacks = layer.parametrizations.values() if parametrize.is_parametrized(layer) else ()
+        if not any(isinstance(function, Function) for stack in stacks for function in stack):
             continue
         values: dict[str, Tensor] = {}
         left: dict[str, list[nn.Module]] = {}
