@@ -27,7 +27,7 @@ from nas.hardware.device import Device
 from nas.hardware.prediction.calibrate import UNLIKE, choose_networks, fit_laws, fit_networks
 from nas.hardware.prediction.calibration import Calibration, peaks_of, write
 from nas.hardware.prediction.kernels import Kernel
-from nas.hardware.prediction.predict import FACTORS, forecast, points_of, terms_of
+from nas.hardware.prediction.predict import forecast, points_of, terms_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PROFILES = ROOT / "hardware_profiles"
@@ -110,8 +110,6 @@ def _terms(
     )
     us = np.array([t.us for t in terms])
     factor = np.exp([t.spread for t in terms])
-    if calibration is None:
-        factor = np.full(len(terms), FACTORS["datasheet"])
     for basis in sorted(set(named)):
         part = named == basis
         if part.sum() >= 10:

@@ -32,7 +32,7 @@ from nas.hardware.prediction.law import Law, Points, upper
 # when one device's numbers predicted another's, and when micro-benchmarks predicted networks.
 FACTORS = {"datasheet": 2.3, "transfer": 1.9, "table": 1.5, "anchored": 1.4}
 FACTOR_TABLE_AND_NETWORKS = 1.15
-WIDENED = 1.5  # an extrapolation's factor is this much larger
+WIDENED = 1.5  # the factor of what nothing like it was measured of is this much larger
 ENOUGH = 9  # residuals from which 90 % can be promised
 SHARE = 0.05  # of the time, above which terms outside the calibrated shapes make an extrapolation
 COMPILED_US = 5.0  # a compiled graph's launch, where only eager ones were timed
@@ -47,6 +47,9 @@ PRIORS: Mapping[str, tuple[float, float, float, float]] = {
     "elementwise": (28, 1, 0.5, 0.8), "copy": (28, 1, 1.0, 0.6), "pool": (35, 1, 0.3, 0.5),
     "resize": (35, 1, 0.3, 0.5), "fft": (60, 1, 0.1, 0.4),
 }  # fmt: skip
+# Classes that no table and no measured network had: of these the priors are only believed.
+UNTRIED = ("depthwise.large", "depthwise.dilated", "depthwise.stripe", "grouped", "transposed",
+           "fft", "resize")  # fmt: skip
 # Whose law stands in where a class has none.
 KIN = {
     "conv.3x3": ("conv.other", "pointwise", "gemm"), "conv": ("conv.3x3", "pointwise", "gemm"),
@@ -183,7 +186,7 @@ def forecast(
     fit = _fit(calibration, form)
     weights = sum(k.bytes_weights for k in kernels) / 1e6
     us = fit.us(parts, len(terms), weights) if fit else float(sum(parts.values()))
-    basis, factor = _doubt(terms, calibration, fit)
+    basis, factor = _doubt(terms, fit)
     return Forecast(us, factor, basis, tuple(terms))
 
 
@@ -242,11 +245,24 @@ def _by_law(
     inside = law.inside(points) if basis == "table" else np.zeros(len(points), dtype=bool)
     fit = _fit(calibration, form)
     known = inside | fit.hulls[kind].holds(points) if fit and kind in fit.hulls else inside
-    spread = law.spread if basis == "table" else math.log(FACTORS[basis])
+    near, far = _spreads(law, basis, kernels[0])
     return [
-        Term(kind, float(t), basis, bool(k), spread + (0 if k else math.log(WIDENED)))
+        Term(kind, float(t), basis, bool(k), near if k else far)
         for t, k in zip(us, known, strict=True)
     ]
+
+
+def _spreads(law: Law, basis: str, kernel: Kernel) -> tuple[float, float]:
+    """What bounds a term at 90 %, as a logarithm: at shapes like those measured, and elsewhere.
+
+    A borrowed law is doubted no more than the datasheet: to know something is not to know less.
+    """
+    wider = math.log(WIDENED)
+    if basis == "table":
+        return law.spread, law.spread + wider
+    believed = kernel.family in UNTRIED or kernel.dtype != "fp32"
+    near, most = math.log(FACTORS[basis]), math.log(FACTORS["datasheet"])
+    return near, min(near + wider, most + (wider if believed else 0))
 
 
 def law_for(
@@ -282,13 +298,10 @@ def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
     return Law(overhead, compute, memory, (), (), (), (), None, spread, 0)
 
 
-def _doubt(
-    terms: Sequence[Term], calibration: Calibration | None, fit: NetworkFit | None
-) -> tuple[str, float]:
+def _doubt(terms: Sequence[Term], fit: NetworkFit | None) -> tuple[str, float]:
     """What a network's prediction rests on, and the factor that bounds it at 90 %."""
     total = sum(t.us for t in terms) or 1.0
-    if calibration is None:
-        return "datasheet", FACTORS["datasheet"]
+    alone = math.exp(sum(t.us * t.spread for t in terms) / total)
     shares: defaultdict[str, float] = defaultdict(float)
     for term in terms:
         shares[term.basis] += term.us / total
@@ -302,12 +315,12 @@ def _doubt(
             missed = math.exp(upper(residuals))
             factor = missed if len(residuals) >= ENOUGH else max(factor, missed)
     elif not terms or shares["datasheet"] >= 1 - SHARE:
-        return "datasheet", FACTORS["datasheet"]
+        return "datasheet", max(alone, FACTORS["datasheet"])
     else:
         most = max(shares, key=lambda basis: (shares[basis], basis))
         basis = "table" if shares["table"] >= 1 - SHARE else most
-        alone = math.exp(sum(t.us * t.spread for t in terms) / total)
-        factor = alone if len(terms) == 1 else max(alone, FACTORS["table"])
+        least = FACTORS["transfer" if outside > SHARE else "table"]
+        factor = alone if len(terms) == 1 else max(alone, least)
     if outside > SHARE:
         return "extrapolated", factor * WIDENED if fit is not None else factor
     return basis, factor

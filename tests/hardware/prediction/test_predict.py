@@ -42,7 +42,7 @@ def products():
 
 
 def test_without_a_calibration_it_is_the_datasheet(tmp_path):
-    found = predict(mixed(tmp_path / "n.onnx"), CARD)
+    found = predict(mixed(tmp_path / "n.onnx", kernel=7), CARD)
     assert (found.objective, found.unit) == ("latency_ms", "ms")
     assert (found.source, found.basis, found.n) == ("predicted", "datasheet", 0)
     assert found.high / found.value == pytest.approx(FACTORS["datasheet"])
@@ -67,6 +67,23 @@ def test_an_a100_that_is_not_here_works_out_of_the_box(tmp_path):
     assert kinds["depthwise.large/fp32/nchw"]["inside"] == 0
 
 
+@pytest.mark.parametrize(("kernel", "factor"), [(3, 2.3), (31, 2.3 * WIDENED)])
+def test_knowing_something_is_not_less_sure_than_knowing_nothing(tmp_path, kernel, factor):
+    net = Chain(256, 64).op("Relu").conv(256, kernel, groups=256).conv(256, kernel, groups=256)
+    path = net.save(tmp_path / "n.onnx")
+    bare, known = (predict(path, load(find(DEVICES, name))) for name in ("h100", "a100"))
+    assert bare.basis == "datasheet"
+    # Nobody has tried what a datasheet says of kernels this large.
+    assert bare.record["factor"] == pytest.approx(factor, rel=0.03)
+    assert FACTORS["transfer"] <= known.record["factor"] <= 1.01 * bare.record["factor"]
+
+
+def test_other_types_than_those_tried_are_doubted_more():
+    kernel = analytic.linear(16, 256, 256)
+    plain, int8 = (forecast([k], CARD).factor for k in (kernel, replace(kernel, dtype="int8")))
+    assert int8 == pytest.approx(plain * WIDENED) and plain == pytest.approx(FACTORS["datasheet"])
+
+
 def test_a_class_inside_its_table_is_a_table_outside_an_extrapolation():
     calibration = calibrated(*products())
     near = forecast([analytic.linear(16, 256, 256)], CARD, calibration)
@@ -80,7 +97,7 @@ def test_a_class_without_a_law_takes_its_kins_by_the_limiting_bound():
     calibration = calibrated(*products())
     [term] = terms_of([analytic.conv(1, 64, 64, 1, 14)], CARD, calibration, "torch eager")
     assert term.basis == "transfer" and not term.inside
-    assert term.spread == pytest.approx(math.log(FACTORS["transfer"] * WIDENED))
+    assert term.spread == pytest.approx(math.log(FACTORS["datasheet"]))  # and no wider
     [term] = terms_of(
         [analytic.conv(1, 64, 64, 31, 14, groups=64)], CARD, calibration, "torch eager"
     )
