@@ -23,7 +23,7 @@ from nas.core.axis import join
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.hardware.device import attached, load, named
-from nas.hardware.prediction.calibration import level
+from nas.hardware.prediction.calibration import FOLDER, level, unreadable
 from nas.hardware.runtimes import KINDS, installed
 
 STANDARD = TaskSpec("digits", (3, 32, 32), 10)
@@ -58,7 +58,8 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
     `attached` says whether this machine has it, `nodes` how many of the Ray cluster's nodes do
     (None where no cluster is named, by `address` or `RAY_ADDRESS`), `predicted` what predictions
     start from otherwise (`anchored`, `table`, `datasheet`, or None where nothing is known).
-    A profile that cannot be read has its `error` instead.
+    A profile that cannot be read has its `error` instead, and so has a calibration, in a row of
+    its own.
     `runtime` is its default, `runtimes` all that such a device has, with their versions on this
     machine, None where one is not installed.
     """
@@ -68,6 +69,8 @@ def devices(address: str | None = None) -> list[dict[str, Any]]:
             known.append(load(find(DEVICES, name)))
         except NasError as error:
             broken.append({"name": name, "error": str(error)})
+    for path, why in unreadable().items():
+        broken.append({"name": f"{FOLDER}/{path.name}", "error": str(why)})
     address = address or os.environ.get("RAY_ADDRESS")
     nodes: dict[str, int] = {}
     if address:

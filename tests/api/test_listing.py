@@ -4,7 +4,9 @@ import loopback
 import pytest
 
 from nas import api
-from nas.hardware.device import host_fingerprint
+from nas.core.errors import NasError
+from nas.hardware.device import host_fingerprint, named
+from nas.hardware.prediction.predict import predictable
 
 TINY = """
 from torch import nn
@@ -36,3 +38,39 @@ def test_one_broken_profile_hides_no_other(tmp_path, monkeypatch):
     (tmp_path / "hardware_profiles" / "mine.toml").write_text('kind = "gpu"')
     rows = {row["name"]: row for row in api.devices()}
     assert rows["cpu"]["attached"] and "kind = 'gpu'" in rows["mine"]["error"]
+
+
+def test_one_broken_calibration_hides_no_device(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "hardware_profiles" / "calibrations"
+    folder.mkdir(parents=True)
+    (folder / "v100.json").write_text("{")
+    (folder / "aside.json").write_text("[]")
+    rows = {row["name"]: row for row in api.devices()}
+    assert "v100.json" in rows["calibrations/v100.json"]["error"]
+    assert "aside.json" in rows["calibrations/aside.json"]["error"]
+    assert rows["v100"]["predicted"] is None and rows["a100"]["predicted"] == "table"
+
+
+@pytest.mark.parametrize(
+    ("lines", "predicted"),
+    [
+        ("[facts]\nmemory_gb = {value = 8, source = 'x'}", None),
+        ("[facts]\nfp32_tflops = {value = 8, source = 'x'}", None),
+        ("[facts]\nfp32_tflops = {value = 8, source = 'x'}\n"
+         "bandwidth_gbs = {value = 300, source = 'x'}", "datasheet"),
+        ("runtime = 'torch:bf16'\n[facts]\nfp32_tflops = {value = 8, source = 'x'}\n"
+         "bandwidth_gbs = {value = 300, source = 'x'}", None),
+    ],
+)  # fmt: skip
+def test_only_what_can_be_predicted_is_promised(tmp_path, monkeypatch, lines, predicted):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hardware_profiles").mkdir()
+    (tmp_path / "hardware_profiles" / "mine.toml").write_text(f'kind = "cuda"\n{lines}')
+    rows = {row["name"]: row for row in api.devices()}
+    assert rows["mine"]["predicted"] == predicted
+    if predicted is None:
+        with pytest.raises(NasError):
+            predictable(named("mine"))
+    else:
+        predictable(named("mine"))

@@ -136,7 +136,7 @@ def read(path: Path) -> Calibration:
     """The calibration of a file. Raises: NasError where it is none."""
     try:
         return Calibration.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise NasError(
             f"not a calibration that can be read: {path} ({type(error).__name__}: {error})",
             "remove it, and make it again with  nas calibrate",
@@ -152,13 +152,35 @@ def write(calibration: Calibration, path: Path) -> None:
 
 
 def find(device: Device) -> Calibration | None:
-    """The calibration that holds for a device here, the working folder's first, or None."""
-    for folder in folders(DEVICES):
-        for path in sorted((folder / FOLDER).glob("*.json")):
+    """The calibration that holds for a device here, the working folder's first, or None.
+
+    Raises: NasError where the file named after the device cannot be read; another's is passed over.
+    """
+    for path in _files():
+        try:
             found = read(path)
-            if device.profile in found.devices and found.host in (None, host_id(device)):
-                return found
+        except NasError:
+            if path.stem in (device.label, device.profile):
+                raise
+            continue
+        if device.profile in found.devices and found.host in (None, host_id(device)):
+            return found
     return None
+
+
+def unreadable() -> dict[Path, NasError]:
+    """The calibration files that cannot be read, and why."""
+    found = {}
+    for path in _files():
+        try:
+            read(path)
+        except NasError as error:
+            found[path] = error
+    return found
+
+
+def _files() -> list[Path]:
+    return [p for folder in folders(DEVICES) for p in sorted((folder / FOLDER).glob("*.json"))]
 
 
 def group_of(family: str) -> str:
@@ -196,8 +218,18 @@ def peaks_of(device: Device, calibration: Calibration | None, dtype: str = "fp32
 
 
 def level(device: Device) -> str | None:
-    """What predictions for a device start from: `anchored`, `table`, `datasheet`, or None."""
-    calibration = find(device)
+    """What predictions for a device start from: `anchored`, `table`, `datasheet`.
+
+    None where there are none: nothing is known of its speed, what is known cannot be read, or its
+    runtime computes in a precision that can only be measured.
+    """
+    try:
+        calibration = find(device)
+        peaks_of(device, calibration)
+    except NasError:
+        return None
+    if device.engine.precision != "float32":
+        return None
     if calibration is None:
-        return "datasheet" if device.facts else None
+        return "datasheet"
     return "anchored" if calibration.networks else "table"

@@ -70,6 +70,17 @@ def test_the_working_folder_comes_first_and_hosts_are_told_apart(tmp_path, monke
     assert calibration.find(card) == made(host=host_id())
 
 
+def test_a_broken_file_stops_only_the_device_it_is_named_after(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / DEVICES[0] / calibration.FOLDER
+    calibration.write(made(), folder / "z.json")
+    (folder / "another.json").write_text("{")
+    assert calibration.find(parse(GPU, "card")) == made()
+    assert [path.name for path in calibration.unreadable()] == ["another.json"]
+    with pytest.raises(NasError, match=r"another\.json"):
+        calibration.find(parse(GPU, "another"))
+
+
 def test_calibrations_are_no_devices():
     assert not any("calibration" in name for name in names(DEVICES))
 
