@@ -16,6 +16,8 @@ Array = npt.NDArray[np.float64]
 GROWTH = 1.25  # relevances are fitted anew when there are so many times more values
 FIT = 200  # values that relevances are fitted to
 KEPT = 600  # values that predictions are made from
+TOGETHER = 520  # features of all beliefs up to which there is time for so many values;
+APIECE = 200  # what else a belief takes counts as so many features
 BEYOND = 3.0  # no cost is predicted more than e to this times above all that were seen
 FAR = 5.0  # spreads: no warped value is taken for one further above the knee
 OUTLIER = 2.5  # standardised residuals beyond this count as less certain
@@ -122,6 +124,8 @@ class Belief:
         multiplied: whether decisions multiply the quantity, as they do a cost: as long as all of
             its values are above zero their logarithms are learnt, and it is told in its own unit.
         in_logarithms: whether it is told as a logarithm as long as it is learnt as one.
+        beliefs: how many there are of different quantities, which share the time of a proposal:
+            where it would be too long, each learns from fewer values.
     """
 
     def __init__(
@@ -130,6 +134,7 @@ class Belief:
         warped: bool,
         multiplied: bool = False,
         in_logarithms: bool = False,
+        beliefs: int = 1,
     ) -> None:
         self._embedding = embedding
         self._warped = warped
@@ -137,6 +142,8 @@ class Belief:
         self._in_logarithms = in_logarithms
         self._logarithmic = False
         self._fitted_at = 0
+        wanted = beliefs * (len(embedding.design) + APIECE)
+        self._share = min(1.0, float(np.sqrt(TOGETHER / wanted)))  # time grows with the square
         self.warp = Warp(np.inf, 1.0)
         self.noise = 0.0
         self._doubt: Array = np.zeros(0)
@@ -156,7 +163,7 @@ class Belief:
             self._fitted_at = milestone(count) if enough else 0
         if self._warped:
             self.warp = warp(evidence.values)
-        kept = evidence.part(_kept(evidence.values, KEPT))
+        kept = evidence.part(_kept(evidence.values, int(self._share * KEPT)))
         self._scaled(kept)
         self._posterior = self._after(self._features, self._values, self._doubt)
         surprise = self._posterior.left_out() / OUTLIER  # one below is welcome, and believed
@@ -193,7 +200,7 @@ class Belief:
         self._spread = np.maximum(evidence.extras.std(axis=0), 1e-12)
         if self._warped:
             self.warp = warp(evidence.values)
-        self._scaled(evidence.part(_kept(evidence.values, FIT)))
+        self._scaled(evidence.part(_kept(evidence.values, int(self._share * FIT))))
         self._parameters: Parameters = fit(
             self._features, self._embedding.design, self._embedding.count, self._values, self._doubt
         )

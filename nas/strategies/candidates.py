@@ -29,13 +29,14 @@ class Genes:
         self.decisions: tuple[Decision, ...] = space.listed
         self._at = {d.name: i for i, d in enumerate(self.decisions)}
         self.counts = np.array([d.count for d in self.decisions])
+        self._numbers: dict[tuple[int, bool, Value], float] = {}
 
     def code(self, architecture: Architecture) -> Array:
         """The code of an architecture; a value that is never proposed becomes the nearest one."""
         code = np.full(len(self.decisions), ABSENT)
         for i, decision in enumerate(self.decisions):
             if decision.name in architecture.choices:
-                code[i] = self._number(decision, architecture.choices[decision.name])
+                code[i] = self._number(i, decision, architecture.choices[decision.name])
         return code
 
     def architecture(self, code: Array) -> Architecture:
@@ -99,11 +100,15 @@ class Genes:
         children = np.where(children == ABSENT, either, children)
         return self._settle(np.where(children == ABSENT, np.nan, children), rng)
 
-    def _number(self, decision: Decision, value: Value) -> float:
-        if isinstance(decision, Choice | Integer):
+    def _number(self, place: int, decision: Decision, value: Value) -> float:
+        if not isinstance(decision, Choice | Integer):
+            return float(np.clip(decision.encode(decision.repair(value, {}))[0], 0.0, 1.0))
+        key = place, isinstance(value, bool), value  # True is not 1, though both are one key
+        if key not in self._numbers:
             fitting = decision.repair(value, {})
-            return float(next(i for i, v in enumerate(decision.values) if same(v, fitting)))
-        return float(np.clip(decision.encode(decision.repair(value, {}))[0], 0.0, 1.0))
+            number = next(i for i, v in enumerate(decision.values) if same(v, fitting))
+            self._numbers[key] = float(number)
+        return self._numbers[key]
 
     def _step(self, decision: Decision, at: Array, rng: np.random.Generator) -> Array:
         """Another value for each: nearby on a scale with even odds, any other else."""

@@ -32,17 +32,19 @@ class Curve:
         past: what is known.
         extras: further features of codes.
         place: which objective.
+        beliefs: how many beliefs there are, with these two.
     """
 
     def __init__(
-        self, genes: Genes, past: Observations, extras: Callable[[Array], Array], place: int
-    ) -> None:
+        self, genes: Genes, past: Observations, extras: Callable[[Array], Array], place: int,
+        beliefs: int = 2,
+    ) -> None:  # fmt: skip
         self._past = past
         self._extras = extras
         self._place = place
         width = extras(past.code(past.told[:1])).shape[1]
-        self._rung = Belief(Embedding(genes, width), warped=True)
-        self._full = Belief(Embedding(genes, width + 1), warped=True)
+        self._rung = Belief(Embedding(genes, width), warped=True, beliefs=beliefs)
+        self._full = Belief(Embedding(genes, width + 1), warped=True, beliefs=beliefs)
         self._reached: dict[bytes, float] = {}
 
     @property

@@ -233,7 +233,7 @@ class Surrogate:
         ]
         modelled += [str(c) for c in self._constraints if not exact(c, known)]
         for place in modelled:
-            if not self._learn(place, count, waiting, past.code(resumed)):
+            if not self._learn(place, count, waiting, past.code(resumed), len(modelled)):
                 return None
         both = np.concatenate([codes, waiting])
         points, _ = self._predict(both)
@@ -255,10 +255,12 @@ class Surrogate:
         low, high = boxes(thinned(points[inside]), reference)
         return _View(parents, low, high)
 
-    def _learn(self, place: int | str, count: int, waiting: Array, resumed: Array) -> bool:
-        """Keeps one belief up with the history; False where it has too few values to begin."""
+    def _learn(
+        self, place: int | str, count: int, waiting: Array, resumed: Array, beliefs: int
+    ) -> bool:
+        """Keeps one of some beliefs up with the history; False where it has too few values."""
         if isinstance(place, int) and place == self._past.score and self._past.judged is not None:
-            return self._learn_curve(place, count, np.concatenate([waiting, resumed]))
+            return self._learn_curve(place, count, np.concatenate([waiting, resumed]), beliefs)
 
         def after(first: int) -> Evidence:
             return self._evidence(self._data(place, first))
@@ -272,18 +274,19 @@ class Surrogate:
             embedding = Embedding(self._genes, evidence.extras.shape[1])
             cost = isinstance(place, int) and not trained
             self._beliefs[place] = belief = Belief(
-                embedding, warped=trained, multiplied=cost, in_logarithms=self._work is not None
-            )
+                embedding, warped=trained, multiplied=cost,
+                in_logarithms=self._work is not None, beliefs=beliefs,
+            )  # fmt: skip
         belief.learn(evidence, count, after)
         if len(waiting):
             belief.imagine(waiting, self._extras(waiting))
         return True
 
-    def _learn_curve(self, place: int, count: int, waiting: Array) -> bool:
+    def _learn_curve(self, place: int, count: int, waiting: Array, beliefs: int) -> bool:
         """The same where trainings are stopped at a rung."""
         curve = self._beliefs.get(place)
         if not isinstance(curve, Curve):
-            curve = Curve(self._genes, self._past, self._extras, place)
+            curve = Curve(self._genes, self._past, self._extras, place, beliefs + 1)
         if not curve.learn(count):
             return False
         self._beliefs[place] = curve

@@ -5,7 +5,7 @@ import pytest
 
 from nas.core.decision import Choice
 from nas.core.space import SearchSpace
-from nas.strategies.belief import Belief, Evidence, Warp, warp
+from nas.strategies.belief import KEPT, Belief, Evidence, Warp, warp
 from nas.strategies.candidates import Genes
 from nas.strategies.kernel import Embedding
 
@@ -57,6 +57,21 @@ def test_unseen_codes_are_predicted_within_the_stated_doubt():
     error = mean - truth(new)
     assert np.sqrt(np.mean(error**2)) < 0.15
     assert np.mean(np.abs(error) < 2 * deviation + 0.05) > 0.9
+
+
+def test_beliefs_share_the_time_of_a_proposal_where_they_are_many():
+    """Time grows with the square of the values; few beliefs of few features keep all of them."""
+    data, found = evidence(700), {}
+    for beliefs in (1, 2, 5, 20):
+        belief = Belief(Embedding(GENES, 1), False, beliefs=beliefs)
+        belief.learn(data, 700, lambda n: first(data, n))
+        found[beliefs] = len(belief._values)
+        new = GENES.sample(200, np.random.default_rng(9))
+        error = belief.predict(new, new[:, :1] * 3.0)[0] - truth(new)
+        assert np.sqrt(np.mean(error**2)) < 0.15
+    assert found[1] == found[2] == KEPT
+    assert 20 * found[20] ** 2 == pytest.approx(5 * found[5] ** 2, rel=0.02)
+    assert found[5] < KEPT
 
 
 def test_what_is_believed_depends_on_the_evidence_alone():

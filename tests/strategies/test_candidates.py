@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nas.core.architecture import Architecture
 from nas.core.decision import Choice, Integer, Real
 from nas.core.space import SearchSpace
 from nas.strategies.candidates import ABSENT, Genes
@@ -78,6 +79,12 @@ def test_samples_are_drawn_evenly():
 def test_a_value_that_is_never_proposed_is_the_nearest_one():
     code = GENES.code(SPACE.preset("wide"))
     assert code[2] == 3 and code[3] == ABSENT
+
+
+def test_a_value_is_itself_however_often_it_is_asked_and_true_is_not_one():
+    genes = Genes(SearchSpace("line", [Choice("n", [0, 1, 2])], build=lambda c, t: None))
+    found = [genes.code(Architecture("line", {"n": n}))[0] for n in (True, 1, 1.0, True, 2, 7, 1)]
+    assert found == [0, 1, 1, 0, 2, 2, 1]
 
 
 def test_the_neighbours_of_a_code_are_all_that_differ_in_one_decision():

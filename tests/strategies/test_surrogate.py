@@ -10,6 +10,7 @@ from nas.core.objective import Constraint, Objective
 from nas.core.pareto import hypervolume
 from nas.core.space import SearchSpace
 from nas.core.trial import Event, History
+from nas.strategies.belief import APIECE, KEPT, TOGETHER
 from nas.strategies.choose import create
 from nas.strategies.surrogate import FIRST, SPREAD, Surrogate
 
@@ -192,3 +193,26 @@ def test_a_proposal_at_a_thousand_trials_takes_half_a_second():
         strategy.propose(history, 1)
         seconds.append(time.thread_time() - started)
     assert min(seconds) < 0.5  # the least disturbed of four
+
+
+@pytest.mark.slow
+def test_many_quantities_that_are_predicted_take_the_time_of_few():
+    """Half a second at a thousand trials, as one does; it grows with the square of the values."""
+    objectives = (*OBJECTIVES, Objective("latency_ms", "ms", "minimize", "file"))
+    limits = tuple(map(Constraint.parse, ("macs<=20", "latency_ms.p99<=20")))
+    decisions, history, rng = space(), History(), np.random.default_rng(0)
+    for number in range(KEPT + 20):
+        architecture = decisions.sample(rng)
+        values = {"error": error(architecture, rng), **macs(architecture)}
+        values["latency_ms"] = values["macs"] + rng.normal()
+        broken = {str(limit): limit.violation(values[limit.name]) for limit in limits}
+        history.append(Event("proposed", number, {"architecture": architecture.to_json()}))
+        told = {"state": "complete", "values": values, "violations": broken}
+        history.append(Event("told", number, told))
+    for wanted, kept in ((objectives[:2], ()), (objectives, limits)):
+        strategy = Surrogate(decisions, wanted, kept)
+        strategy.propose(history, 1)
+        beliefs = list(strategy._beliefs.values())
+        time_taken = sum((len(b._embedding.design) + APIECE) * len(b._values) ** 2 for b in beliefs)
+        assert len(beliefs) == len(wanted) + len(kept)
+        assert 0.7 < time_taken / (TOGETHER * KEPT**2) <= 1
