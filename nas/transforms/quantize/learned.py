@@ -123,12 +123,9 @@ class Steps(nn.Module):
         return self.input_start * self.input_log.exp()
 
     def of_input(self, x: Tensor) -> Tensor:
-        """The layer's input, rounded; before the beginning, as it is, and in training looked at.
-
-        A training is told by its gradients: frozen layers stay in evaluation mode.
-        """
+        """The layer's input, rounded; before the beginning, as it is, and looked at."""
         if not self.on:
-            if torch.is_grad_enabled():
+            if self.training:
                 self.look(x)
             return x
         low, high = SIGNED if bool(self.signed) else (0, UNSIGNED)
@@ -142,7 +139,7 @@ class Steps(nn.Module):
         """
         if not self.on:
             return weight
-        bits = self.trial if self.trial and torch.is_grad_enabled() else int(self.bits)
+        bits = self.trial if self.training and self.trial else int(self.bits)
         lost, again = (0, BITS - bits) if self.shared else (BITS - bits, 0)
         step, high = self.weight_step() * 2**lost, largest(BITS - lost)
         across = step.view(-1, *[1] * (weight.dim() - 1))

@@ -21,11 +21,15 @@ OPTIONS = (8, 6, 4, 2)
 def rounding(module: nn.Module) -> Addition:
     """Layers that learn steps begin to round in the middle of the training.
 
-    From then on batch norms keep their statistics, as the file will have them multiplied in.
+    From then on batch norms keep their statistics, as the file will have them multiplied in. Steps
+    are in training whatever their layers are in: a frozen backbone is in evaluation, and learns how
+    it is rounded all the same.
     """
 
     def criterion(loss: Criterion) -> Criterion:
         def rounded(network: nn.Module, inputs: Tensor, target: Any) -> Tensor:
+            for _, _, steps in learning(network):
+                steps.train()
             if begun(network):
                 freeze(network)
             return loss(network, inputs, target)

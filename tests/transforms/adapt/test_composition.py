@@ -16,6 +16,7 @@ from nas.core.axis import join
 from nas.core.space import SearchSpace
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
+from nas.transforms.quantize.learned import learning
 from nas.transforms.stages import Given, Pipeline
 
 TASK = TaskSpec("t", SHAPE, 5)
@@ -100,6 +101,40 @@ def test_channels_go_before_adapters_come(tmp_path: Path) -> None:
         NETWORKS["convolutions"], ("adapter", "sparsity"), choices, tmp_path / "n.onnx"
     )
     assert far(found, expected) < 1e-4
+
+
+@pytest.mark.parametrize("learned", ["qat", "switching"])
+@pytest.mark.parametrize("method", ["head", "bottleneck", "snnk", "prompt"])
+def test_a_frozen_network_learns_how_its_inputs_are_rounded(method: str, learned: str) -> None:
+    choices = {
+        "adapter.method": method, "bitwidth.weights": "int8", "bitwidth.method": learned,
+    }  # fmt: skip
+    base = SearchSpace("plain", [], lambda choices, task: NETWORKS["convolutions"]())
+    space = join(base, [load_axis(name) for name in ("adapter", "bitwidth")]).at(TASK)
+    point = space.repair(choices)
+    assert choices.items() <= point.choices.items()
+    pipeline = Pipeline(space.transforms(point.choices, TASK), Given(TASK, examples))
+    torch.manual_seed(0)
+    module, _ = pipeline.prepare(space.build({}, TASK))
+    before = module.eval()(examples(16)).detach()
+    additions = pipeline.during(module)
+
+    def loss(network: nn.Module, inputs: Tensor, target: Tensor) -> Tensor:
+        return nn.functional.cross_entropy(network(inputs), target)
+
+    for addition in additions:
+        loss = addition.criterion(loss) if addition.criterion else loss
+    for step in range(4):
+        module.train()
+        loss(module, examples(16), torch.arange(16) % 5)
+        for addition in additions:
+            if addition.after is not None:
+                addition.after((step + 1) / 4)
+    listed = [steps for _, _, steps in learning(module)]
+    assert listed and all(steps.on for steps in listed)
+    seen = [float(steps.input_step()) > 1e-6 for steps in listed]
+    assert sum(seen) >= len(seen) - 1  # a bottleneck's one hidden channel may be zero throughout
+    assert far(module.eval()(examples(16)), before) < 0.1
 
 
 class Vision(nn.Module):

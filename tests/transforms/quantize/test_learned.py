@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from nas.transforms.quantize.codes import codes, double_rounded
 from nas.transforms.quantize.learned import (
     LearnedConv2d,
-    LearnedLinear,
     Rounding,
     Steps,
     first_step,
@@ -159,20 +158,3 @@ def test_inputs_that_were_never_negative_use_all_their_codes() -> None:
     with torch.no_grad():
         assert float(steps.of_input(x).max() / step) == pytest.approx(255, rel=1e-5)
         assert float(steps.of_input(-x).min()) == 0
-
-
-def test_a_frozen_layer_learns_its_inputs_steps_from_training_and_from_nothing_else() -> None:
-    layer = nn.Linear(6, 4).double()
-    learn(layer, 8, shared=True)
-    assert isinstance(layer, LearnedLinear)
-    layer.eval()  # as an adapter keeps the layers of the network that it is added to
-    with torch.no_grad():
-        layer(100 * drawn(8, 6))
-    assert layer.steps.input_most == 0
-    layer(drawn(8, 6))
-    layer.steps.begin(layer.weight)
-    assert 1e-3 < layer.steps.input_step() < 1
-    layer.steps.trial = 2  # Double Rounding tries bits in training alone
-    coarse = layer(drawn(8, 6))
-    with torch.no_grad():
-        assert not torch.equal(layer(drawn(8, 6)), coarse)

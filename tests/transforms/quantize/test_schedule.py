@@ -72,6 +72,40 @@ def test_layers_begin_in_the_middle_and_norms_keep_their_statistics_from_then_on
     assert all(m > 0 for m in moved)
 
 
+class Frozen(nn.Module):
+    """A network whose `train` leaves its backbone in evaluation, as many a user's does."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone, self.head = backbone, nn.Linear(4, 4)
+
+    def train(self, mode: bool = True) -> Frozen:
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.backbone(x))
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_frozen_backbone_learns_how_it_is_rounded(shared: bool) -> None:
+    module, tried = Frozen(network(shared)), []
+    module.eval()
+    before = module(INPUTS).detach()
+
+    def look(step: int) -> None:
+        layer, steps = module.backbone[0], next(learning(module))[2]
+        tried.append(steps.of_weight(layer.weight).unique().numel())
+
+    steps_taken(module, switching(module) if shared else rounding(module), 16, look)
+    assert all(s.input_most > 0 and s.input_log != 0 for _, _, s in learning(module))
+    if shared:  # codes of 8, 6, 4 and 2 bits in turn
+        assert tried[8] > tried[9] > tried[10] > tried[11]
+    module.eval()
+    assert module(INPUTS).std(0).mean() > 0.3 * before.std(0).mean()
+
+
 def test_a_training_that_is_resumed_knows_that_it_rounds() -> None:
     module, again = network(), network()
     steps_taken(module, rounding(module), 4, lambda step: None)
