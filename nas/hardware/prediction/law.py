@@ -3,9 +3,9 @@
     us = (overhead + max(operations / (compute x peak), bytes / (memory x bandwidth))) x correction
 
 The correction is the exponential of a ridge regression on the logarithms of the shape: what tiles,
-waves over the multiprocessors, alignment and the soft corner of the roofline add. Its features are
-held within their calibrated ranges, so that far from the data the roofline alone decides. A law
-knows its calibrated shapes: outside their hull (in logarithms) a number is an extrapolation.
+waves over the multiprocessors, alignment and the soft corner of the roofline add. A law knows its
+calibrated shapes: outside their hull (in logarithms) a number is an extrapolation, and there the
+correction fades, so that far from the data the roofline alone decides.
 
 The roofline is Williams, Waterman and Patterson's (2009); waves and tiles as features are
 NeuSight's (Lee et al., ASPLOS 2025), whose published timings the shipped laws are fitted on.
@@ -25,6 +25,7 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Index = np.ndarray[Any, np.dtype[np.int_]]
 TILES = ((128, 128), (128, 64), (64, 64), (128, 32), (32, 32))
 SLACK = 0.05  # how far outside the hull, in logarithms, still counts as inside
+FADE = 0.7  # how far outside nothing is left of the correction: twice the size
 MANY = 30  # kernels from which a correction is tried
 SHAPES = 24  # calibrated shapes that a law keeps to name the nearest
 
@@ -91,11 +92,15 @@ class Hull:
 
     def holds(self, points: Points) -> Mask:
         """Whether each kernel is inside."""
+        return np.asarray(self.outside(points) <= SLACK)
+
+    def outside(self, points: Points) -> Array:
+        """How far outside each kernel is, in logarithms; zero inside."""
         if tuple(sorted(points.sizes)) != self.names:
-            return np.zeros(len(points), dtype=bool)
+            return np.full(len(points), np.inf)
         along = directions(points.logs)
-        low, high = np.array(self.low) - SLACK, np.array(self.high) + SLACK
-        return np.asarray(((along >= low) & (along <= high)).all(axis=1))
+        beyond = np.maximum(np.array(self.low) - along, along - np.array(self.high))
+        return np.asarray(beyond.max(axis=1).clip(0))
 
     def covers(self, other: Hull) -> bool:
         """Whether most of the other's measured shapes are inside."""
@@ -150,15 +155,18 @@ class Law:
 
     def us(self, points: Points, peaks: Peaks) -> Array:
         """Microseconds of each kernel on a device with these peaks."""
-        base: Array = self.overhead_us + peaks.roofline(
-            points.flops, points.moved, self.compute, self.memory
-        )
+        bound = peaks.roofline(points.flops, points.moved, self.compute, self.memory)
+        return np.asarray((self.overhead_us + bound) * self.correction(points, peaks))
+
+    def correction(self, points: Points, peaks: Peaks) -> Array:
+        """The factor of each kernel beside the roofline; one where nothing like it was measured."""
         if not self.weights or not self.hull or tuple(sorted(points.sizes)) != self.hull.names:
-            return base
+            return np.ones(len(points))
         terms = features(points, self.overhead_us, self.compute, self.memory, peaks)
         held = np.clip(terms, np.array(self.least), np.array(self.most))
         least, most = self.bounds
-        return np.asarray(base * np.exp((held @ np.array(self.weights)).clip(least, most)))
+        left = (1 - self.hull.outside(points) / FADE).clip(0)
+        return np.asarray(np.exp(left * (held @ np.array(self.weights)).clip(least, most)))
 
     def inside(self, points: Points) -> Mask:
         """Whether each kernel is within the hull of the calibrated shapes."""

@@ -235,11 +235,14 @@ def _by_law(
     peaks = peaks_of(device, calibration, kernels[0].dtype)
     points = points_of(kernels)
     law, basis = law_for(kernels[0], calibration, form, device.kind == "cuda")
-    us = law.us(points, peaks)
     carried = calibration is not None and calibration.form != form
+    bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
+    # What was learnt beside the bound is of the class itself, not of those that borrow its law.
+    learnt = law.correction(points, peaks) if basis == "table" else 1.0
     if carried and form in GRAPHS:
-        bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
-        us = np.maximum(us - law.overhead_us, bound) + COMPILED_US
+        us = COMPILED_US + bound * learnt
+    else:
+        us = (law.overhead_us + bound) * learnt
     if carried and basis == "table":
         basis = "transfer"
     inside = law.inside(points) if basis == "table" else np.zeros(len(points), dtype=bool)

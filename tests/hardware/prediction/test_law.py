@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -93,12 +94,21 @@ def _diagonal():
     return Points({"m": m, "n": n}, flops, 4 * (m + n), 10 + flops / 1e6)
 
 
-def test_the_correction_holds_still_outside():
-    law = fit(products(400, most=1024), PEAKS)
-    one = {k: np.array([2.0**20]) for k in "mnk"}
-    point = Points(one, np.array([2.0**61]), np.array([3 * 4 * 2.0**40]))
-    bound = PEAKS.roofline(point.flops, point.moved, law.compute, law.memory)
-    assert 0.5 < law.us(point, PEAKS)[0] / bound[0] < 2
+def test_far_from_the_data_the_roofline_alone_decides():
+    points = products(400, most=1024)
+    uneven = replace(points, us=points.us * np.where(points.sizes["n"] % 4 == 0, 1.0, 1.8))
+    law = fit(uneven, PEAKS)
+    assert law.weights and law.hull is not None
+
+    def square(n):
+        one = {k: np.array([float(n)]) for k in "mnk"}
+        return Points(one, np.array([2.0 * n**3]), np.array([12.0 * n * n]))
+
+    learnt = [law.correction(square(n), PEAKS)[0] for n in (600, 900, 4000, 2**20)]
+    assert learnt[0] < learnt[1] < 0.9  # as it is inside, and fading
+    assert learnt[2:] == [1, 1]
+    bound = PEAKS.roofline(square(4000).flops, square(4000).moved, law.compute, law.memory)
+    assert law.us(square(4000), PEAKS)[0] == pytest.approx(law.overhead_us + bound[0])
 
 
 def test_the_nearest_shape_is_named():

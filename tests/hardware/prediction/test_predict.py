@@ -218,6 +218,16 @@ def test_eight_bits_under_tensorrt_are_faster_than_32(tmp_path):
     assert found.value < 0.5 * predict(plain, board).value
 
 
+@pytest.mark.parametrize("runtime", ["torch", "torch:compiled"])
+def test_more_work_takes_no_less_time(tmp_path, runtime):
+    """Of classes without a law of their own, and of shapes far from those of the table."""
+    net = Chain(96, 8).conv(96, 2, stride=2).conv(96, 7, groups=96).conv(384, 1)
+    path = net.op("Gelu").conv(96, 1).save(tmp_path / "n.onnx")
+    card = load(find(DEVICES, "a100")).under(runtime)
+    times = [predict(path, card, Workload(batch=2**i)).value for i in range(8)]
+    assert times == sorted(times)
+
+
 def test_networks_anchor_the_form_they_ran_in():
     kernels = [[analytic.linear(16, 64 * n, 256)] * 4 for n in (1, 2, 4, 8)]
     start = calibrated(*products())
