@@ -86,7 +86,15 @@ def calibrate(
 
 def _form(device: Device) -> Form:
     """What single kernels are timed in: torch's are timed eager, however networks are run."""
-    return "torch eager" if device.runtime in ("torch", "tensorrt") else "onnxruntime"
+    return form_of(_alone(device))
+
+
+def _alone(device: Device) -> Device:
+    """The device as it runs single kernels: torch eager, in the layout of its networks."""
+    if device.runtime not in ("torch", "tensorrt"):
+        return device
+    last = device.engine.layout == "channels_last"
+    return device.under("torch:channels_last" if last else "torch")
 
 
 def _peaks(device: Device) -> Peaks:
@@ -153,8 +161,7 @@ def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration
     with workplace("calibrate") as folder:
         files = sample(space, 2 * count, folder, seed)
         lowered = [lower(path, calibration.form, native=native) for path in files]
-        alone = device.under("torch") if device.runtime == "torch" else device
-        calibration = time_and_fit(calibration, alone, lease, lowered)
+        calibration = time_and_fit(calibration, _alone(device), lease, lowered)
         if whole != calibration.form:
             calibration = replace(calibration, networks_form=whole)
             lowered = [lower(path, whole, native=native) for path in files]

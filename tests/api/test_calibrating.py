@@ -9,6 +9,7 @@ from nas.core.errors import NasError
 from nas.core.measurement import Measurement
 from nas.hardware.device import host_id, load
 from nas.hardware.prediction import analytic, calibration
+from nas.hardware.prediction.kernels import LAST
 from nas.hardware.prediction.predict import forecast, predict
 
 
@@ -77,7 +78,8 @@ def test_a_device_that_is_not_here_needs_a_csv(folder):
         calibrate("h100")
 
 
-def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, monkeypatch):
+@pytest.mark.parametrize("layout", ["", "channels_last"])
+def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, monkeypatch, layout):
     """Nothing runs on one: what would be asked of it, and what becomes of the answers."""
     from nas.api import calibrating as module
 
@@ -101,12 +103,19 @@ def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, mon
     monkeypatch.setattr(module, "_as_run", lambda path, device: path.with_suffix(".pt2"))
     monkeypatch.setattr(module, "time_kernels", kernels_timed)
     monkeypatch.setattr(module, "measure", networks_timed)
-    found = calibrate("a100", networks=3)
-    assert [engine for engine, _ in asked] == ["torch", "torch", "torch:compiled"]
+    (folder / "hardware_profiles").mkdir()
+    shipped = find(DEVICES, "a100").read_text()
+    words = [layout] if layout else []
+    runtime = f'runtime = "torch:{"+".join([*words, "compiled"])}"\n'
+    (folder / "hardware_profiles" / "card.toml").write_text(runtime + shipped)
+    found = calibrate("card", networks=3)
+    alone, whole = ":".join(["torch", *words]), f"torch:{'+'.join([*words, 'compiled'])}"
+    assert [engine for engine, _ in asked] == [alone, alone, whole]
     assert asked[-1][1] == [".pt2"] * 3
-    assert found["networks"] == 3 and found["kernels"] > 3 and found["form"] == "torch eager"
-    kept = calibration.find(load(find(DEVICES, "a100")))
-    assert kept is not None and kept.networks_form == "torch compiled" and kept.host is None
+    last = LAST if layout else ""
+    assert found["networks"] == 3 and found["kernels"] > 3 and found["form"] == f"torch eager{last}"
+    kept = calibration.find(load(find(DEVICES, "card")))
+    assert kept is not None and kept.networks_form == f"torch compiled{last}" and kept.host is None
 
 
 def test_a_runtime_whose_kernels_cannot_be_timed_alone_needs_a_csv(folder):

@@ -72,7 +72,7 @@ class Calibration:
 
     Args:
         devices: the profiles it holds for.
-        form: what runs the network: `onnxruntime`, `torch eager`, `torch compiled`, `tensorrt`.
+        form: what runs the network: `onnxruntime`, `torch eager`, ...
         source: where the measurements come from, with date and versions.
         peaks: fp32 peaks it was fitted against; a device without a datasheet is given these.
         laws: by kind (`conv.3x3/fp32/nchw`), and by bare family for a whole family pooled.

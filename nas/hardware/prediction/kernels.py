@@ -22,7 +22,11 @@ from nas.core.architecture import digest
 from nas.core.job import Workload
 from nas.hardware.prediction.lowering import Graph, attributes, lowered
 
-Form = Literal["onnxruntime", "torch eager", "torch compiled", "tensorrt"]
+Form = Literal[
+    "onnxruntime", "torch eager", "torch eager, channels last", "torch compiled",
+    "torch compiled, channels last", "tensorrt",
+]  # fmt: skip
+LAST = ", channels last"
 
 # Operations for each number written; a transcendental function is about ten of them.
 _SIMPLE = """
@@ -52,6 +56,7 @@ RESIZE = {"Resize", "Upsample", "GridSample"}
 COPIES = set(_MOVING.split())
 VIEWS = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity", "Shape", "Dropout", "Constant",
          "Size"}  # fmt: skip
+IMAGES = ("conv", "pointwise", "depthwise", "grouped", "transposed", "pool", "resize")
 TORCH_VIEWS = VIEWS | {"Transpose", "Split", "Slice", "Expand"}
 CONVS = {"Conv": 1, "FusedConv": 1, "NhwcFusedConv": 1, "ConvInteger": 1, "QLinearConv": 3}
 GEMMS = {"Gemm": 1, "FusedGemm": 1, "QGemm": 3, "MatMul": 1, "FusedMatMul": 1, "MatMulInteger": 1,
@@ -124,7 +129,8 @@ def lower(path: Path, form: Form, workload: Workload | None = None, native: bool
     `onnxruntime` is asked for its own optimised graph (`native` False leaves out the layouts of
     this host's processor, for another's). `torch eager` launches one kernel an operator, `torch
     compiled` fuses element-wise work into what it follows, and `tensorrt` besides makes one 8-bit
-    kernel of an operator and the conversions around it. Raises: NasError where the file cannot be
+    kernel of an operator and the conversions around it. Where channels come last, so do they in the
+    class of every kernel that works on images. Raises: NasError where the file cannot be
     lowered.
     """
     if form == "onnxruntime":
@@ -133,10 +139,10 @@ def lower(path: Path, form: Form, workload: Workload | None = None, native: bool
         views = len(graph.nodes) - len(groups)
     else:
         graph = lowered(path, workload, "fused" if form == "tensorrt" else "folded")
-        groups, views = _torch_groups(graph, compiled=form != "torch eager")
+        groups, views = _torch_groups(graph, compiled=not form.startswith("torch eager"))
     kernels, kept, unknown = [], [], Counter[str]()
     for group in groups:
-        kernel = _kernel(graph, group)
+        kernel = _kernel(graph, group, form.endswith(LAST))
         if kernel is None:
             unknown.update(node.op_type for node in group)
         else:
@@ -148,8 +154,11 @@ def lower(path: Path, form: Form, workload: Workload | None = None, native: bool
 # --- one operator ------------------------------------------------------------------------------
 
 
-def _kernel(graph: Graph, group: Sequence[NodeProto]) -> Kernel | None:
-    """The kernel of operators that run as one; None where a rule or a shape is missing."""
+def _kernel(graph: Graph, group: Sequence[NodeProto], images_last: bool = False) -> Kernel | None:
+    """The kernel of operators that run as one; None where a rule or a shape is missing.
+
+    `images_last`: torch was given channels last, which the file does not say.
+    """
     described = [_work(graph, node) for node in group]
     written = {name for node in group for name in node.output}
     if any(d is None for d in described) or not graph.outputs(group[-1]):
@@ -160,7 +169,8 @@ def _kernel(graph: Graph, group: Sequence[NodeProto]) -> Kernel | None:
     inputs = [graph.values[name] for name in sorted(read)]
     outputs = [v for node in group[-1:] for v in graph.outputs(node)]
     blocked = any(node.domain.endswith("nchwc") for node in group)
-    last = any(_channels_last(node) for node in group)
+    given = images_last and family.startswith(IMAGES)
+    last = given or any(_channels_last(node) for node in group)
     return Kernel(
         name=group[-1].output[0],
         op="+".join(node.op_type for node in group),
@@ -172,7 +182,7 @@ def _kernel(graph: Graph, group: Sequence[NodeProto]) -> Kernel | None:
         bytes_read=sum(v.bytes for v in inputs if not v.constant),
         bytes_written=sum(v.bytes for v in outputs),
         bytes_weights=sum(v.bytes for v in inputs if v.constant),
-        signature=digest([_described(graph, node) for node in group])[:16],
+        signature=digest([_described(graph, n) for n in group] + ["nhwc"] * given)[:16],
     )
 
 

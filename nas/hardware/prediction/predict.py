@@ -25,7 +25,7 @@ from nas.core.measurement import Z90, Measurement
 from nas.hardware.device import Device, attached
 from nas.hardware.prediction.calibration import Calibration, NetworkFit, group_of, peaks_of
 from nas.hardware.prediction.calibration import find as find_calibration
-from nas.hardware.prediction.kernels import Form, Kernel, lower
+from nas.hardware.prediction.kernels import LAST, Form, Kernel, lower
 from nas.hardware.prediction.law import Law, Points, upper
 
 # 90 % of networks are within this factor of the prediction, by what it rests on: half-widths seen
@@ -36,7 +36,8 @@ WIDENED = 1.5  # the factor of what nothing like it was measured of is this much
 ENOUGH = 9  # residuals from which 90 % can be promised
 SHARE = 0.05  # of the time, above which terms outside the calibrated shapes make an extrapolation
 COMPILED_US = 5.0  # a compiled graph's launch, where only eager ones were timed
-GRAPHS = ("torch compiled", "tensorrt")  # forms whose kernels one graph launches
+# Forms whose kernels one graph launches.
+GRAPHS: tuple[Form, ...] = ("torch compiled", "torch compiled, channels last", "tensorrt")
 # Overhead in microseconds (torch eager, onnxruntime), shares of peak operations and bandwidth.
 PRIORS: Mapping[str, tuple[float, float, float, float]] = {
     "conv.3x3": (60, 1, 0.75, 0.5), "conv": (60, 1, 0.5, 0.5), "pointwise": (60, 1, 0.55, 0.5),
@@ -46,6 +47,12 @@ PRIORS: Mapping[str, tuple[float, float, float, float]] = {
     "norm": (46, 1, 0.5, 0.6), "softmax": (32, 1, 0.5, 0.5), "reduce": (35, 1, 0.5, 0.5),
     "elementwise": (28, 1, 0.5, 0.8), "copy": (28, 1, 1.0, 0.6), "pool": (35, 1, 0.3, 0.5),
     "resize": (35, 1, 0.3, 0.5), "fft": (60, 1, 0.1, 0.4),
+}  # fmt: skip
+# Shares of the peaks under torch on a processor, where the layout decides the routine: from 15x15
+# on oneDNN has one for channels last, and falls back to a general product without (on a Zen 5 core
+# of about 256 GFLOP/s: 156 and 4.3).
+ON_PROCESSOR: Mapping[str, tuple[float, float]] = {
+    "depthwise.large/nhwc": (0.6, 0.4), "depthwise.large/nchw": (0.017, 0.4),
 }  # fmt: skip
 # Classes that no table and no measured network had: of these the priors are only believed.
 UNTRIED = ("depthwise.large", "depthwise.dilated", "depthwise.stripe", "grouped", "transposed",
@@ -106,9 +113,10 @@ def predict(
     Without a calibration the one beside the profiles is used, where there is one. `form` is what
     would run the file: by default that of the device's runtime, so that a device which joins is
     measured in what was predicted of it. A calibration of another form is carried over by the bound
-    that limits each kernel. The basis is `datasheet`, `transfer`, `table`, `anchored` or
-    `extrapolated`; `record` has the terms by class, the nearest calibrated shape where one is
-    outside, and the operators that no rule covers (then it is extrapolated).
+    that limits each kernel; of a runtime without rules of its own (openvino) `record` names the
+    form that stands in, and the interval is wider. The basis is `datasheet`, `transfer`, `table`,
+    `anchored` or `extrapolated`; `record` has the terms by class, the nearest calibrated shape
+    where one is outside, and the operators that no rule covers (then it is extrapolated).
 
     Raises: NasError where the file cannot be lowered, nothing is known of the device, or its
         runtime computes in a precision that the file does not have.
@@ -121,9 +129,12 @@ def predict(
     found = forecast(network.kernels, device, calibration, chosen)
     if network.unknown:
         found = replace(found, basis="extrapolated", factor=found.factor * WIDENED)
+    other = device.engine.name == "openvino" and form is None
+    if other and not _fit(calibration, chosen):  # onnxruntime's kernels stand in for its own
+        found = replace(found, factor=found.factor * WIDENED)
     value = found.us / 1e3
     record = {
-        "form": chosen,
+        "form": f"{chosen}, for {device.engine}" if other else chosen,
         "device": device.name,
         "workload": workload.name,
         "batch": workload.batch,
@@ -167,8 +178,10 @@ def form_of(device: Device) -> Form:
         return "onnxruntime"
     if engine.name == "tensorrt":
         return "tensorrt"
-    eager = not {"compiled", "graphs"} & {*engine.options}
-    return "torch eager" if eager else "torch compiled"
+    last = engine.layout == "channels_last"
+    if {"compiled", "graphs"} & {*engine.options}:
+        return "torch compiled, channels last" if last else "torch compiled"
+    return "torch eager, channels last" if last else "torch eager"
 
 
 def forecast(
@@ -235,7 +248,7 @@ def _by_law(
     peaks = peaks_of(device, calibration, kernels[0].dtype)
     points = points_of(kernels)
     law, basis = law_for(kernels[0], calibration, form, device.kind == "cuda")
-    carried = calibration is not None and calibration.form != form
+    carried = calibration is not None and _launch(calibration.form) != _launch(form)
     bound = peaks.roofline(points.flops, points.moved, law.compute, law.memory)
     # What was learnt beside the bound is of the class itself, not of those that borrow its law.
     learnt = law.correction(points, peaks) if basis == "table" else 1.0
@@ -253,6 +266,11 @@ def _by_law(
         Term(kind, float(t), basis, bool(k), near if k else far)
         for t, k in zip(us, known, strict=True)
     ]
+
+
+def _launch(form: Form) -> str:
+    """A form without its layout, which the class of a kernel tells."""
+    return form.removesuffix(LAST)
 
 
 def _spreads(law: Law, basis: str, kernel: Kernel) -> tuple[float, float]:
@@ -278,24 +296,33 @@ def law_for(
     for name in (family, broad):
         if name + rest in laws:
             return laws[name + rest], "table"
-    for name in (*KIN.get(family, ()), *KIN.get(broad, ())):
+    if not gpu and form.startswith("torch") and f"{family}/{kernel.layout}" in ON_PROCESSOR:
+        return _prior(kernel, form, laws, gpu), "datasheet"  # unlike its kin and other layouts
+    kin = (*KIN.get(family, ()), *KIN.get(broad, ()))
+    for name in kin:
         if name + rest in laws:
             return laws[name + rest], "transfer"
-    for name in (family, broad):  # another type or layout, by the bound that limits it
+    for name in (family, broad, *kin):  # another type or layout, by the bound that limits it
         for kind, law in laws.items():
             if kind.startswith(name + "/"):
                 return law, "transfer"
-    return _prior(family, form, laws, gpu), "datasheet"
+    return _prior(kernel, form, laws, gpu), "datasheet"
 
 
-def _prior(family: str, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
+def _prior(kernel: Kernel, form: Form, laws: Mapping[str, Law], gpu: bool) -> Law:
     """Efficiencies usual for a class, with what an empty kernel takes on this host if known."""
-    broad = family.partition(".")[0]
+    family, broad = kernel.family, kernel.family.partition(".")[0]
     eager, native, compute, memory = PRIORS.get(family) or PRIORS[broad]
-    launched = {"torch eager": eager, "onnxruntime": native, **dict.fromkeys(GRAPHS, COMPILED_US)}
-    overhead = launched[form] if gpu or form == "onnxruntime" else 18.0
+    if form == "onnxruntime":
+        overhead = native
+    elif not gpu:
+        overhead = 18.0
+        shares = ON_PROCESSOR.get(f"{family}/{kernel.layout}")
+        compute, memory = shares or (compute, memory)
+    else:
+        overhead = COMPILED_US if form in GRAPHS else eager
     known = [law.overhead_us for law in laws.values()]
-    if known and form == "torch eager":
+    if known and _launch(form) == "torch eager":
         overhead = float(np.median(known))
     spread = math.log(FACTORS["datasheet"])
     return Law(overhead, compute, memory, (), (), (), (), None, spread, 0)

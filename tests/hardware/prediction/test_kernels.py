@@ -4,7 +4,7 @@ import pytest
 from onnx_networks import Chain, mixed, quantized
 
 from nas.core.job import Workload
-from nas.hardware.prediction.kernels import Form, conv_family, lower, totals
+from nas.hardware.prediction.kernels import LAST, Form, conv_family, lower, totals
 
 FORMS = get_args(Form)
 
@@ -190,3 +190,13 @@ def test_tensorrt_runs_an_operator_and_the_conversions_around_it_as_one(tmp_path
     assert {k.dtype for k in int8 if k.family == "conv.3x3"} == {"int8"} and len(int8) == 4
     net = Chain(16, 16).conv(16, 3).op("Sqrt").op("Neg").conv(16, 1).save(tmp_path / "c.onnx")
     assert [k.op for k in lower(net, "tensorrt").kernels] == ["Conv", "Sqrt+Neg", "Conv"]
+
+
+def test_channels_last_is_a_class_of_its_own_for_what_works_on_images(tmp_path):
+    path = mixed(tmp_path / "n.onnx", 16, 31)
+    plain, last = (lower(path, f"torch eager{more}").kernels for more in ("", LAST))
+    assert {k.layout for k in plain} == {"nchw"} and [k.op for k in plain] == [k.op for k in last]
+    images = [k.family.startswith(("conv", "depthwise", "pointwise")) for k in last]
+    assert [k.layout == "nhwc" for k in last] == images
+    # One that was timed in a layout is no measurement of the other.
+    assert [a.signature != b.signature for a, b in zip(plain, last, strict=True)] == images
