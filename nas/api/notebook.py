@@ -107,7 +107,7 @@ def front_html(front: Front) -> str:
     """
     from nas.report.drawing import title
     from nas.report.networks import describe, telling
-    from nas.report.tables import counted
+    from nas.report.tables import counted, incomparable
 
     head = f"<h4>{escape(title(front))}</h4>"
     if not front.members:
@@ -120,7 +120,9 @@ def front_html(front: Front) -> str:
         for texts in _lines(front, names, lambda choices: describe(choices, order))
     )
     table = f"<table><thead><tr>{cells}</tr></thead><tbody>{rows}</tbody></table>"
-    return f"{head}<p>{counted(front.trials)}</p>{_picture(front)}{table}"
+    told = (counted(front.trials), *incomparable(front, front.members[0].trial))
+    said = "".join(f"<p>{escape(text)}</p>" for text in told)
+    return f"{head}{said}{_picture(front)}{table}"
 
 
 def _lines(front: Front, names: Sequence[str], about: Any) -> list[list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,10 +15,10 @@ from nas.core.front import Front, Member, front_of, moved
 from nas.core.known import measure
 from nas.core.limits import timing_of
 from nas.core.measurement import Measurement
-from nas.core.objective import TIMED, Constraint, Objective, known_objectives
+from nas.core.objective import PROBED, TIMED, Constraint, Objective, known_objectives
 from nas.core.study import StudySpec
 from nas.core.trial import Trial, devices_of, placed, reports_of
-from nas.hardware.protocol import differences
+from nas.hardware.protocol import Seen
 from nas.hardware.ssh import canonical
 from nas.report import pick as picking
 from nas.report.documents import study_document, trial_document
@@ -54,7 +54,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def compared(front: Front, trials: Sequence[Trial]) -> Front:
-    """The front with what forbids comparing its latencies, as after a move to another host.
+    """The front with what forbids comparing what was measured, as after a move to another host.
 
     Of the `trials` that are not on it those count as well: one that looks beaten may belong.
     """
@@ -63,10 +63,9 @@ def compared(front: Front, trials: Sequence[Trial]) -> Front:
         (t.number, HERE, timing)
         for t in trials
         if t.state == "complete" and t.number not in on
-        and any(o.name in TIMED for o in front.objectives)
-        and (timing := timing_of(t, front.device)) is not None
-    ]  # fmt: skip
-    unlike = _unlike([*_timings(front.members), *beaten])
+        for timing in _found(t, front)
+    ]
+    unlike = _unlike([*_taken(front.members), *beaten])
     return replace(
         front,
         unlike={number: why for number, why in unlike.items() if number in on},
@@ -74,31 +73,49 @@ def compared(front: Front, trials: Sequence[Trial]) -> Front:
     )
 
 
-# What a latency is of: a device, the front's own where it is None, and a workload.
+def _found(trial: Trial, front: Front) -> list[Measurement]:
+    """What of the front's objectives was measured of a trial on its device."""
+    names = {o.name for o in front.objectives}
+    timed = timing_of(trial, front.device) if names & {*TIMED} else None
+    probed = [timing_of(trial, front.device, objective=n) for n in PROBED if n in names]
+    return [m for m in (timed, *probed) if m is not None]
+
+
+# What a number is of: a device, the front's own where it is None, and a workload.
 Place = tuple[str | None, str]
 HERE: Place = (None, "b1")
 
 
-def _timings(members: Sequence[Member]) -> list[tuple[int, Place, Measurement]]:
-    """The latencies of each, on all devices and under all workloads that it has numbers for."""
+def _taken(members: Sequence[Member]) -> list[tuple[int, Place, Measurement]]:
+    """What was taken of each on all devices, under all workloads that it has numbers for."""
     return [
         (member.trial, placed(name)[1:], found)
         for member in members
         for name, found in member.measurements.items()
-        if placed(name)[0] in TIMED
+        if placed(name)[0] in (*TIMED, *PROBED)
     ]
 
 
-def _unlike(timings: Sequence[tuple[int, Place, Measurement]]) -> dict[int, list[str]]:
-    """By trial, what forbids comparing a latency with the first of the same place and source."""
+def _unlike(taken: Sequence[tuple[int, Place, Measurement]]) -> dict[int, list[str]]:
+    """By trial, what forbids comparing a number with those before it that agree with the first.
+
+    Numbers of one place and source are compared. Each with all: two may be as far apart as no one
+    is from the first, which may also say less than the others do.
+    """
     unlike: dict[int, list[str]] = {}
-    first: dict[tuple[Place, str], Mapping[str, Any]] = {}
-    for number, place, found in timings:
+    alike: dict[tuple[str, Place, str], Seen] = {}
+    for number, place, found in taken:
         # Profiles of one processor share timings; what is of one place is of one device.
-        record = {**found.record, "device": place[0]}
-        reasons = differences(first.setdefault((place, found.source), record), record)
-        unlike |= {number: reasons} if reasons else {}
-    return unlike
+        seen = Seen.of({**found.record, "device": place[0]})
+        # A throughput is a latency's; a probe's record says other things than a timing's.
+        kind = found.objective if found.objective in PROBED else "latency_ms"
+        before = alike.setdefault((kind, place, found.source), seen)
+        reasons = before.against(seen)
+        if reasons:
+            unlike.setdefault(number, []).extend(reasons)
+        else:
+            before.join(seen)
+    return {number: list(dict.fromkeys(reasons)) for number, reasons in unlike.items()}
 
 
 def pick(
@@ -132,7 +149,7 @@ def pick(
     there = moved(spec, trials, device)
     known = {t.number for t in trials if all(measure(t, o, there) for o in more.values())}
     unknown = tuple(m.trial for m in plain.members if m.trial not in known)
-    unlike = _unlike(_timings((found.member, *found.alternatives)))
+    unlike = _unlike(_taken((found.member, *found.alternatives)))
     return replace(found, unknown=unknown, unlike=unlike)
 
 

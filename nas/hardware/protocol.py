@@ -127,21 +127,52 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any], drift: float = 0.05)
     >>> differences({"device": "cpu"}, {"device": "a100"})
     ["device: 'cpu' and 'a100'"]
     """
-    a, b = ONCE | dict(a), ONCE | dict(b)
-    found = [f"{k}: {a.get(k)!r} and {b.get(k)!r}" for k in CONDITIONS if a.get(k) != b.get(k)]
-    if any(record.get("host_changed") for record in (a, b)):
-        found.append("host: it changed during a measurement")
-    one, two = (_circumstances(_sessions(record), record.get("threads") or 1) for record in (a, b))
-    for name in one:
-        if name in two and one[name] != two[name]:
-            first, second = (_plain(seen[name]) for seen in (one, two))
-            found.append(f"{name}: {first} and {second}")
-    first, second = (_anchors(_sessions(record)) for record in (a, b))
-    for name in sorted(first.keys() & second.keys()):
-        ratio = second[name] / first[name]
-        if abs(ratio - 1) > drift:
-            found.append(f"anchor {name}: {ratio - 1:+.1%}")
-    return found
+    return Seen.of(a).against(Seen.of(b), drift)
+
+
+@dataclass
+class Seen:
+    """What must agree of one record, or of several that do agree: then anchors are ranges."""
+
+    conditions: dict[str, Any]
+    circumstances: dict[str, list[Any]]
+    anchors: dict[str, tuple[float, float]]
+    changed: bool
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Seen:
+        """What one record says."""
+        sessions = _sessions(record)
+        return cls(
+            {k: record.get(k, ONCE.get(k)) for k in CONDITIONS},
+            _circumstances(sessions, record.get("threads") or 1),
+            {name: (ms, ms) for name, ms in _anchors(sessions).items()},
+            bool(record.get("host_changed")),
+        )
+
+    def against(self, other: Seen, drift: float = 0.05) -> list[str]:
+        """What forbids comparing the two; of ranges of anchors, their farthest ends count."""
+        a, b = self.conditions, other.conditions
+        found = [f"{k}: {a[k]!r} and {b[k]!r}" for k in CONDITIONS if a[k] != b[k]]
+        if self.changed or other.changed:
+            found.append("host: it changed during a measurement")
+        one, two = self.circumstances, other.circumstances
+        for name in one:
+            if name in two and one[name] != two[name]:
+                found.append(f"{name}: {_plain(one[name])} and {_plain(two[name])}")
+        for name in sorted(self.anchors.keys() & other.anchors.keys()):
+            (low, high), (least, most) = self.anchors[name], other.anchors[name]
+            change = max(most / low - 1, least / high - 1, key=abs)
+            if abs(change) > drift:
+                found.append(f"anchor {name}: {change:+.1%}")
+        return found
+
+    def join(self, other: Seen) -> None:
+        """Takes in another that agrees: what it says too, and how far its anchors reach."""
+        self.circumstances = other.circumstances | self.circumstances
+        for name, (least, most) in other.anchors.items():
+            low, high = self.anchors.get(name, (least, most))
+            self.anchors[name] = min(low, least), max(high, most)
 
 
 def _sessions(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:

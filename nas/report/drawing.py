@@ -44,6 +44,8 @@ def footer(front: Front, made: str, beyond: int = 0, cut: bool = False) -> str:
         parts.insert(1, f"{beyond} far behind, outside the plot")
     if cut:
         parts.insert(1, "arrows: the interval goes on")
+    if front.unlike:
+        parts.insert(1, f"cannot be compared: trial {', '.join(map(str, front.unlike))}")
     return "  ·  ".join(parts)
 
 

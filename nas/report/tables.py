@@ -124,7 +124,7 @@ def pick_table(pick: Pick) -> RenderableType:
         listed = ", ".join(map(str, pick.unknown))
         rows.append(("not considered", f"trials {listed}: no such number of them is known"))
     rows += [(name, text) for name, text in grouped(member.choices).items()]
-    return Group(*lines, pair_table(rows), *_incomparable(pick, member.trial))
+    return Group(*lines, pair_table(rows), *_warned(incomparable(pick, member.trial)))
 
 
 def _differs(decisions: Mapping[str, tuple[Any, Any]]) -> str:
@@ -342,24 +342,25 @@ def _legend(front: Front) -> list[Text]:
         why = f"why: nas show {front.study} {shaken[0]}"
         lines.append(Text(f"latency not converged: trial {', '.join(shaken)} ({why})", style="dim"))
     if front.members:
-        lines += _incomparable(front, front.members[0].trial)
+        lines += _warned(incomparable(front, front.members[0].trial))
     return lines if len(lines) > 1 else []
 
 
-def _incomparable(found: Front | Pick, first: int) -> list[Text]:
-    """Whose latency may not be compared with the first trial's and why, and the cure."""
-    texts = [
-        f"trial {trial} cannot be compared with trial {first}: " + "; ".join(reasons)
-        for trial, reasons in found.unlike.items()
-    ]
+def incomparable(found: Front | Pick, first: int) -> list[str]:
+    """Whose numbers may not be compared with the first trial's and why, and the cure."""
+    apart = f"cannot be compared with trial {first} and its like: "
+    texts = [f"trial {t} {apart}" + "; ".join(reasons) for t, reasons in found.unlike.items()]
     if isinstance(found, Front) and found.elsewhere:
         (number, reasons), *more = found.elsewhere.items()
         others = f" and {len(more)} more" if more else ""
-        who = f"off the front, trial {number}{others} cannot be compared with trial {first}: "
-        texts.append(who + "; ".join(reasons))
+        texts.append(f"off the front, trial {number}{others} {apart}" + "; ".join(reasons))
     if texts:
         again = f"nas retarget {found.study} --device {found.device}"
         texts.append(f"to time all of them alike: {again}")
+    return texts
+
+
+def _warned(texts: Sequence[str]) -> list[Text]:
     return [Text(text, style="red") for text in texts]
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import builtins
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from example_study import toy_store, trials
 
 import nas
+from nas.api.notebook import front_html
 from nas.core.errors import NasError
 
 
@@ -27,6 +29,14 @@ def test_a_study_shows_itself(toy: nas.Study) -> None:
         assert f"<td>{member.trial}</td>" in shown
     assert shown.count("<tr>") == len(toy.front().members) + 1
     assert re.search(r'<img alt="the front"[^>]*src="data:image/png;base64,', shown)
+
+
+def test_a_notebook_says_whose_numbers_cannot_be_compared(toy: nas.Study) -> None:
+    apart = replace(toy.front(), unlike={3: ["host: 'a' and <b>"]})
+    first = apart.members[0].trial
+    said = f"<p>trial 3 cannot be compared with trial {first} and its like: host: "
+    assert said in front_html(apart) and "&lt;b&gt;" in front_html(apart)
+    assert said not in toy._repr_html_()
 
 
 def test_a_table_has_a_row_for_each_trial(toy: nas.Study) -> None:

@@ -220,7 +220,7 @@ def test_pick_says_which_alternatives_were_timed_under_other_conditions(
         shown = Console(width=200, record=True, file=io.StringIO())
         shown.print(pick_table(found))
         text = shown.export_text()
-        assert f"cannot be compared with trial {found.member.trial}: host: " in text
+        assert f"cannot be compared with trial {found.member.trial} and its like: host: " in text
         assert "alike: nas retarget toy --device board" in text
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nas.hardware.agent.estimates import estimate
-from nas.hardware.protocol import Protocol, differences, unsettled
+from nas.hardware.protocol import Protocol, Seen, differences, unsettled
 
 
 def record(**changes):
@@ -98,6 +98,16 @@ def test_every_session_of_a_record_counts():
     assert differences(record(), record() | {"host_changed": True}) == [
         "host: it changed during a measurement"
     ]
+
+
+def test_those_that_agree_stand_for_all_that_they_say_and_as_far_as_they_reach():
+    alike = Seen.of(record())
+    for other in (seen(), record(dense=0.104)):
+        assert not alike.against(Seen.of(other))
+        alike.join(Seen.of(other))
+    assert differences(record(), record(dense=0.0965)) == []
+    assert alike.against(Seen.of(record(dense=0.0965))) == ["anchor dense: -7.2%"]
+    assert alike.against(Seen.of(seen(boost="0"))) == ["boost: 1 and 0"]
 
 
 def test_records_of_several_callers_are_compared_by_what_they_saw():

@@ -63,6 +63,13 @@ def test_a_very_wide_interval_is_cut_off_with_an_arrow_and_leaves_the_others_the
     assert png(wide, [], MADE) != png(plain, [], MADE)
 
 
+def test_the_footer_names_members_that_cannot_be_compared() -> None:
+    _, _, found = study()
+    assert "cannot be compared" not in footer(found, MADE)
+    apart = replace(found, unlike={3: ["host: 'a' and 'b'"], 5: ["threads: 1 and 2"]})
+    assert "cannot be compared: trial 3, 5" in footer(apart, MADE)
+
+
 def test_another_ending_is_refused() -> None:
     _, _, found = study()
     with pytest.raises(NasError) as caught:

@@ -68,7 +68,7 @@ def test_members_that_cannot_be_compared_are_named_with_the_cure() -> None:
     lines = printed(
         tables.front_table(replace(made, unlike={7: ["threads: 1 and 2"]}))
     ).splitlines()
-    assert f"trial 7 cannot be compared with trial {first}: threads: 1 and 2" in lines
+    assert f"trial 7 cannot be compared with trial {first} and its like: threads: 1 and 2" in lines
     assert f"to time all of them alike: nas retarget {made.study} --device {made.device}" in lines
     assert max(map(len, lines)) <= 80
 
@@ -77,7 +77,8 @@ def test_trials_off_the_front_that_cannot_be_compared_are_told_in_one_line() -> 
     made = front([{"accuracy": (90.0, 1.0), "latency_ms": (2.0, 0.5)}])
     first, why = made.members[0].trial, ["host: 'a' and 'b'"]
     one = printed(tables.front_table(replace(made, elsewhere={7: why})), width=120)
-    assert f"off the front, trial 7 cannot be compared with trial {first}: host: 'a' and 'b'" in one
+    apart = f"cannot be compared with trial {first} and its like"
+    assert f"off the front, trial 7 {apart}: host: 'a' and 'b'" in one
     several = printed(tables.front_table(replace(made, elsewhere=dict.fromkeys([7, 9, 11], why))))
     assert "off the front, trial 7 and 2 more cannot be compared with trial" in several
     assert f"nas retarget {made.study} --device {made.device}" in several
