@@ -114,12 +114,45 @@ def macs(module: nn.Module, input_shape: Sequence[int]) -> int:
     """
     if any(isinstance(part, nn.RNNBase) for part in module.modules()):
         raise NotImplementedError("recurrent layers are counted by `count`")
-    weights, counter = Weights(module), FlopCounterMode(display=False)
+    weights = Weights(module)
+    counter = FlopCounterMode(
+        display=False,
+        custom_mapping={torch.ops.aten.mv: _vector_flops, torch.ops.aten.dot: _vector_flops},
+    )
     device = next((t.device for t in weights.tensors.values()), torch.device("cpu"))
     # As products of matrices: of a processor's own kernel of attention the counter knows nothing
-    with torch.no_grad(), plain_attention(), sdpa_kernel(SDPBackend.MATH), counter:
-        module(torch.zeros(1, *input_shape, device=device, dtype=weights.dtype))
-    return int(counter.get_total_flops()) // 2
+    example = torch.zeros(1, *input_shape, device=device, dtype=weights.dtype)
+    sums = Einsums(counter)
+    with torch.no_grad(), plain_attention(), sdpa_kernel(SDPBackend.MATH), counter, sums:
+        module(example)
+    return int(counter.get_total_flops()) // 2 + sums.missed
+
+
+def _vector_flops(left: Sequence[int], *_: Any, **__: Any) -> int:
+    """Of the products with a vector, which torch's counter does not know."""
+    return 2 * math.prod(left)
+
+
+class Einsums(TorchFunctionMode):
+    """Counts by the table's rule what torch's counter does not see of an einsum.
+
+    One that adds nothing up reaches the dispatcher as an element-wise product.
+    """
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        super().__init__()
+        self.counter, self.missed = counter, 0
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Runs one function of torch's."""
+        if func is not torch.einsum or not isinstance(args[0], str):
+            return func(*args, **(kwargs or {}))
+        before = self.counter.get_total_flops()
+        result = func(*args)
+        operands = args[1] if isinstance(args[1], list | tuple) else args[1:]
+        known = (self.counter.get_total_flops() - before) // 2
+        self.missed += einsum_macs(args[0], [list(o.shape) for o in operands]) - known
+        return result
 
 
 def trace(
@@ -336,7 +369,9 @@ def table(weights: Weights) -> dict[str, Handle]:
     def recurrent(inputs: list[Any], outputs: list[Any]) -> Counter[str]:
         steps = math.prod(shape_of(inputs[0])[:-1])
         total: Counter[str] = Counter()
-        for weight in inputs[2].node().inputs():
+        # Of packed sequences their batch sizes come second, and all else one place later
+        packed = inputs[3].node().kind() == "prim::ListConstruct"
+        for weight in inputs[3 if packed else 2].node().inputs():
             if len(shape_of(weight)) == 2:
                 total += weights.charge(steps * math.prod(shape_of(weight)), weight)
         return total
@@ -431,5 +466,6 @@ FREE = _words(
     split_with_sizes squeeze stack swapaxes t tensor tensor_split tile to transpose tril triu
     type_as unbind unflatten unfold unsqueeze unsqueeze_ view view_as view_as_complex view_as_real
     vstack zeros zeros_like __and__ __or__ bitwise_not is_floating_point item real imag
+    _pack_padded_sequence _pad_packed_sequence
     """
 )

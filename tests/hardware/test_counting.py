@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize, prune, rnn
 from torch.utils.flop_counter import FlopCounterMode
 
 from nas.catalog import load_space
@@ -104,6 +104,22 @@ def test_recurrent_layers_are_their_matrices_at_every_step():
     for kind, gates in ((nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)):
         macs = 5 * gates * 10 * ((6 + 10) + (10 + 10))
         assert count(Layer(kind), (5, 6)).macs == macs
+
+
+@pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
+def test_packed_sequences_cost_what_plain_ones_do(kind, gates):
+    class Packed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = kind(6, 10, num_layers=2, batch_first=True)
+
+        def forward(self, x):
+            packed = rnn.pack_padded_sequence(x, torch.tensor([x.shape[1]]), batch_first=True)
+            return rnn.pad_packed_sequence(self.inner(packed)[0], batch_first=True)[0]
+
+    counts = count(Packed(), (5, 6))
+    assert counts.macs == 5 * gates * 10 * ((6 + 10) + (10 + 10))
+    assert counts.uncounted == {}
 
 
 @pytest.mark.parametrize(
@@ -235,6 +251,23 @@ def test_the_quick_count_sees_attention(device):
     with torch.device(device):
         module = nn.Sequential(nn.Conv2d(3, 8, 1), nn.Flatten(2), Call(attend)).eval()
     assert macs(module, (3, 4, 16)) == count(module, (3, 4, 16)).macs > 3 * 8 * 64
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize(
+    ("function", "weight", "shape", "cost"),
+    [
+        (lambda x, w: w @ x.flatten(), (32, 32), (32,), 1024),
+        (lambda x, w: w @ x.flatten(), (32,), (32,), 32),
+        (lambda x, w: torch.einsum("bchw,c->bchw", x, w), (4,), (4, 8, 8), 256),
+        (lambda x, w: torch.einsum("bchw,dc->bdhw", [x, w]), (3, 4), (4, 8, 8), 768),
+        (lambda x, w: torch.einsum("bc,dc,d->bd", x, w, w[:, 0]), (3, 4), (4,), 15),
+    ],
+)
+def test_the_quick_count_sees_products_with_vectors(device, function, weight, shape, cost):
+    with torch.device(device):
+        module = Call(function, *weight).eval()
+    assert macs(module, shape) == count(module, shape).macs == cost
 
 
 def test_the_quick_count_leaves_recurrent_layers_to_the_other():
