@@ -47,7 +47,6 @@ FROZEN = ("head", *MERGED, "bottleneck", "snnk", "prompt", "polyhistor")
 MOVED = ("lora", "linear", "pruning")  # merging adds to every weight, also to those at zero
 ZEROS = ("2:4", "unstructured")
 SHORT = ("int8", "mixed", "divided")
-CODES = ("int8-weights", "int4-weights")
 
 REFUSALS: tuple[Refusal, ...] = (
     Refusal(
@@ -129,7 +128,8 @@ USELESS: tuple[Useless, ...] = (
         "it has no 2:4 kernel on this device: the zeros would be multiplied and stored",
     ),
     Useless(
-        "bitwidth.format.*", ("fp16", "bf16", "fp8"), _storage, _runtime,
+        "bitwidth.format.*", ("fp16", "bf16", "fp8", "int8-weights", "int4-weights"),
+        _storage, _runtime,
         "it has no kernel for them on this device: they save bytes, and size_mb is not asked for",
     ),
     Useless(
@@ -139,11 +139,6 @@ USELESS: tuple[Useless, ...] = (
     Useless(
         "bitwidth.weights", ("divided",), _no_bytes, _objectives,
         "fewer bits than 8 save bytes alone, and size_mb is not asked for",
-    ),
-    Useless(
-        "bitwidth.format.*", CODES, _no_bytes, _objectives,
-        "short weights are made long again for every product of 16 rows or more: they save bytes, "
-        "and size_mb is not asked for",
     ),
     Useless(
         "bitwidth.format.*", ("int8-dynamic",), _no_kernel, _runtime, "it has no kernel for it",

@@ -134,6 +134,8 @@ def test_beside_other_faults_all_are_told_at_once() -> None:
         ({"bitwidth.format.0": "fp16"}, "latency on a processor", "bytes on a processor"),
         ({"bitwidth.format.3": "fp8"}, "latency on a processor", "a gpu"),
         ({"bitwidth.format.1": "int4"}, "a gpu", "bytes on a processor"),
+        ({"bitwidth.format.2": "int8-weights"}, "a gpu", "latency on a processor"),
+        ({"bitwidth.format.2": "int4-weights"}, "a gpu", "bytes on a processor"),
         ({"bitwidth.weights": "divided"}, "latency on a processor", "bytes on a processor"),
         ({"sparsity.pattern": "2:4"}, "bytes on a processor", "a gpu"),
         ({"sparsity.allocation": "precrop"}, "given weights", "a gpu"),

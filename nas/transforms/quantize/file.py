@@ -43,7 +43,8 @@ def quantize(
 
     Args:
         kernels: the formats that the device's runtime computes in.
-        batch: examples in a call, where fp8 is for time alone: of what gains none it is left out.
+        batch: examples in a call of a study that counts time alone: fp8 and short weights are left
+            out of what gains none by them.
 
     Raises: NasError where the quantizer refuses the file.
     """

@@ -48,6 +48,7 @@ LINEAR = ("int8-dynamic",)  # of products of matrices alone: as convolutions the
 # slower than in fp32 (onnxruntime 1.31, one thread)
 GAINING = 2048  # rows, outputs and inputs of a product from which fp8 is faster, by torchao's own
 # roofline; of one that is no cube we compare the multiply-adds
+LONG = 16  # rows of a product from which onnxruntime makes short weights long again in every call
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _groups(node: NodeProto) -> int:
 def format_of(layer: Layer, plan: Plan, batch: int | None = None) -> tuple[str, str | None]:
     """A layer's format, and where it is fp32, why; the first and the last keep 8 bits at least.
 
-    With the `batch` of a study that counts time alone, fp8 is left to products that gain by it.
+    With the `batch` of a study that counts time alone, fp8 and short weights are left to products
+    that gain by them.
     """
     wanted = plan.formats[layer.section]
     why = None
@@ -164,6 +166,8 @@ def format_of(layer: Layer, plan: Plan, batch: int | None = None) -> tuple[str, 
         why = f"{wanted} convolutions are slower than fp32 ones"
     elif wanted == "fp8" and batch is not None:
         why = _too_small(layer, batch)
+    elif FORMATS[wanted].how == "weights" and batch is not None:
+        why = _too_long(layer, wanted, batch)
     return ("fp32", why) if why else (wanted, None)
 
 
@@ -176,6 +180,16 @@ def _too_small(layer: Layer, batch: int) -> str | None:
         f"fp8 gains no time below {GAINING} x {GAINING} x {GAINING}: with {batch} in a call its "
         f"product is M={batch * rows}, N={outputs}, K={inputs}"
     )
+
+
+def _too_long(layer: Layer, wanted: str, batch: int) -> str | None:
+    """Why short weights make a layer no faster with so many examples in a call, or None."""
+    if not layer.linear:
+        return f"{wanted} gains no time: no kernel of convolutions"
+    rows = batch * layer.product[0]
+    if rows < LONG:
+        return None
+    return f"{wanted} gains no time from {LONG} rows on: with {batch} in a call there are {rows}"
 
 
 def kept_only(formats: Collection[str], kernels: Collection[str], runtime: str) -> list[str]:

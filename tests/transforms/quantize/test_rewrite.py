@@ -111,6 +111,23 @@ def test_products_too_small_for_fp8_stay_fp32_where_time_alone_counts(tmp_path: 
     )
 
 
+@pytest.mark.parametrize("name", ["int8-weights", "int4-weights"])
+def test_short_weights_are_left_to_few_rows_where_time_alone_counts(
+    tmp_path: Path, name: str
+) -> None:
+    network = mixed(tmp_path / "n.onnx", kernel=5)  # four convolutions, and a product of one row
+    plan = Plan((name,) * 4, depthwise=True)
+    for batch, gaining in ((1, 1), (15, 1), (16, 0), (None, 5)):
+        report = quantize(network, tmp_path / "q.onnx", plan, EXAMPLES, CPU, batch)
+        assert len(report.touched) == gaining and len(report.skipped) == 5 - gaining
+        made = outputs(tmp_path / "q.onnx", tmp_path)[1]["MatMulNBits"]
+        assert made == (batch is None or batch < 16)
+    report = quantize(network, tmp_path / "q.onnx", plan, EXAMPLES, CPU, 20)
+    why = dict(report.skipped)
+    assert "no kernel of convolutions" in str(report.skipped[0])
+    assert any("with 20 in a call there are 20" in line for line in why.values())
+
+
 def test_convolutions_are_never_quantized_in_each_call(tmp_path: Path) -> None:
     network = mixed(tmp_path / "n.onnx", kernel=5)
     report = quantize(network, tmp_path / "q.onnx", Plan(("int8-dynamic",) * 4), EXAMPLES)
