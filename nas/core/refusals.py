@@ -95,6 +95,10 @@ REFUSALS: tuple[Refusal, ...] = (
         "the statistical search reads a kernel that was trained whole, and the adapter's is frozen",
     ),
     Refusal(
+        "dilation.section.*.dilated", (True,), "adapter.method", FROZEN,
+        "taps that are set apart need training again, and the adapter's network is frozen",
+    ),
+    Refusal(
         "meta.stages.*.mixer", ("deformable", "salient"), "bitwidth.weights", SHORT,
         "a deformable convolution reads between pixels where the image says: no runtime has an "
         "int8 kernel for it",

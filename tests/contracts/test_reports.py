@@ -52,7 +52,6 @@ POINTS: Mapping[str, Mapping[str, object]] = {
     "grown": {"dilation.kernel": "full"},
     "qat": {"bitwidth.weights": "int8", "bitwidth.method": "qat"},
     "divided": {"bitwidth.weights": "divided"},
-    "patterns, ssf": {**DILATED, "adapter.method": "ssf"},
     "patterns, qat": {**DILATED, "bitwidth.weights": "int8", "bitwidth.method": "qat"},
 }  # fmt: skip
 UNGROWN = ("ViT", "MLP", "pvt_tiny")  # nothing of them can be dilated, which is refused

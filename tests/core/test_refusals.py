@@ -103,6 +103,16 @@ def test_the_grown_kernel_is_not_asked_of_a_frozen_network(method: str) -> None:
     assert reasons({"dilation.kernel": "full", "adapter.method": "none"}) == []
 
 
+@pytest.mark.parametrize("method", ["head", "lora", "prompt", "polyhistor"])
+def test_taps_of_a_frozen_network_are_not_set_apart(method: str) -> None:
+    own = {"dilation.kernel": "own", "adapter.method": method}
+    [(pair, why)] = reasons({**own, "dilation.section.2.dilated": True})
+    assert pair == f"dilation.section.2.dilated=True and adapter.method={method}"
+    assert "frozen" in why
+    assert reasons({**own, "dilation.section.2.dilated": False}) == []
+    assert reasons({"dilation.section.2.dilated": True, "adapter.method": "none"}) == []
+
+
 @pytest.mark.parametrize("mixer", ["deformable", "salient"])  # a gate has such a convolution too
 @pytest.mark.parametrize("bits", ["int8", "mixed", "divided"])
 def test_deformable_convolutions_stay_in_fp32(mixer: str, bits: str) -> None:
