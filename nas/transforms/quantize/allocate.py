@@ -20,6 +20,7 @@ from nas.transforms.sparsify.allocate import rate_distortion
 OPTIONS = (8, 6, 4, 2)
 WIDTHS = (2, 3, 4, 5, 6, 7, 8)
 BINS = 64  # of the histograms that AdaPT compares
+SLACK = 1e-3  # bits of a whole network
 EDGE = 1e-2  # Kullback-Leibler divergence, in nats, below which two histograms are one
 
 
@@ -78,7 +79,8 @@ def by_precision(layers: Sequence[Weights], average: float) -> list[int]:
 def _divided(layers: Sequence[Weights], harm: Sequence[Array], average: float) -> list[int]:
     sizes = [layer.rows.size for layer in layers]
     costs = [np.array(layer.options, float) * n for layer, n in zip(layers, sizes, strict=True)]
-    budget = average * sum(sizes)
+    # Whole bits: rounding may have made the average a little less than the fraction that is meant.
+    budget = math.floor(average * sum(sizes) + SLACK)
     least = sum(float(c.min()) for c in costs)
     if least > budget:
         raise ValueError(f"at least {least / sum(sizes):.2f} bits on average, not {average}")

@@ -68,6 +68,23 @@ def test_more_budget_never_does_more_harm_and_all_of_it_keeps_eight() -> None:
         by_hessian(layers, 1.5)
 
 
+@pytest.mark.parametrize("divide", [by_hessian, by_precision])
+def test_the_least_average_is_not_refused_for_its_rounding(divide) -> None:
+    """The first and the last keep 8 bits, so that the fewest are a fraction on average."""
+    rng = np.random.default_rng(0)
+    below = 0
+    for _ in range(60):
+        layers = []
+        for place in range(3):
+            rows = rng.standard_normal(rng.integers(2, 12, 2)).astype(np.float32)
+            layers.append(Weights(rows, 1.0, (8,) if place != 1 else (8, 6, 4, 2)))
+        sizes = [x.rows.size for x in layers]
+        fewest = sum(min(x.options) * n for x, n in zip(layers, sizes, strict=True))
+        below += fewest / sum(sizes) * sum(sizes) < fewest
+        assert divide(layers, fewest / sum(sizes)) == [8, 2, 8]
+    assert below  # of some the rounding is downwards
+
+
 def test_word_lengths_grow_with_what_the_histogram_holds() -> None:
     few = np.sign(RNG.standard_normal((16, 64))).astype(np.float32)  # two values: two bits do
     many = RNG.standard_normal((64, 256)).astype(np.float32)
