@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from nas.core.errors import NasError
 from nas.networks.parts.log import Log
 from nas.networks.parts.merge import is_plain
 from nas.transforms.adapt.adapted import Adapted, appearances
@@ -100,7 +101,14 @@ class Work:
     # -- the networks around it
 
     def dynamic(self, outputs: int) -> Dynamic:
-        """Around it early heads."""
+        """Around it early heads. Raises: NasError where the network gives no answer of theirs."""
+        if self.seen.output[1:] != (outputs,):
+            answered = ", ".join(map(str, self.seen.output[1:]))
+            raise NasError(
+                f"adapter.heads={len(self.plan.quarters)}: early heads answer (B, {outputs}), "
+                f"this network (B, {answered})",
+                "leave early heads out for this network: adapter.heads=0",
+            )
         behind = placed(self.seen, self.plan.quarters)
         made = Dynamic(self.network, self.seen.head, behind, self._axis, outputs)
         for path, head in zip(made.exits, made.heads, strict=True):

@@ -88,7 +88,8 @@ class Seen:
         blocks: the outermost modules, below the network itself, that hold residual sums.
         pairs: `(maker, norms, depthwise and other layers by channel, reader)`, paths of layers
             whose channels nobody else reads (`nas.transforms.adapt.pruning`).
-        head: the last layer before the output.
+        head: the last layer before the output. output: the network's shape, of one example with
+            the batch.
         uncalled: paths of layers that have weights and were never called as layers.
     """
 
@@ -98,6 +99,7 @@ class Seen:
     pairs: tuple[tuple[str, tuple[str, ...], str], ...]
     head: str
     uncalled: tuple[str, ...]
+    output: tuple[int, ...]
 
 
 def look(network: nn.Module, shape: tuple[int, ...]) -> Seen:
@@ -132,6 +134,7 @@ def look(network: nn.Module, shape: tuple[int, ...]) -> Seen:
         tuple(flow.pairs()),
         head,
         tuple(flow.uncalled()),
+        tuple(output.shape),
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from adapter_networks import OUTPUTS, SHAPE, adapt, far, inputs, pretrained
 from torch import Tensor, nn
 
+from nas.core.errors import NasError
 from nas.core.task import Task
 from nas.deploy.export import export
 from nas.hardware.counting import count
@@ -29,6 +30,17 @@ def test_deeper_heads_are_lighter() -> None:
     module = adapt(pretrained("fused"), Plan("lora", heads=3)).adapted
     sizes = [sum(p.numel() for p in head.layers.parameters()) for head in module.heads]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > sizes[-1]
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_a_network_that_answers_for_every_place_has_no_early_heads(heads: int) -> None:
+    maps = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, OUTPUTS, 1))
+    with pytest.raises(NasError) as told:
+        adapt(maps.double(), Plan("lora", heads=heads))
+    problem, hint = str(told.value).splitlines()
+    answers = f"early heads answer (B, {OUTPUTS}), this network (B, {OUTPUTS}, 16, 16)"
+    assert problem == f"adapter.heads={heads}: {answers}" and "adapter.heads=0" in hint
+    assert adapt(maps.double(), Plan("lora")).prepared.touched
 
 
 @pytest.mark.parametrize("method", ["head", "lora", "ssf", "linear", "bottleneck", "snnk", "sara"])
