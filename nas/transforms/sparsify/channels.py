@@ -57,10 +57,14 @@ def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Rep
         f"{path}: {g.count} -> {w} channels by {plan.allocation}, {when}"
         for g, w in pairs if w < g.count for path in written[g.root]
     ]  # fmt: skip
-    whole = [(path, f"{plan.allocation} keeps its {w} channels")
+    whole = [(path, _kept(plan, w))
              for g, w in pairs if w == g.count for path in written[g.root]]  # fmt: skip
     report = Report("sparsity", tuple(touched), tuple(skipped + whole))
     return module, with_rest(report, parts, "in no group of channels that can be removed")
+
+
+def _kept(plan: Plan, width: int) -> str:
+    return f"{plan.allocation} keeps its {width} channels"
 
 
 def during(module: nn.Module, given: Given, plan: Plan) -> Addition:
@@ -92,8 +96,10 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
         for name in BUFFERS:
             delattr(module.get_submodule(group.root), name)
     Trace(module, _example(module, given)).remove(masks)
-    touched = [f"{g.root}: {g.count} -> {int(masks[g.root].sum())} channels" for g in groups]
-    return module, Report("sparsity", tuple(touched), ())
+    left = [(g, int(masks[g.root].sum())) for g in groups]
+    touched = [f"{g.root}: {g.count} -> {w} channels" for g, w in left if w < g.count]
+    whole = [(g.root, _kept(plan, w)) for g, w in left if w == g.count]
+    return module, Report("sparsity", tuple(touched), tuple(whole))
 
 
 def choose(module: nn.Module, groups: Sequence[Group], plan: Plan, round: int) -> None:

@@ -13,7 +13,7 @@ from nas.deploy.export import export
 from nas.hardware.counting import count
 from nas.networks.mixers.depthwise import Depthwise
 from nas.transforms.dilate import dilating
-from nas.transforms.sparsify import Plan, sparsifying
+from nas.transforms.sparsify import Plan, channels, sparsifying
 from nas.transforms.stages import Given, Pipeline
 
 PLANS = [
@@ -101,6 +101,21 @@ def test_the_channels_that_go_are_the_least_important(given: Given) -> None:
     expected = module.inner_norm.weight[1::2].clone()
     pruned, _ = sparsifying(Plan("channels", 0.5)).prepare(module, given)
     assert torch.equal(pruned.inner_norm.weight, expected)
+
+
+def test_groups_that_keep_their_channels_are_not_told_as_changed(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half_of_one(module, groups, plan, given) -> list[int]:
+        return [g.count if g.root == "inner" else g.count // 2 for g in groups]
+
+    monkeypatch.setattr(channels, "widths", half_of_one)
+    pipeline = Pipeline([sparsifying(PLANS[2])], given)
+    module, _ = pipeline.prepare(residual())
+    _, reports = pipeline.deploy(module, SHAPE)
+    [removed] = [r for r in reports if r.transform == "sparsity"]
+    assert len(removed.touched) == 1 and "16 -> 8 channels" in removed.touched[0]
+    assert removed.skipped == (("inner", "global keeps its 32 channels"),)
 
 
 def test_masked_channels_stay_masked_through_a_training(trained) -> None:
