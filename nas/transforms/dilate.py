@@ -50,12 +50,16 @@ class Site:
 
 def dilating(sections: Sequence[Sequence[Pattern]]) -> Transform:
     """The transform that gives each section's filters four patterns, a quarter of them each."""
-    if all(set(patterns) == {(1, 1)} for patterns in sections):
+    plain = [set(patterns) == {(1, 1)} for patterns in sections]
+    if all(plain):
         return Transform("dilation")
 
     def prepare(module: nn.Module, given: Given) -> tuple[nn.Module, Report]:
         log, parts = Log(), weighted(module)
         for site in sites(module, given.examples(2), log):
+            if plain[site.section]:
+                log.skip(site.path, f"section {site.section} is not dilated")
+                continue
             counts = shares(len(site.conv.weight))
             patterns = _merged(
                 [(clipped(p, site), n) for p, n in zip(sections[site.section], counts, strict=True)]

@@ -76,6 +76,14 @@ def test_what_is_dilated_what_is_left_and_why() -> None:
     assert isinstance(module.stem, Patterned) and isinstance(module.point, nn.Conv2d)
 
 
+def test_sections_that_are_not_dilated_are_not_said_to_be_too_small() -> None:
+    sections = [[(1, 1)] * 4] * 2 + [[(1, 1), (1, 2), (2, 1), (2, 2)]] * 2
+    pipeline = Pipeline([dilate.dilating(sections)], Given(TASK, examples))
+    _, [report] = pipeline.prepare(network())
+    assert [line.partition(":")[0] for line in report.touched] == ["conv"]
+    assert dict(report.skipped)["stem"] == "section 0 is not dilated"
+
+
 def test_norms_behind_several_convolutions_are_folded_wherever_they_stand() -> None:
     pipeline = Pipeline([dilate.dilating([[(1, 1), (2, 2)] * 2] * 4)], Given(TASK, examples))
     module, _ = pipeline.prepare(network().double())
