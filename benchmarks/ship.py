@@ -34,11 +34,12 @@ from nas.api.planning import plan
 from nas.catalog import load_space
 from nas.core.errors import NasError
 from nas.core.study import Start
+from nas.core.task import TaskSpec
 from nas.deploy.package import versions
 from nas.store.store import Store
 
 RESULT = Path(__file__).parent / "results" / "ship.json"
-SPACE = "largekernel+sparsity+adapter+bitwidth"
+SPACE = "largekernel+sparsity+bitwidth"
 SMALL = {
     **{f"stages.{i}.width": 16 * 2**i for i in range(4)},
     **{f"stages.{i}.depth": 1 for i in range(4)},
@@ -57,12 +58,20 @@ POINTS: dict[str, dict[str, Any]] = {
     "int8": {**CNN, "bitwidth.weights": "int8"},
     "int8, small kernels merged": {**REP, "bitwidth.weights": "int8", "bitwidth.ends": "fp32"},
     "half the channels removed": {**CNN, "sparsity.pattern": "channels", "sparsity.removed": 0.5},
-    "adapted (ssf)": {**CNN, "adapter.method": "ssf"},
     "80 % zeros": {**UNI, "sparsity.pattern": "unstructured", "sparsity.zeros": 0.8},
-    "adapted (lora)": {**CNN, "adapter.method": "lora", "adapter.rank": 4},
+}
+ADAPTED: dict[str, dict[str, Any]] = {
+    "adapted (ssf)": {"adapter.method": "ssf"},
+    "adapted (lora)": {"adapter.method": "lora", "adapter.rank": 4},
 }
 FORMATS = {"onnx": "onnxruntime", "openvino": "openvino", "pt2": "torch"}
 HALF = {"onnx": "openvino:bf16", "openvino": "openvino:bf16", "pt2": "torch:bf16"}
+
+
+def cnn(task: TaskSpec) -> Any:
+    """The network of the adapted points: no space's own is adapted without weights."""
+    space = load_space("largekernel").at(task)
+    return space.build(space.repair(CNN).choices, task)
 
 
 def main() -> None:
@@ -82,32 +91,46 @@ def main() -> None:
 
 
 def trained(data: str, epochs: int, study: str) -> None:
-    """The study of the ten points, each trained to its end."""
+    """The studies of the ten points, each trained to its end."""
+    _trained(data, epochs, study, SPACE, POINTS)
+    _trained(data, epochs, f"{study}-adapted", "adapter", ADAPTED, "benchmarks.ship:cnn")
+
+
+def _trained(
+    data: str, epochs: int, study: str, space: str, points: dict[str, dict[str, Any]],
+    network: str | None = None,
+) -> None:  # fmt: skip
     url = storage_url(None)
     with Store(url) as store:
         if study not in {row.name for row in store.studies()}:
             spec = plan(
-                SPACE, "cpu", data, ["accuracy", "size_mb"], [], "random", "none", [],
-                len(POINTS), None, epochs, study, 0, False,
+                space, "cpu", data, ["accuracy", "size_mb"], [], "random", "none", [],
+                len(points) + bool(network), None, epochs, study, 0, False, network=network,
             )  # fmt: skip
-            space = load_space(SPACE).at(spec.task)
+            found = load_space(space, network).at(spec.task)
             starts = tuple(
-                Start(space.repair(choices).choices, name) for name, choices in POINTS.items()
+                Start(found.repair(choices).choices, name) for name, choices in points.items()
             )
             store.create(replace(spec, starts=starts, proxies=False, confirm=0.0))
     api.search(study=study, resume=True, runner="inline")
+
+
+def places(study: str) -> dict[str, tuple[str, int]]:
+    """The study and the trial of each point; an adapted network's trial 0 is the network itself."""
+    found = {point: (study, number) for number, point in enumerate(POINTS)}
+    return found | {p: (f"{study}-adapted", number) for number, p in enumerate(ADAPTED, 1)}
 
 
 def shipped(given: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Every point in every format; what an earlier run did is not done again."""
     kept = json.loads(given.result.read_text())["rows"] if given.result.exists() else {}
     image = a_jpeg(given.data)
-    for number, point in enumerate(POINTS):
+    for point, (study, number) in places(given.study).items():
         for form in FORMATS:
             name = f"{point} / {form}"
             if name in kept:
                 continue
-            kept[name] = one(given.study, number, point, form, image)
+            kept[name] = one(study, number, point, form, image)
             print(json.dumps(kept[name]), file=sys.stderr)
             document = {
                 "date": date.today().isoformat(), "data": given.data, "epochs": given.epochs,

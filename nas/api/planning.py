@@ -64,7 +64,7 @@ def plan(
     _workloads(limits, described, found_device, hands)
     presets = ("untouched", *presets) if network else tuple(presets)
     wanted = [*(o.name for o in chosen), *(c.name for c in limits)]
-    aimed = found_space.at(described, target(found_device, wanted, weights is not None))
+    aimed = found_space.at(described, target(found_device, wanted, network, weights))
     _named(aimed, presets)
     create(strategy, aimed, chosen, limits, seed)  # one that is none is told of here
     probes = _probes({o.name for o in chosen} | {c.name for c in limits}, found_device)

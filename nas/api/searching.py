@@ -187,7 +187,7 @@ def _searched(
 
 def _aimed(spec: StudySpec, device: Device) -> SearchSpace:
     """The space, worked out for the study's task and for what it wants of the device."""
-    aims = target(device, spec.wanted, spec.weights is not None)
+    aims = target(device, spec.wanted, spec.network, spec.weights)
     return load_space(spec.space, spec.network).at(spec.task, aims)
 
 

@@ -148,9 +148,14 @@ USELESS: tuple[Useless, ...] = (
         "bitwidth.format.*", ("int8-dynamic",), _no_kernel, _runtime, "it has no kernel for it",
     ),
     Useless(
-        "sparsity.allocation", ("precrop",), lambda target, value: target.pretrained,
+        "sparsity.allocation", ("precrop",), lambda target, value: bool(target.pretrained),
         lambda target: "--weights",
         "channels are cropped before training, as if there were no weights yet",
+    ),
+    Useless(
+        "adapter.method", FROZEN, lambda target, value: target.pretrained is False,
+        lambda target: "no --weights",
+        "what an adapter freezes is as it was drawn: it has learned nothing worth keeping",
     ),
     Useless(
         "bitwidth.weights", SHORT,

@@ -13,13 +13,14 @@ class Target:
         runtime: what runs the files. kernels: the number formats and patterns that it has kernels
             for on the device (`nas.hardware.capabilities`).
         wanted: the names of all objectives and limits.
-        pretrained: whether the network starts from weights that were given.
+        pretrained: whether the network starts from weights that were given; None where that is not
+            known: one of the user's own may bring weights along.
     """
 
     runtime: str = "onnxruntime"
     kernels: tuple[str, ...] = ()
     wanted: tuple[str, ...] = ()
-    pretrained: bool = False
+    pretrained: bool | None = None
 
     @property
     def saves_bytes(self) -> bool:

@@ -6,6 +6,7 @@ A number format without a kernel still saves bytes, but no time: whoever uses on
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from nas.core.target import Target
 from nas.hardware.device import Device, engine_of
@@ -43,6 +44,12 @@ def kernels(device: Device) -> tuple[str, ...]:
     return found + (("2:4",) if sparse else ())
 
 
-def target(device: Device, wanted: Iterable[str], pretrained: bool = False) -> Target:
-    """What choices are held against in a study on a device for objectives and limits, by name."""
+def target(
+    device: Device, wanted: Iterable[str], network: str | None, weights: str | Path | None
+) -> Target:
+    """What choices are held against in a study on a device for objectives and limits, by name.
+
+    A network of the user's own may bring weights along, one that a space builds has none.
+    """
+    pretrained = True if weights is not None else False if network is None else None
     return Target(engine_of(device).name, kernels(device), tuple(dict.fromkeys(wanted)), pretrained)

@@ -15,6 +15,8 @@ from nas.core.refusals import REFUSALS, USELESS, limited, nothing_left, reasons
 from nas.core.space import SearchSpace
 from nas.core.target import Target
 from nas.core.task import TaskSpec
+from nas.hardware.capabilities import target
+from nas.hardware.device import named
 
 TASK = TaskSpec("digits", (3, 16, 16), 10)
 CPU = ("int8", "int8-dynamic", "int8-weights", "int4-weights")
@@ -24,6 +26,7 @@ TARGETS = {
     "latency on a processor": Target("onnxruntime", CPU, ("accuracy", "latency_ms")),
     "bytes on a processor": Target("onnxruntime", CPU, ("accuracy", "size_mb")),
     "a gpu": Target("tensorrt", ("int8", "fp16", "bf16", "fp8", "2:4"), ("accuracy", "latency_ms")),
+    "no weights": Target("onnxruntime", CPU, ("accuracy",), pretrained=False),
     "given weights": Target("onnxruntime", CPU, ("accuracy",), pretrained=True),
 }
 
@@ -149,6 +152,8 @@ def test_beside_other_faults_all_are_told_at_once() -> None:
         ({"bitwidth.weights": "divided"}, "latency on a processor", "bytes on a processor"),
         ({"sparsity.pattern": "2:4"}, "bytes on a processor", "a gpu"),
         ({"sparsity.allocation": "precrop"}, "given weights", "a gpu"),
+        ({"adapter.method": "lora"}, "no weights", "given weights"),
+        ({"adapter.method": "head"}, "no weights", "a gpu"),
     ],
 )
 def test_some_choices_are_held_against_the_study(
@@ -178,6 +183,17 @@ def test_an_axis_that_could_do_nothing_is_an_error_not_a_search() -> None:
     left = nothing_left(joint("bitwidth").at(TASK).listed, torch)
     assert left is not None and "--runtime torch" in left[0]
     assert nothing_left(joint().at(TASK).listed, Target("onnxruntime", CPU)) is None
+
+
+def test_adapters_want_weights_or_a_network_that_may_bring_them() -> None:
+    def left(network: str | None, weights: str | None) -> tuple[str, str] | None:
+        aims = target(named("cpu"), ("accuracy",), network, weights)
+        return nothing_left(joint("adapter").at(TASK, aims).listed, aims)
+
+    said = left(None, None)
+    assert said is not None and said[0] == "adapter.method=head and no --weights"
+    assert left("mine:net", "net.safetensors") is None
+    assert left("mine:net", None) is None  # the function may load its own
 
 
 def test_limits_meet_those_that_a_space_has_of_its_own() -> None:
