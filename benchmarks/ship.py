@@ -93,7 +93,7 @@ def main() -> None:
 def trained(data: str, epochs: int, study: str) -> None:
     """The studies of the ten points, each trained to its end."""
     _trained(data, epochs, study, SPACE, POINTS)
-    _trained(data, epochs, f"{study}-adapted", "adapter", ADAPTED, "benchmarks.ship:cnn")
+    _trained(data, epochs, f"{study}-adapted", "adapter", ADAPTED, "ship:cnn")
 
 
 def _trained(
