@@ -47,7 +47,7 @@ def time_files(place: Place, job: Measure) -> Outcome:
         why = f"{device.name} is not attached here, and {job.objective} is not predicted"
         found |= dict.fromkeys(files, why)
     elif not attached(device):
-        found |= {trial: predict(file, device, job.workload) for trial, file in files.items()}
+        found |= {trial: _predicted(place, job, device, file) for trial, file in files.items()}
     elif files:
         numbers = _measurements(place, job, device, list(files.values()))
         found |= dict(zip(files, numbers, strict=True))
@@ -71,6 +71,21 @@ def _measurements(
         place.beat()  # each takes up to half a minute
         found.append(PROBES[job.objective](file, device, lease, job.workload, basis=basis))
     return found
+
+
+def _predicted(place: Place, job: Measure, device: Device, file: Path) -> Measurement | str:
+    """The latency of one file on a device that is not here, or why there is none.
+
+    A study is refused what no prediction says, but its device may have left since.
+    """
+    limits = [c for c in place.spec.constraints if (c.device or place.spec.device) == job.device]
+    for limit in limits:
+        if limit.quantile and job.workload in limit.workloads:
+            return f"{limit}: {device.name} is not attached, and quantiles are not predicted"
+    try:
+        return predict(file, device, job.workload)
+    except NasError as error:
+        return str(error)
 
 
 def _of_side(place: Place, trial: int, source: Source, device: Device, side: int) -> Path:

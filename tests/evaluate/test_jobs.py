@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import pytest
@@ -142,6 +142,27 @@ def test_what_is_measured_besides_time_is_of_each_file_by_itself(
     assert [name for name, _, _ in asked] == [files[1]] and found["7"]["objective"] == "energy_mj"
     away = replace(job, device="a100")
     assert "not predicted" in timing.time_files(place, away).values["measurements"]["4"]["error"]
+
+
+def test_what_cannot_be_predicted_says_why_and_fails_alone(tmp_path: Path) -> None:
+    artifacts = Artifacts(tmp_path)
+    good = artifacts.put(mixed(artifacts.scratch() / "network.onnx"))
+    scrap = artifacts.scratch() / "scrap.onnx"
+    scrap.write_bytes(b"no network")
+    job = Measure((4, 7), "untrained", (good, artifacts.put(scrap)), ("a", "b"), "a100")
+
+    def found(work: Workload, *limits: str) -> dict[str, Any]:
+        spec = replace(SPEC, device="a100", constraints=tuple(map(Constraint.parse, limits)))
+        place = Place(spec, artifacts, tmp_path / "locks")
+        done = timing.time_files(place, replace(job, workload=work))
+        return cast(dict[str, Any], done.values["measurements"])
+
+    alone = found(Workload(), "latency_ms.p99:b8<=2", "latency_ms.p99@cpu<=2", "latency_ms<=2")
+    assert alone["4"]["source"] == "predicted"
+    assert "not an ONNX file" in alone["7"]["error"]
+    tail = found(Workload(), "latency_ms.p99<=2")
+    assert "quantiles are not predicted" in tail["4"]["error"]
+    assert "callers at once are not predicted" in found(Workload(streams=4))["4"]["error"]
 
 
 @pytest.mark.slow

@@ -119,9 +119,14 @@ def predict(
     where one is outside, and the operators that no rule covers (then it is extrapolated).
 
     Raises: NasError where the file cannot be lowered, nothing is known of the device, or its
-        runtime computes in a precision that the file does not have.
+        runtime computes in a precision that the file does not have; for several callers at once.
     """
     workload = workload or Workload()
+    if workload.streams > 1:
+        raise NasError(
+            f"{device.name} is not attached, and callers at once are not predicted",
+            "leave :s out, or name a device that is here: nas devices",
+        )
     calibration = calibration or find_calibration(device)
     chosen = form or form_of(device)
     native = device.kind == "cpu" and device.address is None and attached(device)
