@@ -8,9 +8,9 @@ from nas.hardware.agent import fingerprint
 from nas.hardware.device import Device, attached, host_fingerprint, host_id, load, named, parse
 
 PROFILES = sorted((Path(__file__).parents[2] / "hardware_profiles").glob("*.toml"))
-NAMED = """a100 a100_40gb a100_80gb h100 h200 v100 t4 l4 a10g l40s rtx3090 rtx4090 rtx5090 b200
-    jetson_orin_nano jetson_orin_nx jetson_agx_orin raspberry_pi_4 raspberry_pi_5 xeon_8480
-    epyc_9654 cpu"""
+NAMED = """a100 a100_40gb a100_80gb h100 h100_pcie h200 v100 t4 l4 a10g l40s rtx3090 rtx4090
+    rtx5090 b200 jetson_orin_nano jetson_orin_nx jetson_agx_orin raspberry_pi_4 raspberry_pi_5
+    xeon_8480 epyc_9654 cpu"""
 
 
 @pytest.mark.parametrize("path", PROFILES, ids=lambda p: p.stem)
@@ -95,6 +95,26 @@ def test_a_gpu_is_known_by_the_name_its_driver_gives(monkeypatch):
     h100, h200 = (load(PROFILES[0].with_name(f"{n}.toml")) for n in ("h100", "h200"))
     assert attached(h100) and not attached(h200)
     assert host_fingerprint()["driver"] == "570.1"
+
+
+@pytest.mark.parametrize(
+    ("profile", "processor", "card"),
+    [
+        ("jetson_orin_nx", "NVIDIA Orin NX Developer Kit", None),
+        ("jetson_orin_nano", "NVIDIA Orin Nano Developer Kit", None),
+        ("jetson_orin_nano", "NVIDIA Jetson Orin Nano Developer Kit", None),
+        ("raspberry_pi_4", "Raspberry Pi Compute Module 4 Rev 1.1", None),
+        ("raspberry_pi_5", "Raspberry Pi Compute Module 5 Rev 1.0", None),
+        ("h100_pcie", "Xeon", "NVIDIA H100 PCIe"),
+        ("h100", "Xeon", "NVIDIA H100 NVL"),
+        ("h200", "Xeon", "NVIDIA H200 NVL"),
+    ],
+)
+def test_one_profile_knows_each_of_these(profile, processor, card, monkeypatch):
+    monkeypatch.setattr(fingerprint, "processor", lambda: processor)
+    monkeypatch.setattr(fingerprint, "accelerators", lambda: ((card, "570.1"),) if card else ())
+    there = [p.stem for p in PROFILES if p.stem != "cpu" and attached(load(p))]
+    assert there == [profile]
 
 
 def test_of_two_gpus_only_the_one_that_would_be_timed_is_attached(monkeypatch):
