@@ -29,8 +29,8 @@ def accelerators() -> tuple[tuple[str, str], ...]:
     """Name and driver version of every NVIDIA device that the driver shows.
 
     The one that this process would use is the first: the driver's first, or the first that
-    `CUDA_VISIBLE_DEVICES` names. Asked of `nvidia-smi`, so that no GPU library is loaded and no
-    context made.
+    `CUDA_VISIBLE_DEVICES` names; none where that is no GPU, such as -1. Asked of `nvidia-smi`, so
+    that no GPU library is loaded and no context made.
     """
     tool = shutil.which("nvidia-smi")
     if tool is None:
@@ -42,7 +42,11 @@ def accelerators() -> tuple[tuple[str, str], ...]:
         return ()
     lines = found.stdout.splitlines() if found.returncode == 0 else []
     rows = [row for row in (line.split(", ", 2) for line in lines) if len(row) == 3]
+    # Empty hides nothing here: Ray empties it for work that takes no GPU, on hosts that have one,
+    # and such work must know what the host times.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
+    if visible.lstrip("-").isdigit() and not 0 <= int(visible) < len(rows):
+        return ()
     order = sorted(range(len(rows)), key=lambda i: not _names(visible, i, rows[i][0]))
     return tuple((rows[i][2].strip(), rows[i][1].strip()) for i in order)
 

@@ -17,6 +17,9 @@ def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
     for visible, found in [("1", second), ("GPU-2b,GPU-1a", second), ("0,1", first), ("", first)]:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert module.accelerators.__wrapped__()[0] == found
+    for hidden in ("-1", "2,0"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+        assert module.accelerators.__wrapped__() == ()
 
 
 def test_what_a_host_says_of_itself_survives_being_sent():
