@@ -21,7 +21,26 @@ def processor() -> str:
         for line in text.splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
+        if said := _arm(text):
+            return said
     return platform.processor() or platform.machine()
+
+
+def _arm(text: str) -> str:
+    """What the kernel says of ARM's cores, which have no name: each kind of them once.
+
+    >>> _arm("CPU implementer : 0x41\\nCPU variant : 0x3\\nCPU part : 0xd0c\\n")
+    'implementer 0x41 variant 0x3 part 0xd0c'
+    """
+    kinds: list[str] = []
+    for core in text.split("\n\n"):
+        lines = (line.partition(":") for line in core.splitlines())
+        said = {name.strip(): value.strip() for name, _, value in lines}
+        words = [f"{n} {said[f'CPU {n}']}" for n in ("implementer", "variant", "part")
+                 if f"CPU {n}" in said]  # fmt: skip
+        if words and " ".join(words) not in kinds:
+            kinds.append(" ".join(words))
+    return ", ".join(kinds)
 
 
 @functools.cache

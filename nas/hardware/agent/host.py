@@ -51,8 +51,7 @@ def state() -> dict[str, Any]:
     since the machine's how often the processor was too hot.
     """
     cpu = Path("/sys/devices/system/cpu/cpu0")
-    lines = (read("/proc/cpuinfo") or "").splitlines()
-    clocks = sorted(float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz"))
+    clocks = megahertz(read("/proc/cpuinfo") or "", cpu.parent)
     zones = [read(place) or "" for place in HEAT.glob("thermal_zone*/temp")]
     heat = [int(text) for text in zones if text.lstrip("-").isdigit()]
     mains = [read(place) for place in sorted(POWER.glob("A*/online"))]  # AC, ACAD, ADP1
@@ -72,6 +71,15 @@ def state() -> dict[str, Any]:
         "throttles": {name: times for name, times in throttles.items() if times is not None},
         "gpu": None if board is None else board.state(),
     }
+
+
+def megahertz(cpuinfo: str, cpus: Path) -> list[float]:
+    """The clocks of the cores, the slowest first; on ARM only the governor's files have them."""
+    lines = [line for line in cpuinfo.splitlines() if line.startswith("cpu MHz")]
+    if lines:
+        return sorted(float(line.split(":")[1]) for line in lines)
+    said = [read(place) or "" for place in cpus.glob("cpu[0-9]*/cpufreq/scaling_cur_freq")]
+    return sorted(int(khz) / 1000 for khz in said if khz.isdigit())
 
 
 def _inverse(cpus: Path) -> str | None:

@@ -22,6 +22,17 @@ def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
         assert module.accelerators.__wrapped__() == ()
 
 
+def test_arm_servers_of_other_cores_are_other_processors(monkeypatch):
+    def named(*parts):
+        core = "processor\t: 0\nCPU implementer\t: 0x41\nCPU variant\t: 0x3\nCPU part\t: {}\n"
+        text = "\n".join(core.format(part) for part in parts)
+        monkeypatch.setattr(module, "_read", lambda path: text if "cpuinfo" in path else "")
+        return module.processor.__wrapped__()
+
+    assert named("0xd0c", "0xd0c") == "implementer 0x41 variant 0x3 part 0xd0c"
+    assert len({named("0xd0c"), named("0xd4f"), named("0xd0c", "0xd4f")}) == 3
+
+
 def test_what_a_host_says_of_itself_survives_being_sent():
     found = fingerprint()
     assert json.loads(json.dumps(found)) == found

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from nas.hardware.agent import host
-from nas.hardware.agent.host import environment, limits, pin, state, throttling
+from nas.hardware.agent.host import environment, limits, megahertz, pin, state, throttling
 
 
 def write(folder, **files):
@@ -36,6 +36,15 @@ def test_no_quota(tmp_path, maximum):
     if maximum:
         write(tmp_path, cpu_max=maximum, cpu_stat="nr_throttled 4")
     assert limits(tmp_path, "0::/") == (None, None)
+
+
+def test_clocks_are_the_governors_where_the_processor_says_none(tmp_path):
+    for core, khz in [("cpu0", "2400000"), ("cpu1", "1500000"), ("cpufreq", "7")]:
+        write(tmp_path / core / "cpufreq")
+        (tmp_path / core / "cpufreq/scaling_cur_freq").write_text(khz)
+    assert megahertz("CPU part\t: 0xd0c\n", tmp_path) == [1500.0, 2400.0]
+    assert megahertz("cpu MHz\t\t: 3100.5\ncpu MHz\t\t: 800\n", tmp_path) == [800.0, 3100.5]
+    assert megahertz("", tmp_path / "none") == []
 
 
 def test_throttling_is_what_grew():
