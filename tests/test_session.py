@@ -80,7 +80,8 @@ def test_two_runs_are_identical_and_the_stored_front_is_what_the_trials_imply(
         run(url, spec, artifacts, ToyPerform(spec))
     one, other = (recorded(url, spec) for url in urls)
     assert one == other
-    assert one[1].to_json() == front_of(spec, one[0]).to_json()
+    front = replace(front_of(spec, one[0]), others=())  # who may belong too is not stored
+    assert one[1].to_json() == front.to_json()
 
 
 @pytest.mark.parametrize("at", [0, 1, 2, 5, 9, 17, 23, 31])
