@@ -1,9 +1,10 @@
 """Every command of the README does what it says, in a folder where nothing else is.
 
-They run in the README's order, in this process, as a person would type them. What would take hours
-is made brief by options typed after it: the first search is real, of a few trials, and the others
-are checked to the point where they would begin (`--dry-run`). What names a machine that is nobody's
-here (an ssh host, a server of PostgreSQL, a cluster) is only parsed.
+They run in the README's order, in this process, as a person would type them; a test that starts
+further down first types what stands above it. What would take hours is made brief by options typed
+after it: the first search is real, of a few trials, and the others are checked to the point where
+they would begin (`--dry-run`). What names a machine that is nobody's here (an ssh host, a server of
+PostgreSQL, a cluster) is only parsed.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from wsgiref.simple_server import WSGIServer
@@ -83,7 +84,7 @@ class World:
 
     folder: Path
     searched: bool = False
-    done: list[str] = field(default_factory=list)
+    typed_so_far: int = 0
 
     def trial(self, study: str) -> str:
         """A trial of a study that was trained to its end."""
@@ -188,13 +189,28 @@ def _table(folder: Path) -> None:
 COMMANDS = [words for words in shown(TEXT) if words and not words[0].startswith("-")]
 
 
-@pytest.mark.parametrize("words", COMMANDS, ids=[" ".join(w)[:90] for w in COMMANDS])
+def elsewhere(words: list[str]) -> bool:
+    return ELSEWHERE.search(" ".join(words)) is not None
+
+
+def type_up_to(position: int, world: World) -> None:
+    """Types the commands that stand above a position and were not typed in this process yet."""
+    for words in COMMANDS[world.typed_so_far : position]:
+        if not elsewhere(words):
+            run(world.typed(words))
+    world.typed_so_far = max(world.typed_so_far, position)
+
+
+@pytest.mark.parametrize("at", range(len(COMMANDS)), ids=[" ".join(w)[:90] for w in COMMANDS])
 def test_a_command_does_what_it_says(
-    words: list[str], world: World, capsys: pytest.CaptureFixture[str]
+    at: int, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if ELSEWHERE.search(" ".join(words)):
+    if elsewhere(COMMANDS[at]):
         pytest.skip("it names a machine or a data set that is not here; tests/cli parses it")
-    typed = world.typed(words)
+    type_up_to(at, world)
+    capsys.readouterr()
+    typed = world.typed(COMMANDS[at])
+    world.typed_so_far = at + 1
     code = run(typed)
     said = capsys.readouterr()
     assert code == 0, f"nas {' '.join(typed)}: {said.err}"
@@ -204,11 +220,11 @@ def test_a_command_does_what_it_says(
     for i, word in enumerate(typed):
         if word in ("--output", "--plot"):
             assert Path(typed[i + 1]).exists()
-    world.done.append(words[0])
 
 
 def test_the_python_of_the_readme_runs(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each block that calls `nas.`, its searches made brief; they reuse what was trained above."""
+    type_up_to(len(COMMANDS), world)
     ran = 0
     for block in blocks(TEXT, "python"):
         if not re.search(r"^\w*\s*=?\s*nas\.|^import nas$", block, re.MULTILINE):
