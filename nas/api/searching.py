@@ -134,6 +134,10 @@ def search(
             )  # fmt: skip
             files = {**spec.files, **sources_of.recipe(recipe)}
             spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts), files=files)
+            if network is not None:
+                from nas.evaluate.brought import try_network
+
+                try_network(spec, traced=dry_run)
             if sources:
                 found = _aimed(spec, hands.standing(named(spec.device).under(spec.runtime)))
                 with Store(url, read_only=True) as store:

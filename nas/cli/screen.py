@@ -71,12 +71,14 @@ class Screen:
 
     def next(self, *commands: Sequence[str]) -> None:
         """Proposes what to type next, ready to be copied."""
-        where = []
-        if self.storage:
-            where = ["--storage", masked(self.storage)]
         for place, words in enumerate(commands):
             lead = "next: " if place == 0 else "      "
-            self.remark(lead + shlex.join(["nas", *words, *where]))
+            self.remark(lead + self.command(words))
+
+    def command(self, words: Sequence[str]) -> str:
+        """A command of `nas` on this database, ready to be copied."""
+        where = ["--storage", masked(self.storage)] if self.storage else []
+        return shlex.join(["nas", *words, *where])
 
 
 def shared(function: Command) -> Command:

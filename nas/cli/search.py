@@ -194,7 +194,22 @@ def search(context: click.Context, /, screen: Screen, recipe: Path | None, **opt
         screen.answer(front_document(found), lambda width: f"study {found.study!r} can be searched")
         return
     screen.answer(front_document(found), lambda width: front_table(found, width))
+    _any_left(screen, found, options["storage"])
     propose(screen, found)
+
+
+def _any_left(screen: Screen, found: Any, storage: str | None) -> None:
+    """Raises NasError with the first trial's error where every trial failed."""
+    from nas import api
+
+    failed = found.trials.get("failed", 0)
+    if failed and failed == sum(found.trials.values()):
+        why = str(api.show(found.study, 0, storage=storage)["error"]).partition("\n")[0]
+        count = f"all {failed} trials" if failed > 1 else "the only trial"
+        raise NasError(
+            f"{count} of {found.study!r} failed, the first with: {why}",
+            screen.command(["show", found.study, "0"]),
+        )
 
 
 def propose(screen: Screen, found: Any) -> None:

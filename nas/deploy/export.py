@@ -8,13 +8,8 @@ weights of another training of the same architecture in milliseconds.
 from __future__ import annotations
 
 import ast
-import io
-import logging
 import posixpath
-import traceback
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -27,6 +22,7 @@ from torch import Tensor, nn
 from nas.core.errors import NasError
 from nas.deploy.graph import UNUSED, WEIGHTS, build_digest, note, noted
 from nas.deploy.translation import undecomposed
+from nas.transforms.tracing import quiet, untraceable
 
 OPSET = 20
 _KINDS = {
@@ -77,7 +73,7 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
     device = next((t.device for t in module.state_dict().values()), torch.device("cpu"))
     # Two examples, because torch.export takes an axis of size one for a constant.
     example = torch.zeros((2, *input_shape), device=device)
-    with _quiet():
+    with quiet():
         try:
             with undecomposed():
                 program = torch.onnx.export(
@@ -86,11 +82,7 @@ def _proto(module: nn.Module, input_shape: tuple[int, ...]) -> tuple[ModelProto,
                     input_names=["input"], output_names=["output"], verbose=False,
                 )  # fmt: skip
         except Exception as error:  # the exporter documents no set of what it raises
-            raise NasError(
-                f"the network cannot be exported to ONNX: {_cause(error)}",
-                f"{_place(error)}its forward must be plain tensor operations that do not look at "
-                "values: no `if`, loop or index that depends on them",
-            ) from error
+            raise untraceable(error, "cannot be exported to ONNX", input_shape) from error
         assert program is not None
         graph = program.model.graph
         state = module.state_dict()
@@ -141,31 +133,6 @@ def _origins(proto: ModelProto) -> dict[str, str]:
     return dict(reversed(found.items()))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what the exporter says of packages that are not there and of its own clean-up."""
-    loggers = [logging.getLogger(n) for n in logging.root.manager.loggerDict if _says_much(n)]
-    loggers += [logging.getLogger(n) for n in _LOUD]
-    levels = [logger.level for logger in loggers]
-    try:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # it prints what failed
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
-_LOUD = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
-_MUCH = ("onnx_ir.", "onnxscript.", "torch.onnx.", "torch.export.", "torch.fx.", "torch._")
-
-
-def _says_much(name: str) -> bool:
-    return name.startswith(_MUCH)
-
-
 def _strip(proto: ModelProto) -> None:
     """Takes out what the exporter notes of the machine: stack traces, paths, its own names."""
     del proto.metadata_props[:]
@@ -176,27 +143,6 @@ def _strip(proto: ModelProto) -> None:
         part.ClearField("doc_string")
         del part.metadata_props[:]
     del proto.graph.value_info[:]
-
-
-def _place(error: BaseException) -> str:
-    """The line of somebody's own code where exporting failed, as the beginning of a hint."""
-    own = [Path(p.__file__).parent for p in (torch, onnx) if p.__file__]
-    own.append(Path(__file__).parent.parent)
-    found: traceback.FrameSummary | None = None
-    seen: BaseException | None = error
-    while seen is not None:
-        frames = traceback.extract_tb(seen.__traceback__)
-        theirs = [f for f in frames if not any(map(Path(f.filename).is_relative_to, own))]
-        found = theirs[-1] if theirs and Path(theirs[-1].filename).is_file() else found
-        seen = seen.__cause__
-    return f"see {found.filename}, line {found.lineno}: `{found.line}`; " if found else ""
-
-
-def _cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0].strip()[:200] if lines else ''}"
 
 
 def _write(proto: ModelProto, path: Path, fallback: str | None) -> Exported:

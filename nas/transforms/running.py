@@ -11,6 +11,9 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+# What to do about a network that returns more than one tensor, or none.
+ALONE = "return the tensor of outputs alone, as  lambda x: net(x).logits  does"
+
 Enters = Callable[[str, nn.Module, tuple[Any, ...]], object]
 Leaves = Callable[[str, nn.Module, tuple[Any, ...], Mapping[str, Any], Any], object]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -93,3 +95,23 @@ def test_a_seed_that_no_generator_takes_is_told(url: str, wrong: int) -> None:
 def test_a_strategy_that_is_none_is_told(url: str, wrong: str, told: str) -> None:
     with pytest.raises(NasError, match=told):
         searching.search(space="resnet", strategy=wrong, dry_run=True, storage=url)
+
+
+def test_a_network_of_ones_own_is_tried_before_a_study_begins(url: str, tmp_path: Path) -> None:
+    (tmp_path / "brought_here.py").write_text("def net(task):\n    return 3\n")
+    for rehearsed in (True, False):
+        with pytest.raises(NasError, match="brought_here:net returned 3, not a torch"):
+            searching.search(
+                space="sparsity", network="brought_here:net", dry_run=rehearsed, storage=url
+            )
+    with Store(url, read_only=True) as store:
+        assert [row.name for row in store.studies()] == [toy_spec().name]
+
+
+def test_without_a_network_nothing_waits_for_torch(tmp_path: Path) -> None:
+    said = (
+        "import sys; from nas.api import search;"
+        f"search(space='largekernel', dry_run=True, storage='sqlite:///{tmp_path}/no.db');"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", said], check=True, timeout=60)

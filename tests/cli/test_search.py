@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,24 @@ def test_the_end_of_a_search(nas: Nas, asked: Asked, snapshot: Snapshot) -> None
     answer = nas("search", "--space", "largekernel")
     snapshot("search_stdout", answer.out)
     snapshot("search_stderr", answer.err)
+
+
+def test_a_search_without_one_trial_that_worked_is_a_failure(
+    nas: Nas, asked: Asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    front = replace(Seen(2).front, members=(), trials={"complete": 0, "failed": 2})
+    monkeypatch.setitem(vars(api), "search", lambda **options: front)
+    error = "mine.py, line 7: no\n  a hint"
+    monkeypatch.setitem(vars(api), "show", lambda name, number, storage: {"error": error})
+    answer = nas("search", "--space", "largekernel", "--storage", "sqlite:///x.db")
+    assert answer.code == 2
+    assert answer.err.endswith(
+        "all 2 trials of 'digits-1' failed, the first with: mine.py, line 7: no\n"
+        "  nas show digits-1 0 --storage sqlite:///x.db\n"
+    )
+    assert "next:" not in answer.err
+    front = replace(front, trials={"complete": 1, "failed": 2})
+    assert nas("search", "--space", "largekernel").code == 0
 
 
 def test_json_alone_on_stdout(nas: Nas, asked: Asked) -> None:

@@ -116,7 +116,7 @@ def test_training_mode_is_refused(make, tmp_path):
         export(make(0).train(), SHAPE, tmp_path / "net.onnx")
 
 
-def test_what_cannot_be_exported_says_why(tmp_path):
+def test_what_cannot_be_exported_says_why(tmp_path, capfd):
     class Looks(nn.Module):
         def forward(self, x):
             return x if x.sum() > 0 else -x
@@ -124,7 +124,18 @@ def test_what_cannot_be_exported_says_why(tmp_path):
     with pytest.raises(NasError, match="cannot be exported to ONNX") as caught:
         export(Looks().eval(), SHAPE, tmp_path / "net.onnx")
     line = Looks.forward.__code__.co_firstlineno + 1
-    assert f"see {__file__}, line {line}: `return x if x.sum() > 0 else -x`" in caught.value.hint
+    said = f"{__file__}, line {line}: `return x if x.sum() > 0 else -x` cannot be exported to ONNX"
+    assert caught.value.problem.startswith(said)
+    assert "do not look at values" in caught.value.hint
+    assert capfd.readouterr() == ("", "")  # none of torch's own pages about it
+
+
+def test_what_fails_of_something_else_is_not_told_to_look_at_no_values(tmp_path):
+    with pytest.raises(NasError, match="the network cannot be exported to ONNX") as caught:
+        export(nn.Conv2d(5, 8, 3).eval(), SHAPE, tmp_path / "net.onnx")
+    assert "to have 5 channels" in caught.value.problem
+    batch = "torch.zeros(2, 3, 16, 16)"
+    assert caught.value.hint == f"try it alone: torch.export.export(net.eval(), ({batch},))"
 
 
 def test_nowhere_to_write(make, tmp_path):

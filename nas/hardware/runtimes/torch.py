@@ -25,6 +25,7 @@ from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.hardware.agent.engines import torch as engine
 from nas.hardware.runtimes import Array, Runtime
+from nas.transforms.tracing import quiet, untraceable
 
 
 class _Formed(nn.Module):
@@ -101,15 +102,13 @@ def trace(
         example = torch.zeros((2, *input_shape))
         try:
             formed = _Formed(deepcopy(module).cpu(), getattr(torch, name), layout).eval()
-            exported = torch.export.export(
-                formed, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-            )
+            with quiet():
+                exported = torch.export.export(
+                    formed, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
+                )
         except Exception as error:  # torch.export documents no set of what it raises
-            said = " ".join(str(error).split())[:200]
-            raise NasError(
-                f"the network cannot be a torch program in {runtime.precision}: {said}",
-                "its forward must be plain tensor operations that do not look at values",
-            ) from error
+            what = f"cannot be a torch program in {runtime.precision}"
+            raise untraceable(error, what, input_shape) from error
     modules = {n.name: _home(n) for n in exported.graph.nodes if n.op == "call_function"}
     exported.example_inputs = None  # a pickle, and as large as the input
     for node in exported.graph.nodes:  # where it was traced: lines and folders of this machine

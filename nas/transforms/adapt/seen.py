@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from nas.core.errors import NasError
 from nas.networks.mixers.depthwise import Depthwise
 from nas.networks.mixers.patterned import Patterned
-from nas.transforms.running import watched
+from nas.transforms.running import ALONE, watched
 
 SECTIONS = 4
 Matrix = nn.Linear | nn.Conv2d
@@ -118,7 +118,7 @@ def look(network: nn.Module, shape: tuple[int, ...]) -> Seen:
     if end is None:
         raise NasError(
             f"the network returns {type(output).__name__}, not a tensor made of its input",
-            "return the tensor of outputs alone, as  lambda x: net(x).logits  does",
+            ALONE,
         )
     head = next((n.layer for n in _back(end) if flow.is_matrix(n.layer)), None)
     if head is None:

@@ -85,14 +85,17 @@ def test_a_file_with_a_pickle_is_refused(tmp_path):
         program(str(tmp_path / "n.onnx"), "cpu")
 
 
-def test_what_cannot_be_traced_says_so(tmp_path):
+def test_what_cannot_be_traced_says_so(tmp_path, capfd):
     class Looks(nn.Module):
         def forward(self, inputs):
             return inputs * 2 if inputs.sum() > 0 else inputs
 
     with pytest.raises(NasError) as refused:
         write(Looks(), (3, 8, 8), tmp_path / "n.pt2", PLAIN)
+    line = Looks.forward.__code__.co_firstlineno + 1
+    assert refused.value.problem.startswith(f"{__file__}, line {line}: `return inputs * 2 if")
     assert "cannot be a torch program in float32" in refused.value.problem
+    assert capfd.readouterr() == ("", "")
     with pytest.raises(NasError, match="layout of images"):
         write(nn.Linear(4, 4).eval(), (4,), tmp_path / "n.pt2", parse("torch:channels_last", "cpu"))
     with pytest.raises(NasError, match="cannot write"):
