@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from copy import deepcopy
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 import torch.fx
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from nas.networks.mixers.depthwise import Mergeable, Size
 from nas.networks.parts.log import Log
@@ -24,12 +25,19 @@ from nas.networks.parts.merge import (
     fold_backward,
     fold_forward,
     is_plain,
+    obstacle,
 )
+from nas.networks.parts.norms import ChannelNorm
 from nas.networks.parts.pooling import SpatialMean
 from nas.networks.parts.residual import DropPath
 from nas.networks.parts.sparse import is_made, settle
+from nas.networks.parts.unified import UnifiedNorm
 from nas.transforms.report import Report
 from nas.transforms.running import watched
+
+ALONE = "no layer is known that it could be folded into"
+OWN_NORM = "{} is no plain batch norm"
+Norm = _NormBase | nn.LayerNorm | nn.GroupNorm | ChannelNorm | UnifiedNorm
 
 
 @runtime_checkable
@@ -66,11 +74,15 @@ def fold(
     copy = _merge(copy, "", _sizes(copy, input_shape), log)
     whole = (deepcopy(copy), deepcopy(log)) if is_foreign(copy) else None
     _absorb(copy, "", shared, log, published)
-    if any(isinstance(layer, Concatenated) for layer in copy.modules()):
-        _fold_followers(copy, log)
+    followed = Linear | Concatenated if whole and not published else Concatenated
+    parts = list(copy.modules())
+    if any(isinstance(m, Affine) for m in parts) and any(isinstance(m, followed) for m in parts):
+        _fold_followers(copy, followed, log)
     if whole and not answers_alike(whole[0], copy, input_shape):
         copy, log = whole
         log.skip("", "its norms stay: with them folded it answers otherwise")
+    elif not published:
+        _name_norms(copy, log)
     return copy.eval(), Report("fold", tuple(log.touched), tuple(log.skipped))
 
 
@@ -113,6 +125,15 @@ def _answers(module: nn.Module, example: Tensor) -> list[Tensor]:
     with torch.no_grad():
         leaves = torch.utils._pytree.tree_leaves(module.eval()(example))
     return [leaf.double() for leaf in leaves if isinstance(leaf, Tensor) and leaf.numel()]
+
+
+def _name_norms(module: nn.Module, log: Log) -> None:
+    """Says of every norm that is left why it is."""
+    told = dict(log.skipped)
+    for path, norm in module.named_modules():
+        if isinstance(norm, Norm) and path not in told:
+            own = None if is_plain(norm) else OWN_NORM.format(type(norm).__name__)
+            log.skip(path, obstacle(norm) or own or ALONE)
 
 
 def is_merged(module: nn.Module, path: str) -> bool:
@@ -184,30 +205,36 @@ def _fold_sequence(sequence: nn.Sequential, path: str, shared: set[int], log: Lo
     layers = list(sequence.named_children())
     for i, (name, norm) in enumerate(layers):
         inside = f"{path}.{name}".lstrip(".")
-        if isinstance(norm, nn.LayerNorm) or type(norm).__name__ == "ChannelNorm":
-            log.skip(inside, f"{type(norm).__name__} depends on the input")
         if not isinstance(norm, Affine):
-            continue
-        if not is_plain(norm):
-            log.skip(inside, f"{type(norm).__name__} is no plain batch norm")
             continue
         before = next((m for _, m in reversed(layers[:i]) if not _is_nothing(m)), None)
         after = next((m for _, m in layers[i + 1 :] if not _averages(m)), None)
         if any(id(m) in shared for m in (norm, before, after)):
             log.skip(inside, "used in more than one place")
         elif isinstance(before, Linear | Concatenated):
-            if not is_plain(before):
-                log.skip(inside, f"{type(before).__name__} before it is a layer of its own kind")
-            elif isinstance(before, nn.Linear) and isinstance(norm, nn.BatchNorm2d):
-                log.skip(inside, "the layer before it has its outputs along another axis")
-            elif fold_backward(inside, before, norm, log):
+            if _fold_follower(inside, before, norm, log):
                 sequence[i] = nn.Identity()
+        elif not is_plain(norm):
+            log.skip(inside, OWN_NORM.format(type(norm).__name__))
         elif after is None:
-            log.skip(inside, "no layer beside it to fold into")
+            log.skip(inside, ALONE)
         elif not is_plain(after):
             log.skip(inside, f"{type(after).__name__} after it is a layer of its own kind")
         elif fold_forward(inside, norm, after, log):
             sequence[i] = nn.Identity()
+
+
+def _fold_follower(path: str, before: nn.Module, norm: nn.Module, log: Log) -> bool:
+    """Folds a norm into the layer right before it; False, and the reason, where it cannot."""
+    if not is_plain(norm):
+        log.skip(path, OWN_NORM.format(type(norm).__name__))
+    elif not is_plain(before):
+        log.skip(path, f"{type(before).__name__} before it is a layer of its own kind")
+    elif isinstance(before, nn.Linear) and isinstance(norm, nn.BatchNorm2d):
+        log.skip(path, "the layer before it has its outputs along another axis")
+    else:
+        return fold_backward(path, before, norm, log)
+    return False
 
 
 class _Tracer(torch.fx.Tracer):
@@ -218,26 +245,28 @@ class _Tracer(torch.fx.Tracer):
         return isinstance(m, Concatenated) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _fold_followers(module: nn.Module, log: Log) -> None:
-    """Folds norms into convolutions side by side, wherever a forward calls one after the other.
+def _fold_followers(module: nn.Module, followed: Any, log: Log) -> None:
+    """Folds norms into the layers `followed`, wherever a forward calls one right after the other.
 
-    A runtime does so itself for a single convolution; between several and their norm lies a
-    concatenation, which none looks behind.
+    Some runtimes do so themselves for a single convolution; behind the concatenation of several
+    none does.
     """
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # a forward may raise anything when it meets a symbol
-        log.skip("", f"its norms stay: it cannot be traced ({type(error).__name__})")
+        log.skip(
+            "", f"norms outside of its sequences stay: no trace of it ({type(error).__name__})"
+        )
         return
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:
         before = node.args[0] if node.op == "call_module" and node.args else None
         if not isinstance(before, torch.fx.Node) or before.op != "call_module":
             continue
-        norm, conv = (module.get_submodule(str(n.target)) for n in (node, before))
+        norm, layer = (module.get_submodule(str(n.target)) for n in (node, before))
         once = calls[node.target] == calls[before.target] == len(before.users) == 1
-        pair = isinstance(norm, Affine) and isinstance(conv, Concatenated)
-        if pair and once and fold_backward(str(node.target), conv, norm, log):
+        pair = isinstance(norm, Affine) and isinstance(layer, followed)
+        if pair and once and _fold_follower(str(node.target), layer, norm, log):
             module.set_submodule(str(node.target), nn.Identity())
 
 

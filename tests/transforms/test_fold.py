@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from networks_of_users import ResNet18
 from torch import Tensor, nn
 
 from nas import TaskSpec
@@ -17,7 +18,7 @@ from nas.networks.mixers.named import NAMES
 from nas.networks.parts.residual import DropPath
 from nas.networks.plan import Network, Stage
 from nas.networks.skeleton import LargeKernelNet
-from nas.transforms.fold import fold
+from nas.transforms.fold import ALONE, fold
 from search_spaces.largekernel import space
 
 Randomised = Callable[[nn.Module], nn.Module]
@@ -321,3 +322,40 @@ def test_a_network_that_wants_its_own_type_is_checked_in_it() -> None:
 
     _, report = fold(Typed(), (4, 8, 8))
     assert not report.skipped and len(report.touched) == 1
+
+
+class Often(nn.Module):
+    """Its forward, which cannot be traced, calls one layer as often as the input says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(int(x.shape[0])):
+            x = self.norm(self.conv(x))
+        return x
+
+
+def test_norms_are_folded_wherever_somebodys_forward_calls_them(randomised: Randomised) -> None:
+    module = randomised(ResNet18(5, width=8))
+    folded, report = fold(module, (3, 16, 16))
+    assert difference(module, folded, (3, 16, 16)) < 1e-9
+    assert not any(isinstance(layer, nn.BatchNorm2d) for layer in folded.modules())
+    assert report.skipped == () and len(report.touched) == 20
+
+
+def test_every_norm_that_stays_is_named(randomised: Randomised) -> None:
+    module = randomised(Often())
+    folded, report = fold(module, (3, 16, 16))
+    assert difference(module, folded, (3, 16, 16)) < 1e-12
+    told = dict(report.skipped)
+    assert "untraceable" in told[""] and told["norm"] == ALONE
+
+
+def test_norms_between_other_layers_are_named_too(randomised: Randomised) -> None:
+    module = chain(
+        group=nn.GroupNorm(1, 3), up=nn.ConvTranspose2d(3, 8, 2, 2), norm=nn.BatchNorm2d(8)
+    )
+    _, report = fold(randomised(module), (3, 8, 8))
+    assert dict(report.skipped) == {"norm": ALONE, "group": "GroupNorm depends on the input"}
