@@ -10,7 +10,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from nas.core.errors import NasError
 from nas.core.task import Task, TaskSpec
 from nas.transforms.fold import fold
 from nas.transforms.report import Report
@@ -19,6 +22,7 @@ Examples = Callable[[int], Tensor]
 Criterion = Callable[[nn.Module, Tensor, Any], Tensor]
 Batches = Callable[[], Iterable[tuple[Tensor, Any]]]
 
+OLD: dict[Any, str] = {WeightNorm: "weight_norm", SpectralNorm: "spectral_norm"}
 # Who comes first in each stage: widths before branches before adapters, scales last of all.
 ORDER = ("sparsity", "dilation", "adapter", "bitwidth")
 
@@ -111,6 +115,18 @@ def finishing(transforms: Sequence[Transform]) -> list[Transform]:
     return sorted(reversed(ordered(transforms)), key=lambda t: t.name == ORDER[-1])
 
 
+def _copyable(module: nn.Module) -> None:
+    """Refuses weights that hooks compute before each call: torch does not copy them."""
+    for path, layer in module.named_modules():
+        for hook in layer._forward_pre_hooks.values():
+            name = OLD.get(type(hook))
+            if name is not None:
+                raise NasError(
+                    f"{path} has torch's old {name}, with which a network cannot be copied",
+                    f"write torch.nn.utils.parametrizations.{name} instead",
+                )
+
+
 @dataclass(frozen=True)
 class Pipeline:
     """The stages of several transforms, each applied in its one order."""
@@ -130,7 +146,8 @@ class Pipeline:
         return said
 
     def prepare(self, module: nn.Module) -> tuple[nn.Module, list[Report]]:
-        """The module in its training form."""
+        """The module in its training form. Raises: NasError where it cannot be copied."""
+        _copyable(module)
         reports = []
         for transform in ordered(self.transforms):
             if transform.prepare is not None:

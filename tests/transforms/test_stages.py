@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import torch
 from torch import nn
 
+from nas.core.errors import NasError
 from nas.core.task import Task, TaskSpec
 from nas.transforms.report import Report
 from nas.transforms.stages import Addition, Given, Pipeline, Transform, ordered
@@ -96,3 +98,15 @@ def test_what_else_is_said_of_a_trained_module() -> None:
     module = nn.Linear(1, 1)
     [report] = pipeline.judge(module, task, lambda: iter([1, 2]))
     assert report.notes == ("said",) and seen == [(module, task, [1, 2])]
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("name", ["weight_norm", "spectral_norm"])
+def test_weights_that_hooks_compute_are_refused_by_their_new_name(name: str) -> None:
+    module = nn.Sequential(nn.Linear(2, 2), getattr(nn.utils, name)(nn.Linear(2, 2)))
+    pipeline = Pipeline([], Given(TaskSpec("t", (2,), 2), lambda n: torch.zeros(n, 2)))
+    with pytest.raises(NasError, match=f"^1 has torch's old {name}") as raised:
+        pipeline.prepare(module)
+    assert raised.value.hint == f"write torch.nn.utils.parametrizations.{name} instead"
+    new = nn.Sequential(getattr(nn.utils.parametrizations, name)(nn.Linear(2, 2)))
+    assert pipeline.prepare(new) == (new, [])
