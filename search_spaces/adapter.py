@@ -26,6 +26,7 @@ MATRICES = ("lora", "ssf", "linear", "sara")
 ENDS = ("difffit", "bottleneck", "snnk", "polyhistor")
 RANKED = ("lora", "bottleneck", "snnk", "pruning", "polyhistor")
 EARLY = ("head", "lora", "ssf", "difffit", "linear", "bottleneck", "snnk", "sara")
+DROPPED = ("lora", "bottleneck")  # adapters with channels or ranks that a step can do without
 EXITS = {"end": 4, "three quarters": 3, "half": 2, "quarter": 1}
 
 
@@ -60,8 +61,8 @@ def decisions(task: TaskSpec) -> Sequence[Decision]:
         Choice(
             "leave", list(EXITS), when={"heads": [1, 3]}, within={"heads": {1: ["end", "half"]}}
         ),
-        Choice("dropped", [0.0, 0.1, 0.3], when={"heads": [1, 3]}),
-        Choice("masked", [0.0, 0.3], when={"heads": [1, 3]}),
+        Choice("dropped", [0.0, 0.1, 0.3], when={"heads": [1, 3], "method": list(DROPPED)}),
+        Choice("masked", [0.0, 0.3], when={"heads": [1, 3], "method": list(EARLY[1:])}),
     ]
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from adapter_networks import NETWORKS, SHAPE
+from torch import nn
 
 from nas.catalog import load_axis
 from nas.core.axis import join
@@ -98,3 +99,37 @@ def test_what_is_proposed_can_be_put_in() -> None:
         assert space.check(point.choices) == []
         module, _ = prepared(space, point.choices, SEVERAL)
         assert module(torch.zeros(2, *SHAPE)).shape == (2, 5)
+
+
+def trained(space: SearchSpace, choices: object) -> dict[str, torch.Tensor]:
+    """The parameters of the network after two steps."""
+    given = Given(TASK, lambda n: torch.zeros(n, *SHAPE), pretrained=True)
+    module, _ = prepared(space, choices)
+    pipeline = Pipeline(space.transforms(choices, TASK), given)
+    [addition] = pipeline.during(module)
+    loss = addition.criterion(lambda net, x, y: nn.functional.cross_entropy(net(x), y))
+    optimizer = torch.optim.SGD([p for p in module.parameters() if p.requires_grad], 0.1)
+    torch.manual_seed(1)
+    images, classes = torch.randn(4, *SHAPE), torch.arange(4)
+    for _ in range(2):  # what is above a matrix that begins at zero has no gradient in the first
+        optimizer.zero_grad()
+        loss(module.train(), images, classes).backward()
+        optimizer.step()
+    return {name: p.detach().clone() for name, p in module.named_parameters()}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("decision", "value"), [("dropped", 0.3), ("masked", 0.3)])
+def test_sparsity_in_training_is_offered_where_it_changes_the_training(
+    method: str, decision: str, value: float
+) -> None:
+    space = joint()
+    plain = space.repair({"adapter.method": method, "adapter.heads": 1}).choices
+    offered = f"adapter.{decision}" in plain
+    assert offered == (method in {"dropped": ("lora", "bottleneck"),
+                                  "masked": ("lora", "ssf", "difffit", "linear", "bottleneck",
+                                             "snnk", "sara")}[decision])  # fmt: skip
+    if offered:
+        sparse = space.repair({**plain, f"adapter.{decision}": value}).choices
+        one, two = trained(space, plain), trained(space, sparse)
+        assert any(not torch.equal(one[name], two[name]) for name in one)

@@ -30,8 +30,8 @@ class Plan:
         leave: the quarter behind which the deployed network is left; 4 is its end.
         rate: of learning, times the recipe's, which is for whole networks: adapters want more
             (DiffFit's authors take ten times that of the pretraining).
-        dropped, masked: Dyn-Adapter's sparsity: dropout of the shallowest adapters, share of the
-            gradients left out.
+        dropped, masked: Dyn-Adapter's sparsity: dropout of the shallowest adapters, of LoRA and
+            bottlenecks; share of the adapters' gradients left out.
     """
 
     method: str
