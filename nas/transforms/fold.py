@@ -254,9 +254,7 @@ def _fold_followers(module: nn.Module, followed: Any, log: Log) -> None:
     try:
         graph = _Tracer().trace(module)
     except Exception as error:  # a forward may raise anything when it meets a symbol
-        log.skip(
-            "", f"norms outside of its sequences stay: no trace of it ({type(error).__name__})"
-        )
+        log.skip("", f"norms outside of its sequences stay: untraceable, {type(error).__name__}")
         return
     calls = Counter(node.target for node in graph.nodes if node.op == "call_module")
     for node in graph.nodes:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from networks_of_users import ResNet18
+from peculiar_layers import Activated, Standardised
 from torch import Tensor, nn
 
 from nas import TaskSpec
@@ -239,21 +240,6 @@ def test_the_layout_of_training_does_not_reach_the_deployed_form():
     deployed, _ = fold(module, (3, 8, 8))
     assert deployed[0].weight.is_contiguous()
     assert not module[0].weight.is_contiguous()
-
-
-class Activated(nn.BatchNorm2d):
-    """A norm with its activation, as timm has it."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return super().forward(x).relu()
-
-
-class Standardised(nn.Conv2d):
-    """A convolution that standardises its weight."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        weight = self.weight - self.weight.mean((1, 2, 3), keepdim=True)
-        return self._conv_forward(x, weight, self.bias)
 
 
 class Backward(nn.Sequential):

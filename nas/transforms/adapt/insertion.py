@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from nas.core.errors import NasError
 from nas.networks.parts.log import Log
@@ -18,7 +19,7 @@ from nas.transforms.adapt.beside import channels_last_axis
 from nas.transforms.adapt.bottleneck import bottleneck
 from nas.transforms.adapt.difffit import affine, factor
 from nas.transforms.adapt.dynamic import Dynamic, placed
-from nas.transforms.adapt.linear import linear_adapters
+from nas.transforms.adapt.linear import FIXED, linear_adapters
 from nas.transforms.adapt.lora import low_rank, scaling
 from nas.transforms.adapt.plan import Plan
 from nas.transforms.adapt.polyhistor import Several, several
@@ -276,12 +277,17 @@ class Work:
                 self.log.skip(maker, f"section {sections[maker]} is left frozen")
             elif not all(is_plain(self.network.get_submodule(p)) for p in (maker, reader)):
                 self.log.skip(maker, "it or its neighbour is a layer of its own kind")
+            elif any(map(self._fixed, (maker, *between, reader))):
+                self.log.skip(maker, FIXED)
             else:
                 one, two = (self.network.get_submodule(p) for p in (maker, reader))
                 self.log.touch(maker, prune(one, two, self.plan.rank, self.plan.density))
                 done |= {maker, reader}
                 pairs.append((maker, between, reader))
         whole.pairs = tuple(pairs)
+
+    def _fixed(self, path: str) -> bool:
+        return parametrize.is_parametrized(self.network.get_submodule(path))
 
 
 METHODS: dict[str, Callable[[Work, Adapted], None]] = {

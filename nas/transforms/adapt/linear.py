@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from nas.networks.parts.merge import is_plain
 from nas.transforms.adapt.adapted import Part
@@ -21,6 +22,7 @@ from nas.transforms.adapt.beside import Beside, channels_last_axis, matrix, zero
 from nas.transforms.adapt.seen import Layer, Matrix
 
 DROP = 0.1
+FIXED = "some of its weights are fixed at zero, and would not stay so"
 Where = Literal["before", "behind", "both"]
 
 
@@ -89,6 +91,8 @@ def linear_adapters(
         return f"a linear adapter does not merge into {type(layer).__name__}"
     if not is_plain(layer):
         return f"{type(layer).__name__} is a layer of its own kind: a linear adapter may not merge"
+    if parametrize.is_parametrized(layer):
+        return FIXED
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:
         return "a grouped convolution cannot take in what mixes its channels"
     maps = not channels_last_axis(layer, seen.output)

@@ -12,6 +12,7 @@ from torch import nn
 from nas.core.errors import NasError
 from nas.core.task import TaskSpec
 from nas.networks.mixers.patterned import Patterned
+from nas.networks.parts.sparse import sparsify
 from nas.transforms.adapt.adapted import Adapted, Part, parts
 from nas.transforms.adapt.adapting import adapting
 from nas.transforms.adapt.bottleneck import Form
@@ -48,6 +49,25 @@ def test_what_merges_leaves_nothing_behind(network: nn.Module, method: str) -> N
         assert {w for w in weights - known if not w.endswith(".bias")} == set()
     else:
         assert report.skipped
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "mask"])
+@pytest.mark.parametrize("method", METHODS)
+def test_weights_that_a_parametrization_makes_stay_what_it_makes(method: str, kind: str) -> None:
+    network = pretrained("convolutions")
+    norms = nn.utils.parametrizations
+    for layer in (network[1].conv1, network[2].conv2, network[3].norm2):
+        if kind == "mask":
+            sparsify(layer, 0.5)
+        elif isinstance(layer, nn.Conv2d):
+            getattr(norms, kind)(layer)
+    tried = adapt(network.eval(), Plan(method), parts_of(method))
+    deployed, _ = tried.deploy()
+    assert far(deployed(inputs()), tried.adapted(inputs())) < 1e-9
+    told = dict(tried.prepared.skipped)
+    if kind != "mask":
+        said = "its weight is made of other tensors, as by weight_norm"
+        assert told["1.conv1"] == told["2.conv2"] == said
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS if m not in BEGIN_ELSEWHERE])

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from adapter_networks import adapt, far, inputs, pretrained
+from peculiar_layers import Standardised
 from torch import nn
 from torch.nn import functional as F
 
@@ -20,7 +21,7 @@ def test_masked_rows_and_columns_are_really_removed(name: str, density: float) -
         count = remaining(8, density)
         assert deployed[1].conv1.weight.shape == (count, 8, 3, 3)
         assert deployed[1].conv2.weight.shape == (8, count, 3, 3)
-        assert deployed[1].norm1.num_features == len(deployed[1].norm1.running_var) == count
+        assert deployed[1].conv1.bias.shape == (count,)  # of the norm that was cut and folded
     else:
         assert deployed.blocks[0].mlp[0].out_features == remaining(32, density)
     assert sum("channels removed" in line for line in report.touched) == 3
@@ -72,3 +73,15 @@ def test_layers_are_pruned_on_one_side_only() -> None:
     tried = adapt(chain, Plan("pruning"))
     assert ("3", "its neighbour's channels are pruned already") in tried.prepared.skipped
     assert far(tried.deploy()[0](inputs()), tried.adapted(inputs())) < 1e-9
+
+
+@pytest.mark.parametrize("which", ["conv1", "conv2"])
+def test_a_layer_of_its_own_kind_is_not_cut(which: str) -> None:
+    """Fewer inputs have another mean and deviation."""
+    network = pretrained("convolutions")
+    setattr(network[1], which, Standardised(8, 8, 3, 1, 1, bias=False).double())
+    tried = adapt(network, Plan("pruning", density=0.5))
+    deployed, report = tried.deploy()
+    assert far(deployed(inputs()), tried.adapted(inputs())) < 1e-9
+    assert getattr(deployed[1], which).weight.shape == (8, 8, 3, 3)
+    assert sum("channels removed" in line for line in report.touched) == 2

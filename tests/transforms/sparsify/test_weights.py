@@ -7,6 +7,7 @@ from pathlib import Path
 import onnx
 import pytest
 import torch
+from peculiar_layers import Standardised
 from torch import nn
 from transforms.sparsify.conftest import SHAPE, examples, residual
 
@@ -166,6 +167,15 @@ def test_who_is_left_out_is_told(given: Given) -> None:
     assert "depthwise" in told["1"] and "6 inputs" in told["6"]
     assert told["7"] == "its weights are those of 2"
     assert [line.partition(":")[0] for line in report.touched] == ["2", "5"]
+
+
+def test_somebodys_own_layer_keeps_its_weights(given: Given) -> None:
+    """It may compute with other numbers, which are not zero."""
+    module = residual()
+    module.inner = Standardised(16, 32, 3, padding=1, bias=False)
+    _, report = sparsifying(Plan("unstructured", 0.9, "uniform", "start")).prepare(module, given)
+    assert dict(report.skipped)["inner"] == "Standardised is a layer of its own kind"
+    assert [m.path for m in masked(module)] == ["outer"]
 
 
 def test_a_device_with_the_kernel_masks_what_it_takes_one_without_all() -> None:
