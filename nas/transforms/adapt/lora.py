@@ -34,7 +34,8 @@ class LowRank(Function):
 
     Args:
         weight: `(out, in)` or `(out, in / groups, kh, kw)`.
-        rank: at most half of the smaller side, else the two matrices hold more than the weight.
+        rank: of a linear layer; times the taps along the longer side of a convolution. At most half
+            of the smaller side, else the two matrices hold more than the weight.
         scale: s.
         drop: share of the ranks that are left out of each training step, the rest scaled up
             (Dyn-Adapter's sparsity in the forward pass; our reading of it for merged adapters).
@@ -45,7 +46,7 @@ class LowRank(Function):
         self.scale, self.drop = scale, drop
         tall, wide = (1, 1) if weight.dim() == 2 else tuple(weight.shape[2:])
         rows, columns = weight.shape[0] * tall, weight.shape[1] * wide
-        self.rank = least(rank, rows, columns)
+        self.rank = least(rank * max(tall, wide), rows, columns)
         self.down = nn.Parameter(weight.new_empty(self.rank, columns))
         self.up = nn.Parameter(weight.new_zeros(rows, self.rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))

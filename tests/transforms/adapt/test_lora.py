@@ -52,6 +52,12 @@ def test_of_a_convolution(groups: int) -> None:
     assert far(layer(x), expected) < 1e-9
 
 
+def test_a_convolution_has_the_shapes_of_the_authors_package() -> None:
+    """Their layer of rank 4 for 64 channels to 64 of 3 x 3 taps: (12, 192) and (192, 12)."""
+    part = LowRank(torch.zeros(64, 64, 3, 3), 4, 1.0)
+    assert part.down.shape == (12, 192) and part.up.shape == (192, 12)
+
+
 def test_of_the_slices_of_a_fused_weight() -> None:
     weight = torch.randn(24, 8).double()
     function = Sliced(weight, [0, 2], 3, 1.0).double()
