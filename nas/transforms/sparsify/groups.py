@@ -9,7 +9,7 @@ group is tried before it is believed (`tried`), and every layer that is in none 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ Layers = (nn.modules.conv._ConvNd, nn.Linear)
 PERMUTED = "what follows depends on the order of its channels (a split, heads, some of them)"
 FIXED = "the network's own code fixes this width"
 INEXACT = "a norm looks across its channels: they can go before training only"
+_FAR = 20  # times as many places as there are operations; a followed group has about as many
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
 
 
@@ -89,9 +90,20 @@ class Trace:
                     unwrapped_parameters=_axes(module),
                     verbose=False,
                 )
+            self._map_again()
         finally:
             self._back(modes)
             self._put(self.patterned)
+
+    def _map_again(self) -> None:
+        """Lets concatenations and splits of channels map channels, which tokens' do not.
+
+        Torch-Pruning takes every parameter of three axes before one for the positions of tokens,
+        and the concatenation for one of tokens.
+        """
+        for node in self.graph.module2node.values():
+            if node.type in (tp.ops.OPTYPE.CONCAT, tp.ops.OPTYPE.SPLIT):
+                node.enable_index_mapping = not any(map(_is_positions, _before(node)))
 
     def _put(self, layers: Mapping[str, nn.Module]) -> None:
         for path, layer in layers.items():
@@ -163,9 +175,39 @@ class Trace:
         pruner = self.graph.get_pruner_of_module(layer)
         channels = list(range(pruner.get_out_channels(layer)))
         try:
+            if self._wanders(layer, pruner.prune_out_channels, channels):
+                return "the tracer cannot follow its channels (it finds ever new places for them)"
             return self.graph.get_pruning_group(layer, pruner.prune_out_channels, channels)
         except (IndexError, ValueError, TypeError) as error:  # a split that it takes for another
             return f"the tracer cannot follow its channels ({type(error).__name__}: {error})"
+
+    def _wanders(self, layer: nn.Module, function: Any, channels: Sequence[int]) -> bool:
+        """Whether following the channels meets far more than there is, maybe without an end.
+
+        It does where the tracer takes one operation for another: each time around they come back
+        to other places. Torch-Pruning itself compares with all that it met before, one by one.
+        """
+        tp.dependency.index_mapping.update_index_mapping(self.graph)
+        if isinstance(layer, nn.modules.conv._ConvNd) and layer.groups == layer.out_channels > 1:
+            function = tp.function.prune_depthwise_conv_out_channels
+        node = self.graph.module2node[layer]
+        begin = tuple(tp._helpers._HybridIndex(idx=i, root_idx=i) for i in channels)
+        stack, met = [(node, function, begin)], {(node, function, begin)}
+        while stack:
+            node, function, places = stack.pop()
+            for dep in node.dependencies:
+                if not dep.is_triggered_by(function):
+                    continue
+                mapped: Any = list(places)
+                for mapping in dep.index_mapping:
+                    mapped = mapped if mapping is None else mapping(mapped)
+                found = (dep.target, dep.handler, tuple(mapped))
+                if mapped and found not in met:
+                    met.add(found)
+                    stack.append(found)
+            if len(met) > _FAR * len(self.graph.module2node):
+                return True
+        return False
 
     def _writers(self, raw: Any) -> tuple[str, ...]:
         """The layers that write the channels, the root first."""
@@ -203,6 +245,23 @@ class Trace:
         return [Member(name, axis, ids) for (name, axis), ids in found.items()], None
 
 
+def _before(node: Any) -> Iterator[Any]:
+    """The nodes of Torch-Pruning's graph that one is made of."""
+    stack, met = [node], {node}
+    while stack:
+        for one in stack.pop().inputs:
+            if one not in met:
+                met.add(one)
+                stack.append(one)
+                yield one
+
+
+def _is_positions(node: Any) -> bool:
+    """Whether a node is the positions of tokens, `(1, N, C)`."""
+    shape: tuple[int, ...] = node.module.shape if node.type == tp.ops.OPTYPE.PARAMETER else ()
+    return len(shape) == 3 and shape[0] == 1
+
+
 def _tensors(module: nn.Module) -> dict[str, Tensor]:
     return {**dict(module.named_parameters()), **dict(module.named_buffers())}
 
@@ -210,8 +269,8 @@ def _tensors(module: nn.Module) -> dict[str, Tensor]:
 def _axes(module: nn.Module) -> list[tuple[nn.Parameter, int]]:
     """The axis that channels lie along, for parameters that belong to no layer of torch's.
 
-    A depthwise weight `(C, 1, h, w)` has them first. Elsewhere they are last, but for maps
-    `(1, C, h, w)` and factors `(C, 1, 1)`.
+    A depthwise weight `(C, 1, h, w)` has them first, and so have numbers for its taps, `(C, k, k)`.
+    Elsewhere they are last, but for maps `(1, C, h, w)` and factors `(C, 1, 1)`.
     """
     found = []
     known = tuple(t for t in (tp.ops.type2class(o) for o in tp.ops.OPTYPE) if t is not nn.Parameter)
@@ -224,6 +283,7 @@ def _axes(module: nn.Module) -> list[tuple[nn.Parameter, int]]:
             if not wide:
                 continue
             image = len(sizes) == 4 and 1 in sizes[:2]
+            image |= len(wide) == len(sizes) == 3 and sizes[-2] == sizes[-1]
             found.append((parameter, wide[0] if image else wide[-1]))
     return found
 

@@ -13,7 +13,9 @@ from nas.catalog import load_space
 from nas.core.task import TaskSpec
 from nas.networks.mixers.dilated import DilatedMixer
 from nas.networks.mixers.partial import Partial
+from nas.networks.mixers.peripheral import PeripheralMixer, PositionalTable
 from nas.transforms.running import randomised
+from nas.transforms.sparsify import groups as grouping
 from nas.transforms.sparsify.groups import (
     FIXED,
     INEXACT,
@@ -173,6 +175,45 @@ def test_where_the_tracer_fails_the_rest_is_pruned_all_the_same() -> None:
     assert "cannot follow" in told["first"] and "cannot follow" in told["project"]
     zeroed, smaller = removed(module, groups)
     assert (zeroed - smaller).abs().max() <= 1e-12 * zeroed.abs().max()
+
+
+class Peripheral(nn.Module):
+    """Blocks that convolve six of sixteen channels, with one table of offsets for all of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 16, 3, padding=1)
+        self.table = PositionalTable(6, 9)
+        mixers = [PeripheralMixer(6, 9, 2, self.table) for _ in range(3)]
+        self.mixers = nn.ModuleList(Partial(16, 6, mixer) for mixer in mixers)
+        self.expand = nn.ModuleList(nn.Conv2d(16, 32, 1) for _ in mixers)
+        self.project = nn.ModuleList(nn.Conv2d(32, 16, 1) for _ in mixers)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.first(x)
+        for mixer, expand, project in zip(self.mixers, self.expand, self.project, strict=True):
+            x = x + project(torch.relu(expand(mixer(x))))
+        return self.head(x.mean((2, 3)))
+
+
+@pytest.mark.timeout(60)
+def test_offsets_of_taps_are_no_positions_of_tokens() -> None:
+    """Taken for those, channels were followed through concatenations to ever other places."""
+    module = Peripheral()
+    groups, told = found(module)
+    assert {"expand.0", "expand.1", "expand.2"} <= set(groups)
+    assert every_layer_is_told_of(module, groups, told)
+    zeroed, smaller = removed(module, groups)
+    assert (zeroed - smaller).abs().max() <= 1e-12 * zeroed.abs().max()
+
+
+def test_channels_that_come_to_ever_new_places_are_not_followed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(grouping, "_FAR", 0)
+    groups, told = found(residual())
+    assert not groups and all("ever new places" in why for why in told.values())
 
 
 def test_the_module_is_left_as_it_was() -> None:
