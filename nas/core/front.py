@@ -12,7 +12,7 @@ import numpy as np
 
 from nas.core.contenders import CROWD, Contenders
 from nas.core.known import measure, seed_deviation, unique
-from nas.core.limits import limited, timing_of, violation
+from nas.core.limits import kindest, number_of, timing_of, violation
 from nas.core.luck import believed, luck
 from nas.core.measurement import Measurement
 from nas.core.membership import membership, verdict
@@ -38,7 +38,7 @@ class Member:
     choices: Mapping[str, Any]
     membership: float
     measurements: Mapping[str, Measurement]
-    limits: Mapping[str, float] = field(default_factory=dict, compare=False)
+    limits: Mapping[str, Measurement] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
         """A row of the document that scripts rely on; `verdict` is the membership in a word."""
@@ -49,7 +49,7 @@ class Member:
             "membership": self.membership,
             "verdict": verdict(self.membership),
             "measurements": {n: v.to_json() for n, v in self.measurements.items()},
-            "limits": dict(self.limits),
+            "limits": {text: m.to_json() for text, m in self.limits.items()},
         }
 
 
@@ -269,7 +269,7 @@ def _keeps(trial: Trial, spec: StudySpec) -> bool:
     return all(e is None or e <= 0 for e in excesses)
 
 
-def held(trial: Trial, spec: StudySpec) -> dict[str, float]:
+def held(trial: Trial, spec: StudySpec) -> dict[str, Measurement]:
     """What of a trial is held against each constraint: the worst of its workloads' numbers.
 
     Where one is not known the limit is left out, unless another has broken it already.
@@ -279,23 +279,22 @@ def held(trial: Trial, spec: StudySpec) -> dict[str, float]:
         numbers = _held(trial, limit, spec)
         known = [n for n in numbers if n is not None]
         if known:
-            worst = max(known) if limit.sense == "<=" else min(known)
-            if len(known) == len(numbers) or limit.violation(worst) > 0:
-                found[str(limit)] = worst
+            worst = max(known, key=lambda n: limit.violation(n.value))
+            if len(known) == len(numbers) or limit.violation(kindest(limit, worst)) > 0:
+                found[str(limit)] = replace(worst, record={})
     return found
 
 
-def _held(trial: Trial, limit: Constraint, spec: StudySpec) -> list[float | None]:
+def _held(trial: Trial, limit: Constraint, spec: StudySpec) -> list[Measurement | None]:
     """The number that a limit is held against, one for each workload; None where not known."""
     if limit.name in TIMED:
         device = limit.device or spec.device
         timings = [timing_of(trial, device, workload=work.name) for work in limit.workloads]
-        return [None if timing is None else limited(limit, timing) for timing in timings]
+        return [None if timing is None else number_of(limit, timing) for timing in timings]
     known = known_objectives(spec.task).get(limit.name) or next(
         (o for o in spec.objectives if o.name == limit.name), None
     )
-    found = None if known is None else measure(trial, known, spec)
-    return [None if found is None else found.value]
+    return [None if known is None else measure(trial, known, spec)]
 
 
 def _bases(row: Row) -> set[str]:

@@ -32,6 +32,29 @@ def limited(limit: Constraint, timing: Measurement) -> float:
     return value if limit.name == "latency_ms" else rate(timing, value)
 
 
+def number_of(limit: Constraint, timing: Measurement) -> Measurement:
+    """The number of a timing that a limit is of, with its interval where that is of this number."""
+    value, *ends = (
+        limited(limit, replace(timing, value=v)) for v in (timing.value, timing.low, timing.high)
+    )
+    return replace(
+        timing,
+        objective=limit.name,
+        value=value,
+        unit=timing.unit if limit.name == "latency_ms" else "images/s",
+        low=min(value, *ends),
+        high=max(value, *ends),
+        se=timing.se * value / timing.value,
+    )
+
+
+def kindest(limit: Constraint, number: Measurement) -> float:
+    """What of a number may break a limit: of a prediction only its whole interval does."""
+    if number.source != "predicted":
+        return number.value
+    return number.low if limit.sense == "<=" else number.high
+
+
 def violation(
     trial: Trial, limit: Constraint, spec: StudySpec, forms: Sequence[str] = ("untrained",)
 ) -> float | None:
@@ -54,9 +77,7 @@ def violation(
 
 def _excess(limit: Constraint, timing: Measurement) -> float:
     """By how much one timing breaks a limit on latency or throughput, relative to it."""
-    if timing.source == "predicted":
-        timing = replace(timing, value=timing.low)
-    return limit.violation(limited(limit, timing))
+    return limit.violation(kindest(limit, number_of(limit, timing)))
 
 
 def rate(timing: Measurement, latency_ms: float) -> float:

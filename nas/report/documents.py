@@ -153,7 +153,7 @@ def _row(trial: Trial, spec: StudySpec, deviation: float | None) -> Document:
         "state": trial.state,
         "choices": dict(trial.architecture.choices),
         "measurements": {n: brief(m) for n, m in _known(trial, spec, deviation).items()},
-        "limits": held(trial, spec),
+        "limits": {text: m.to_json() for text, m in held(trial, spec).items()},
         "violations": dict(trial.violations),
         "epochs": max((r.epochs for r in trial.rungs), default=0),
         "reused": trial.reused,

@@ -14,6 +14,7 @@ from rich.text import Text
 from nas.core.front import Front, Member
 from nas.core.measurement import Measurement
 from nas.core.membership import verdict
+from nas.core.objective import Constraint
 from nas.core.retarget import Retarget
 from nas.report.gains import gains, told
 from nas.report.networks import describe, grouped, telling, word
@@ -96,9 +97,19 @@ def _about(
     return lines
 
 
-def _kept(limits: Mapping[str, float]) -> list[str]:
+def _kept(limits: Mapping[str, Measurement]) -> list[str]:
     """Each limit with the number that is held against it: `9.1 in latency_ms:b1-8<=12`."""
-    return [f"{plain(value)} in {text}" for text, value in limits.items()]
+    return [f"{_held(number)} in {text}{_perhaps(number, text)}" for text, number in limits.items()]
+
+
+def _held(number: Measurement) -> str:
+    """A number that a limit is of: of a prediction with its interval, which alone breaks limits."""
+    return interval(number) if number.source == "predicted" else plain(number.value)
+
+
+def _perhaps(number: Measurement, limit: str) -> str:
+    """What to add where a prediction is beyond its limit, and its interval is not."""
+    return " (may keep it)" if Constraint.parse(limit).violation(number.value) > 0 else ""
 
 
 def counted(trials: Mapping[str, int]) -> str:
@@ -189,9 +200,9 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
     if trial.get("gain"):
         rows.append(("against trial 0", told(trial["gain"])))
     rows += [(n, plain(v)) for n, v in trial["costs"].items() if n not in trial["measurements"]]
-    held = trial.get("limits", {})
+    held = {n: Measurement.from_json(m) for n, m in trial.get("limits", {}).items()}
     kept = [n for n in held if trial["violations"].get(n, 0.0) <= 0]
-    rows += [(n, f"kept with {plain(held[n])}") for n in kept]
+    rows += [(n, f"kept with {_held(held[n])}{_perhaps(held[n], n)}") for n in kept]
     rows += [(n, _broken(v, held.get(n))) for n, v in trial["violations"].items() if v > 0]
     for rung in trial["rungs"]:
         mark = ", reused" if rung["reused"] else ""
@@ -213,9 +224,9 @@ def trial_table(trial: Mapping[str, Any]) -> RenderableType:
                  pair_table(rows))  # fmt: skip
 
 
-def _broken(excess: float, held: float | None) -> str:
+def _broken(excess: float, number: Measurement | None) -> str:
     """How a limit is broken, and by which number where it is known."""
-    return f"broken by {percent(excess)}" + ("" if held is None else f", with {plain(held)}")
+    return f"broken by {percent(excess)}" + ("" if number is None else f", with {_held(number)}")
 
 
 def _workloads(trial: Mapping[str, Any]) -> dict[str, Measurement]:

@@ -7,7 +7,7 @@ from conftest import toy_spec
 
 from nas.core.architecture import Architecture
 from nas.core.front import held
-from nas.core.limits import limited, violation
+from nas.core.limits import limited, number_of, violation
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.core.trial import Trial
@@ -64,8 +64,24 @@ def test_what_is_held_is_the_worst_of_the_workloads_and_absent_where_one_is_unkn
     limits = ("latency_ms:b1-2<=5", "throughput_ips:b1-2>=100", "latency_ms:b1-4<=5", "macs<=9")
     spec = toy_spec(constraints=tuple(map(Constraint.parse, limits)))
     found = held(timed(b1=timing(3.0), b2=timing(4.0, 2)), spec)
-    assert found == {limits[0]: 4.0, limits[1]: pytest.approx(1000 / 3), limits[3]: 7.0}
-    assert held(timed(b1=timing(6.0)), spec)[limits[0]] == 6.0  # broken, whatever b2 takes
+    values = {limit: number.value for limit, number in found.items()}
+    assert values == {limits[0]: 4.0, limits[1]: pytest.approx(1000 / 3), limits[3]: 7.0}
+    broken = held(timed(b1=timing(6.0)), spec)
+    assert broken[limits[0]].value == 6.0  # whatever b2 takes
+
+
+def test_what_is_held_of_a_prediction_keeps_its_interval_and_says_so() -> None:
+    limits = ("latency_ms<=5", "throughput_ips>=150")
+    spec = toy_spec(constraints=tuple(map(Constraint.parse, limits)))
+    latency, rate = held(timed(b1=timing(8.0, source="predicted")), spec).values()
+    assert (latency.low, latency.value, latency.high) == (4.0, 8.0, 16.0)
+    assert (rate.low, rate.value, rate.high) == (62.5, 125.0, 250.0)
+    assert latency.source == rate.source == "predicted" and rate.unit == "images/s"
+
+
+def test_a_quantile_has_no_interval_of_its_own() -> None:
+    number = number_of(Constraint.parse("latency_ms.p99<=5"), timing(4.0, p99_ms=6.0))
+    assert (number.low, number.value, number.high) == (6.0, 6.0, 6.0)
 
 
 def test_what_is_probed_is_held_against_its_own_number() -> None:

@@ -10,6 +10,7 @@ from rich.console import Console, RenderableType
 from nas.core.front import front_of
 from nas.core.measurement import Measurement
 from nas.core.membership import verdict
+from nas.core.objective import Constraint
 from nas.report import tables
 from nas.report.documents import study_document, trial_document
 from nas.report.pick import pick
@@ -136,3 +137,17 @@ def test_a_trial_shows_its_training_and_its_faults() -> None:
         assert part in text
     broken = printed(tables.trial_table(trial_document(asked, made, 37)))
     assert "latency_ms<=5  broken by 40 %" in broken
+
+
+def test_a_predicted_number_that_a_limit_is_of_is_marked_and_has_its_interval() -> None:
+    asked = replace(spec(), constraints=(Constraint.parse("latency_ms<=5"),))
+    made = trials()
+    name, timing = next(iter(made[4].measurements.items()))
+    beyond = replace(timing, value=6.0, low=4.0, high=9.0, source="predicted", basis="transfer")
+    made[4] = replace(made[4], measurements={name: beyond}, violations={})
+    text = printed(tables.trial_table(trial_document(asked, made, 4)))
+    assert "latency_ms<=5  kept with ~6.0 [4.0, 9.0] ms (may keep it)" in text
+    front = front_of(asked, [made[4]])
+    assert "of limits: ~6.0 [4.0, 9.0] ms in latency_ms<=5 (may keep it)" in printed(
+        tables.front_table(front)
+    )
