@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -67,16 +67,20 @@ class Study:
         """A row for each trial: how it ended, its choices, and its numbers with their intervals.
 
         Columns: `trial` (the index), `state`, `origin`, `epochs`, `reused`, `error`, `membership`
-        (of the members of the front); each objective with `_low`, `_high` and `_source`; then each
-        decision under its own name.
+        (of the members of the front), `unlike` (why its numbers cannot be compared with the
+        others'); each objective with `_low`, `_high`, `_source` and `_basis`; then each decision
+        under its own name.
         Raises: NasError where pandas is not installed.
         """
         try:
             import pandas as pd
         except ImportError:
             raise NasError("pandas is not installed here", "type pip install pandas") from None
-        members = {m.trial: m.membership for m in self.front().members}
-        rows = [_row(row, members) for row in looking.show(self.name, storage=self.storage)["rows"]]
+        front = self.front()
+        members = {m.trial: m.membership for m in front.members}
+        unlike = {**front.elsewhere, **front.unlike}
+        found = looking.show(self.name, storage=self.storage)["rows"]
+        rows = [_row(row, members, unlike) for row in found]
         return pd.DataFrame(rows).set_index("trial") if rows else pd.DataFrame()
 
     def to_optuna(self) -> optuna.Study:
@@ -151,12 +155,16 @@ def _picture(front: Front) -> str:
     return f'<img alt="the front" style="{style}" src="data:image/png;base64,{data}">'
 
 
-def _row(row: dict[str, Any], members: dict[int, float]) -> dict[str, Any]:
+def _row(
+    row: dict[str, Any], members: Mapping[int, float], unlike: Mapping[int, Sequence[str]]
+) -> dict[str, Any]:
     plain: dict[str, Any] = {
         n: row[n] for n in ("trial", "state", "origin", "epochs", "reused", "error")
     }
     plain["membership"] = members.get(row["trial"])
+    plain["unlike"] = "; ".join(unlike.get(row["trial"], ()))
     for name, found in row["measurements"].items():
         plain |= {name: found["value"], f"{name}_low": found["low"],
-                  f"{name}_high": found["high"], f"{name}_source": found["source"]}  # fmt: skip
+                  f"{name}_high": found["high"], f"{name}_source": found["source"],
+                  f"{name}_basis": found["basis"]}  # fmt: skip
     return {**plain, **row["choices"]}

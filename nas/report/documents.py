@@ -128,11 +128,17 @@ def dominated(front: Front, study: Mapping[str, Any]) -> list[tuple[int, dict[st
 
 
 def front_csv(front: Front) -> str:
-    """A front as comma-separated values: a row for each member, a column for each decision."""
+    """A front as comma-separated values: a row for each member, a column for each decision.
+
+    `unlike` says why a member's numbers cannot be compared with the others', where they cannot.
+    """
     decisions = sorted({name for m in front.members for name in m.choices})
     parts = ("", "_low", "_high", "_unit", "_source", "_basis")
     head = ["trial", "key", "membership"]
     head += [o.name + part for o in front.objectives for part in parts]
+    head.append(
+        "unlike"
+    )  # why its numbers cannot be compared with the others'; empty where they can
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head + decisions)
@@ -141,6 +147,7 @@ def front_csv(front: Front) -> str:
         for objective in front.objectives:
             m = member.measurements[objective.name]
             row += [m.value, m.low, m.high, m.unit, m.source, m.basis]
+        row.append("; ".join(front.unlike.get(member.trial, ())))
         writer.writerow(row + [member.choices.get(name, "") for name in decisions])
     return text.getvalue()
 

@@ -52,6 +52,7 @@ def test_a_table_has_a_row_for_each_trial(toy: nas.Study) -> None:
     assert frame.loc[3, "stages.0.kernel"] == made[3].architecture.choices["stages.0.kernel"]
     assert frame["membership"].notna().sum() == len(toy.front().members)
     assert frame.loc[36, "error"].startswith("out of memory")
+    assert frame.loc[3, "latency_ms_basis"] == "trained file" and frame.loc[3, "unlike"] == ""
 
 
 def test_without_pandas_it_says_what_adds_it(

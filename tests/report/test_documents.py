@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 from example_study import spec, study
 
@@ -67,6 +68,10 @@ def test_csv_has_a_column_for_every_number_and_decision() -> None:
         assert float(row["latency_ms_high"]) == member.measurements["latency_ms"].high
         assert row["params_source"] == "measured"
         assert row["stages.0.kernel"] == str(member.choices["stages.0.kernel"])
+        assert row["unlike"] == ""
+    moved = replace(front, unlike={front.members[1].trial: ["host: a and b", "torch: 1 and 2"]})
+    told = [r["unlike"] for r in csv.DictReader(io.StringIO(front_csv(moved)))]
+    assert told[:2] == ["", "host: a and b; torch: 1 and 2"]
 
 
 def test_an_empty_study() -> None:

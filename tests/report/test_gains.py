@@ -13,7 +13,7 @@ from rich.console import Console, RenderableType
 from nas.core.front import front_of
 from nas.core.measurement import Measurement
 from nas.report.documents import front_document, study_document, trial_document
-from nas.report.gains import gains
+from nas.report.gains import gains, told
 from nas.report.tables import front_table, study_table, trial_table
 
 
@@ -35,6 +35,26 @@ def test_a_percentage_has_a_difference_and_anything_else_a_ratio() -> None:
     assert found["accuracy"] == {"difference": pytest.approx(-1.5)}
     assert found["size_mb"] == {"difference": -3.0, "ratio": 0.25}
     assert "latency_ms" not in found
+
+
+def timed(source: str = "measured", **record: object) -> Measurement:
+    return Measurement("latency_ms", 2.0, "ms", 1.9, 2.1, 0.1, 9, source, "trained file", record)
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [(timed("predicted"), "one is measured, one predicted"), (timed(runtime="torch"), "runtime")],
+)
+def test_numbers_that_cannot_be_compared_are_told_instead_of_their_ratio(
+    after: Measurement, why: str
+) -> None:
+    before = timed(runtime="onnxruntime")
+    assert gains({"latency_ms": timed(runtime="onnxruntime")}, {"latency_ms": before})[
+        "latency_ms"
+    ] == {"difference": 0.0, "ratio": 1.0}
+    found = gains({"latency_ms": after}, {"latency_ms": before})["latency_ms"]
+    assert found.keys() == {"unlike"} and why in found["unlike"][0]
+    assert told({"latency_ms": found}) == "latency_ms not comparable"
 
 
 def test_a_network_that_was_brought_is_what_all_are_compared_with() -> None:
