@@ -20,7 +20,7 @@ from nas.networks.parts.merge import is_plain
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 from nas.transforms.sparsify import allocate, patterns
-from nas.transforms.sparsify.distortion import EXAMPLES, curves
+from nas.transforms.sparsify.distortion import curves, examples_for
 from nas.transforms.sparsify.dynamic import acquisition, moved
 from nas.transforms.sparsify.held import Held
 from nas.transforms.sparsify.plan import M, N, Plan
@@ -290,8 +290,8 @@ def _by_distortion(
         return {names[id(m.weight)]: patterns.largest(m.weight.detach().abs(), count)}
 
     tensor = found[0].weight
-    examples = given.examples(EXAMPLES).to(tensor)
     layers = [[lambda m=m, d=d: option(m, d) for d in DENSITIES] for m in found]
+    examples = given.examples(examples_for(layers)).to(tensor)
     distortions = curves(module, examples, layers)
     sizes = [m.weight.numel() for m in found]
     costs = [np.maximum(1.0, np.round(np.array(DENSITIES) * size)) for size in sizes]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from nas.transforms.sparsify import allocate
-from nas.transforms.sparsify.distortion import EXAMPLES, Masks, curves
+from nas.transforms.sparsify.distortion import Masks, curves, examples_for
 from nas.transforms.sparsify.groups import Group, Layers, spread
 from nas.transforms.sparsify.plan import Plan
 from nas.transforms.stages import Given
@@ -184,7 +184,7 @@ def _by_distortion(
 
     tensor = next(module.parameters())
     layers = [[lambda n=n, w=w: option(n, w) for w in some] for n, some in enumerate(choices)]
-    distortions = curves(module, given.examples(EXAMPLES).to(tensor), layers)
+    distortions = curves(module, given.examples(examples_for(layers)).to(tensor), layers)
     whole = budget.params(full)
     costs = [
         np.array([whole - budget.params([*full[:n], w, *full[n + 1 :]]) for w in some])
