@@ -123,8 +123,10 @@ def _profile(
         "flops": 2 * trained.macs,
         "activations": trained.activations,
         "deploy": {"params": shipped.params, "macs": shipped.macs},
-        "peak_memory_mb": activations,
-        "peak_activations_mb": activations,
+        "batch": batch,
+        "peak_memory_mb": activations * batch,
+        "peak_memory_basis": "activations, counted",
+        "peak_activations_mb": activations,  # of one example, as all counts
         "uncounted_ops": uncounted,
         "fold": {"touched": len(report.touched), "skipped": [list(s) for s in report.skipped]},
     }
@@ -172,7 +174,11 @@ def _costs(path: Path, device: Device, workload: Workload) -> dict[str, Any]:
     if isinstance(memory, str):
         missing["peak_memory_mb"] = memory
     else:
-        found |= {"peak_memory_mb": memory.value, "peak_memory": memory.to_json()}
+        found |= {
+            "peak_memory_mb": memory.value,
+            "peak_memory_basis": "beyond the runtime's own, measured",
+            "peak_memory": memory.to_json(),
+        }
     joules = unreadable(device) or energy(path, device, lease, workload, basis=UNTRAINED)
     if isinstance(joules, str):
         missing["energy_mj"] = joules

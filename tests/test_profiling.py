@@ -23,6 +23,7 @@ def profiled(device, by_layer=True, batch=1):
 def test_without_a_device_all_is_counted():
     found = profiled(None)
     assert found["peak_memory_mb"] == found["peak_activations_mb"] > 0
+    assert profiled(None, batch=8)["peak_memory_mb"] == pytest.approx(8 * found["peak_memory_mb"])
     assert not {"latency_ms", "peak_memory", "energy_mj", "not_measured", "by_layer"} & set(found)
     rows = dict(found["layers"])
     whole = rows.pop("")

@@ -31,6 +31,8 @@ from nas.hardware.lease import Lease
 from nas.hardware.probe import probe
 
 TOLERANCE = 0.001  # the rows add up to the whole within this share of it
+STAMP = 3.0  # microseconds that a profiler may take for a kernel; no runtime's takes as many
+DRIFT = 0.25  # by which a call under the profiler may be longer without them, as a share
 ITSELF, RUNTIME = "(itself)", "(runtime)"  # what the root computes; time of no operator of the file
 # What OpenVINO calls the operators that others are fused into.
 _MAIN = {"Convolution": {"Conv"}, "FullyConnected": {"Gemm", "MatMul"}}
@@ -89,6 +91,17 @@ class Profile:
             share = self.stamp_us
         return max(0.0, min(share, 0.9 * min(times, default=0.0)))
 
+    def disturbed(self, latency_us: float) -> bool:
+        """Whether its calls took longer than the profiler itself can explain: the host was busy.
+
+        >>> kernels = (Kernel(microseconds=40.0), Kernel(microseconds=50.0))
+        >>> busy = Profile(kernels, calls=1, call_us=200.0, other_us=0.0)
+        >>> busy.disturbed(100.0), busy.disturbed(170.0)
+        (True, False)
+        """
+        allowed = max(DRIFT * latency_us, STAMP * len(self.kernels))
+        return self.call_us - latency_us > allowed
+
 
 @dataclass
 class Row:
@@ -134,7 +147,8 @@ def timed(
     Each row has `latency_ms`, which add up to the measured one within `TOLERANCE`, its `share`,
     how many `kernels` it became, and the modules `fused` into it. `by_layer` says how the profile
     was turned into those: `ratio` is its sum over the measured latency, `overhead_us` what was
-    taken off each kernel, `scale` what the rest was multiplied by.
+    taken off each kernel, `scale` what the rest was multiplied by, and whether it `converged`: not
+    where the machine was too busy meanwhile.
 
     Args:
         counts: of the module that was exported to `path`.
@@ -168,6 +182,7 @@ def timed(
             "overhead_us": overhead,
             "scale": latency_ms / (total / 1e3),
             "calls": profile.calls,
+            "converged": not profile.disturbed(1e3 * latency_ms),
             "resolution_us": profile.resolution_us,
             "tolerance": TOLERANCE,
         },

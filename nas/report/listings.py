@@ -169,7 +169,7 @@ def profile_table(target: str, found: Row) -> RenderableType:
         rows.append(("runtime", found["runtime"] + how))
     if "latency_ms" in found:
         timing = Measurement.from_json(found["latency_ms"])
-        rows.append(("latency", f"{interval(timing)}  {origin(timing)}"))
+        rows.append(("latency", f"{interval(timing)}  {origin(timing)}{_of_a_call(found)}"))
         rows += [("meanwhile", why) for why in _meanwhile(timing.record)]
     if "energy_mj" in found:
         energy = Measurement.from_json(found["energy_mj"])
@@ -284,10 +284,15 @@ def _both(trained: float, deployed: float) -> str:
 def _memory(found: Row) -> str:
     """Measured where it was, beyond what the runtime itself takes; else what was counted."""
     if "peak_memory" not in found:
-        return f"{plain(found['peak_memory_mb'])} MB  of activations, counted"
+        counted = f"{plain(found['peak_memory_mb'])} MB  of {found['peak_memory_basis']}"
+        return counted + _of_a_call(found)
     memory = Measurement.from_json(found["peak_memory"])
     beyond = f"beyond the runtime's {memory.record['runtime_mb']:.0f} MB"
-    return f"{interval(memory)}  {origin(memory)}, {beyond}"
+    return f"{interval(memory)}  {origin(memory)}, {beyond}{_of_a_call(found)}"
+
+
+def _of_a_call(found: Row) -> str:
+    return f", a call of {found['batch']}" if found["batch"] > 1 else ""
 
 
 def _meanwhile(record: Mapping[str, Any]) -> list[str]:
@@ -324,7 +329,11 @@ def _layers(layers: Mapping[str, Row], how: Row | None) -> RenderableType:
             f" Its clock counts in steps of {how['resolution_us']:g} microsecond: shorter kernels "
             "cannot be told apart."
         )
-    return Group(table, Text(note, style="dim"))
+    parts: list[RenderableType] = [table, Text(note, style="dim")]
+    if not how["converged"]:
+        parts.append(Text("The machine was busy meanwhile: these shares are rough. Type it again "
+                          "when nothing else runs.", style="red"))  # fmt: skip
+    return Group(*parts)
 
 
 def _beside(layer: str, other: str) -> str:

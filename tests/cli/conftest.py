@@ -150,7 +150,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
         ],
         "profile": lambda *given, **options: {
             "space": "big", "input": [3, 32, 32], "params": 1000, "macs": 2e6, "activations": 10,
-            "deploy": {"params": 900, "macs": 2e6}, "peak_memory_mb": 1.5, "size_mb": 0.004,
+            "deploy": {"params": 900, "macs": 2e6}, "peak_memory_mb": 1.5,
+            "batch": 1, "peak_memory_basis": "activations, counted", "size_mb": 0.004,
             "uncounted_ops": {}, "latency_ms": timing,
         },
     }  # fmt: skip

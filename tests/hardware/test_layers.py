@@ -177,7 +177,17 @@ def test_the_profilers_own_time_is_taken_off_each_kernel_before_scaling(net):
     assert found["layers"]["stem.0"]["latency_ms"] == pytest.approx(0.072)
     # where the sum is too short there is no overhead to take off
     slow = timed(count(module, (3, 16, 16)), path, exported.modules, profile, 5.0)["by_layer"]
-    assert slow["overhead_us"] == 0 and slow["scale"] > 1
+    assert slow["overhead_us"] == 0 and slow["scale"] > 1 and slow["converged"]
+
+
+def test_a_profile_beside_other_programs_says_that_it_is_rough(net):
+    module, path, exported = net
+    kernels = tuple(Kernel(n.name, n.op, n.inputs, n.outputs, 40.0) for n in nodes(path))
+    profile = Profile(kernels, 1, 2000.0, 0.0)
+    counts = count(module, (3, 16, 16))
+    for latency, settled in ((1.0, False), (1.9, True)):
+        how = timed(counts, path, exported.modules, profile, latency)["by_layer"]
+        assert how["converged"] == settled
 
 
 @pytest.mark.parametrize("runtime", ["torch", "openvino"])

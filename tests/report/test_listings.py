@@ -97,6 +97,7 @@ def test_a_profile_shows_both_forms_and_what_was_not_counted() -> None:
     found = {
         "input": [3, 224, 224], "params": 28589128, "macs": 4456000000, "activations": 1e7,
         "deploy": {"params": 28589128, "macs": 4400000000}, "peak_memory_mb": 12.5,
+        "peak_memory_basis": "activations, counted", "batch": 8,
         "size_mb": 114.4, "size_basis": "ONNX file, opset 18", "uncounted_ops": {"aten::odd": 2},
         "nonzero": {"params": 1e7, "macs": 2e9}, "latency_ms": timing.to_json(),
         "choices": {"stages.0.kernel": 7}, "layers": {"": COUNTS, "stem": COUNTS},
@@ -105,8 +106,9 @@ def test_a_profile_shows_both_forms_and_what_was_not_counted() -> None:
     for part in (
         "3 x 224 x 224", "28.59 M\n", "4.456 G in training, 4.4 G deployed",
         "8.912 G in training, 8.8 G deployed  (2 x MACs)", "10 M params, 2 G MACs",
-        "114.4 MB  ONNX file, opset 18", "4.00 [3.50, 4.50] ms  measured, untrained form",
-        "aten::odd 2", "(whole)", "12.5 MB  of activations, counted",
+        "114.4 MB  ONNX file, opset 18",
+        "4.00 [3.50, 4.50] ms  measured, untrained form, a call of 8",
+        "aten::odd 2", "(whole)", "12.5 MB  of activations, counted, a call of 8",
     ):  # fmt: skip
         assert part in "\n".join(line.rstrip() for line in text.splitlines())
 
@@ -118,7 +120,7 @@ def test_a_profile_shows_what_was_measured_and_why_the_rest_was_not() -> None:
                          "untrained form", {"runtime_mb": 65.4})  # fmt: skip
     found = {
         "input": [3, 8, 8], "params": 5, "macs": 7, "activations": 9, "size_mb": 1, "runtime": "r",
-        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "uncounted_ops": {},
+        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "batch": 1, "uncounted_ops": {},
         "latency_ms": energy.to_json(), "energy_mj": energy.to_json(),
         "peak_memory": memory.to_json(), "not_measured": {"layers": "no profiler"},
     }  # fmt: skip
@@ -134,16 +136,19 @@ def test_layers_are_listed_slowest_first_with_how_the_times_came_about() -> None
         "stem": {**COUNTS, "latency_ms": 0.1, "share": 0.2, "kernels": 1, "fused": []},
         "mixer": {**COUNTS, "latency_ms": 0.4, "share": 0.8, "kernels": 2, "fused": ["norm"]},
     }
-    how = {"calls": 70, "ratio": 1.424, "overhead_us": 2.15, "scale": 0.99}
+    how = {"calls": 70, "ratio": 1.424, "overhead_us": 2.15, "scale": 0.99, "converged": True}
     found = {
         "input": [3, 8, 8], "params": 5, "macs": 7, "activations": 9, "size_mb": 1,
-        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "uncounted_ops": {},
-        "layers": layers, "by_layer": how,
+        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "batch": 1, "uncounted_ops": {},
+        "peak_memory_basis": "activations, counted", "layers": layers, "by_layer": how,
     }  # fmt: skip
     text = printed(listings.profile_table("net", found))
     assert text.index("(whole)") < text.index("mixer") < text.index("stem")
     assert "0.4000" in text and "80.0" in text and "norm" in text
     assert "add up to 1.42 times the measured latency" in " ".join(text.split())
+    assert "busy" not in text
+    how["converged"] = False
+    assert "The machine was busy meanwhile" in printed(listings.profile_table("net", found))
 
 
 def test_an_export_is_listed_with_its_measurements() -> None:
