@@ -171,6 +171,9 @@ def profile_table(target: str, found: Row) -> RenderableType:
         timing = Measurement.from_json(found["latency_ms"])
         rows.append(("latency", f"{interval(timing)}  {origin(timing)}{_of_a_call(found)}"))
         rows += [("meanwhile", why) for why in _meanwhile(timing.record)]
+        if timing.record.get("unverified"):
+            names = ", ".join(timing.record["unverified"])
+            rows.append(("no page named", f"for {names} of {timing.record['device']}"))
     if "energy_mj" in found:
         energy = Measurement.from_json(found["energy_mj"])
         counter = energy.record["counter"]

@@ -130,6 +130,18 @@ def test_a_profile_shows_what_was_measured_and_why_the_rest_was_not() -> None:
     assert "no layers" in text and "no profiler" in text
 
 
+def test_a_prediction_names_the_facts_that_no_page_is_named_for() -> None:
+    record = {"device": "h200", "unverified": ["memory_gb", "tdp_w"]}
+    timing = Measurement("latency_ms", 4.0, "ms", 2.0, 8.0, 1.0, 0, "predicted", "transfer", record)
+    found = {
+        "input": [3, 8, 8], "params": 5, "macs": 7, "activations": 9, "size_mb": 1,
+        "deploy": {"params": 5, "macs": 7}, "peak_memory_mb": 6.0, "batch": 1, "uncounted_ops": {},
+        "peak_memory_basis": "activations, counted", "latency_ms": timing.to_json(),
+    }  # fmt: skip
+    text = printed(listings.profile_table("net", found))
+    assert "no page named  for memory_gb, tdp_w of h200" in text
+
+
 def test_layers_are_listed_slowest_first_with_how_the_times_came_about() -> None:
     layers = {
         "": {**COUNTS, "latency_ms": 0.5, "share": 1.0},
