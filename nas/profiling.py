@@ -195,10 +195,12 @@ def _layers(
     found: Mapping[str, Any],
 ) -> dict[str, Any]:
     """The breakdown of the timed form; of its counts alone where its layers cannot be timed."""
-    kernels: layers.Profile | str = f"{device.name} is not attached to this host"
+    kernels: layers.Profile | str
     if attached(device):
         lease = Lease(default_folder(), device.seat)
         kernels = layers.profiled(written.path, device, lease, workload)
+    else:
+        kernels = layers.predicted(written.path, device, workload)
     if isinstance(kernels, str):
         missing = {**found.get("not_measured", {}), "layers": kernels}
         return {**layers.counted(counts), "not_measured": missing}

@@ -53,13 +53,19 @@ def test_on_this_host_the_timed_form_is_measured_and_broken_down(tmp_path, monke
 
 
 @pytest.mark.slow
-def test_a_device_that_is_not_here_is_predicted_and_its_layers_are_counted():
+def test_a_device_that_is_not_here_is_predicted_and_so_are_its_layers():
     absent = replace(CPU, name="far", names=("a processor that nobody has",))
     absent = replace(absent, facts=parse(FACTS, "far").facts)
     found = profiled(absent)
     assert found["latency_ms"]["source"] == "predicted"
-    assert "not attached" in found["not_measured"]["layers"]
-    assert "by_layer" not in found and "peak_memory" not in found
+    assert "peak_memory" not in found and not found.get("not_measured")
+    rows, how = dict(found["layers"]), found["by_layer"]
+    whole = rows.pop("")
+    assert how["calls"] == 0 and how["converged"] and how["overhead_us"] == 0
+    assert whole["latency_ms"] == found["latency_ms"]["value"]
+    assert sum(row["share"] for row in rows.values()) == pytest.approx(1)
+    heavy = max(rows, key=lambda name: rows[name]["macs"])
+    assert rows[heavy]["share"] > 0.5 / len(rows) and rows[heavy]["kernels"] >= 1
 
 
 FACTS = """

@@ -13,6 +13,8 @@ others are named beside it.
 What cannot be split: a kernel that onnxruntime or OpenVINO made of several modules; OpenVINO's
 kernels of less than a microsecond, which its clock does not see, from its own time (`(runtime)`);
 anything of torch compiled, or as a CUDA graph. Eager, torch runs a program operator by operator.
+
+Where the device is not here, the kernels and their times are the prediction's own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from nas.hardware.agent.onnxgraph import Node, nodes
 from nas.hardware.counting import Counts
 from nas.hardware.device import Device
 from nas.hardware.lease import Lease
+from nas.hardware.prediction.predict import predict_kernels
 from nas.hardware.probe import probe
 
 TOLERANCE = 0.001  # the rows add up to the whole within this share of it
@@ -130,6 +133,17 @@ def profiled(path: Path, device: Device, lease: Lease, workload: Workload) -> Pr
     )  # fmt: skip
 
 
+def predicted(path: Path, device: Device, workload: Workload) -> Profile:
+    """The kernels that a file becomes on a device that is not here, with their predicted times.
+
+    Raises: NasError as `nas.hardware.prediction.predict.predict`.
+    """
+    terms = predict_kernels(path, device, workload)
+    kernels = tuple(Kernel(k.name, k.op, [], [k.name], term.us) for k, term in terms)
+    total = sum(kernel.microseconds for kernel in kernels)
+    return Profile(kernels, 0, total, 0.0, stamp_us=0.0)
+
+
 def counted(counts: Counts) -> dict[str, Any]:
     """`layers`: the own `params`, `macs` and `activations` of each module that has any.
 
@@ -148,7 +162,7 @@ def timed(
     how many `kernels` it became, and the modules `fused` into it. `by_layer` says how the profile
     was turned into those: `ratio` is its sum over the measured latency, `overhead_us` what was
     taken off each kernel, `scale` what the rest was multiplied by, and whether it `converged`: not
-    where the machine was too busy meanwhile.
+    where the machine was too busy meanwhile. Without `calls` all of it was predicted.
 
     Args:
         counts: of the module that was exported to `path`.

@@ -322,6 +322,9 @@ def _layers(layers: Mapping[str, Row], how: Row | None) -> RenderableType:
     table = listing(rows, "no layers", right=("ms", "%", "params", "MACs", "activations"))
     if how is None:
         return table
+    if not how["calls"]:
+        said = "Predicted, kernel by kernel: a share is less certain than the whole."
+        return Group(table, Text(said, style="dim"))
     note = (
         f"Shares by the runtime's profiler over {how['calls']} calls, whose times add up to "
         f"{how['ratio']:.2f} times the measured latency: {how['overhead_us']:.1f} microseconds "

@@ -189,6 +189,19 @@ def form_of(device: Device) -> Form:
     return "torch eager, channels last" if last else "torch eager"
 
 
+def predict_kernels(
+    path: Path, device: Device, workload: Workload | None = None
+) -> list[tuple[Kernel, Term]]:
+    """Each kernel that an exported file becomes on a device, and its part of the prediction.
+
+    Raises: NasError as `predict`.
+    """
+    chosen = form_of(device)
+    kernels = lower(path, chosen, workload or Workload(), native=False).kernels
+    terms = terms_of(kernels, device, find_calibration(device), chosen)
+    return list(zip(kernels, terms, strict=True))
+
+
 def forecast(
     kernels: Sequence[Kernel],
     device: Device,

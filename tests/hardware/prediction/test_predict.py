@@ -22,6 +22,7 @@ from nas.hardware.prediction.predict import (
     form_of,
     law_for,
     predict,
+    predict_kernels,
     terms_of,
 )
 
@@ -56,6 +57,15 @@ def test_the_terms_add_up_to_the_value(tmp_path):
     assert sum(row["us"] for row in found.record["terms"]) == pytest.approx(1e3 * found.value)
     assert sum(row["n"] for row in found.record["terms"]) == found.record["kernels"]
     assert found.record["workload"] == "b4"
+
+
+def test_kernel_by_kernel_the_parts_are_the_same(tmp_path):
+    path = mixed(tmp_path / "n.onnx")
+    found = predict_kernels(path, CARD, Workload(batch=4))
+    whole = predict(path, CARD, Workload(batch=4))
+    assert sum(term.us for _, term in found) == pytest.approx(1e3 * whole.value)
+    assert len(found) == whole.record["kernels"]
+    assert all(kernel.kind == term.kind for kernel, term in found)
 
 
 def test_an_a100_that_is_not_here_works_out_of_the_box(tmp_path):
