@@ -20,10 +20,13 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nas.networks.mixers.patterned import Patterned
+from nas.networks.parts.gates import ResponseNorm
+from nas.networks.parts.norms import ChannelNorm
 from nas.transforms.running import evaluating, randomised
 from nas.transforms.sparsify.distortion import flat
 
 Skips = list[tuple[str, str]]
+Across = nn.LayerNorm | nn.GroupNorm | ChannelNorm | ResponseNorm
 Layers = (nn.modules.conv._ConvNd, nn.Linear)
 PERMUTED = "what follows depends on the order of its channels (a split, heads, some of them)"
 FIXED = "the network's own code fixes this width"
@@ -338,10 +341,18 @@ def tried(
     kept = [group for group in groups if group not in moved]
     fixed = _failing(kept, lambda some: _removable(wide, some, example, reference))
     kept = [group for group in kept if group not in fixed]
-    inexact = _failing(kept, lambda some: _exact(wide, some, example)) if late else []
+    inexact = [group for group in kept if late and _across(module, group)]
+    likely = [group for group in kept if late and group not in inexact]
+    inexact += _failing(likely, lambda some: _exact(wide, some, example))
     kept = [group for group in kept if group not in inexact]
     whys = ((moved, PERMUTED), (fixed, FIXED), (inexact, INEXACT))
     return kept, [s for failed, why in whys for group in failed for s in group.skipped(why)]
+
+
+def _across(module: nn.Module, group: Group) -> bool:
+    """Whether one of the norms that take their mean over channels takes it over the group's."""
+    paths = {member.name.rpartition(".")[0] for member in group.members}
+    return any(isinstance(module.get_submodule(path), Across) for path in paths)
 
 
 def _failing(groups: Sequence[Group], passes: Callable[[Sequence[Group]], bool]) -> list[Group]:
