@@ -40,7 +40,8 @@ class Place:
     """Where jobs of a study are done: its spec, its artifacts, its locks.
 
     `stands` says of devices how they stand to this process (`Device.stands`), where not as usual;
-    `train_on` where candidates are trained, `cpu` or `cuda`, by default on a GPU that torch sees.
+    `train_on` where candidates are trained, `cpu` or `cuda`, by default on a GPU that torch sees;
+    `shapes` that candidates are only counted here.
     """
 
     spec: StudySpec
@@ -49,6 +50,7 @@ class Place:
     beat: Callable[[], None] = field(default=lambda: None)
     stands: Mapping[str, str] = field(default_factory=dict)
     train_on: str | None = None
+    shapes: bool = False
 
     @cached_property
     def trainer(self) -> torch.device:
@@ -84,6 +86,7 @@ class Place:
             pretrained=self.spec.weights is not None,
             reference=lambda: _reference(self, architecture), kernels=kernels(self.device()),
             batch=_batch(self.spec), grown=lambda: _grown(self, architecture),
+            shapes=self.shapes,
         )  # fmt: skip
         return Pipeline(transforms, given)
 

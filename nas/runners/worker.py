@@ -131,7 +131,7 @@ def counting(given: Mapping[str, Any], beat: Callable[[], None]) -> Work:
 
     torch.set_num_threads(1)
     spec = StudySpec.from_json(given["spec"])
-    place = Place(spec, opened(given["artifacts"]), Path(given["locks"]), beat)
+    place = Place(spec, opened(given["artifacts"]), Path(given["locks"]), beat, shapes=True)
 
     def deployed(architecture: Architecture) -> torch.nn.Module:
         return deployed_of(place, architecture, module_of(place, architecture, spec.seed))

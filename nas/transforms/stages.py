@@ -38,7 +38,8 @@ class Given:
     under its runtime beyond dense ones, such as `2:4`. `batch` is the most examples that the study
     times in one call; None where bytes count too, and what saves no time is of use. `grown()` are
     networks of the same space that are one step larger, untrained, by the decision that makes them
-    so.
+    so. `shapes` says that nothing but shapes of what is made will be looked at, so that what only
+    numbers depend on may be anything.
     """
 
     task: Task | TaskSpec
@@ -49,6 +50,7 @@ class Given:
     kernels: tuple[str, ...] = ()
     batch: int | None = None
     grown: Callable[[], Mapping[str, Callable[[], nn.Module]]] | None = None
+    shapes: bool = False
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,8 @@ def zero(found: Sequence[Masked]) -> None:
 
 def prepare(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Report]:
     """Gives every layer that may be masked its mask; the weights go at once where they shall."""
+    if given.shapes:
+        plan = _unmeasured(plan)
     layers, skipped = maskable(module, given, plan)
     for _, layer in layers:
         shape, device = layer.weight.shape, layer.weight.device
@@ -123,8 +125,7 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
     """
     found = masked(module)
     if found and plan.schedule.share_in(int(found[0].buffer("mask_round"))) < 1:
-        if plan.allocation == "rd":
-            plan = replace(plan, allocation="uniform")
+        plan = _unmeasured(plan)
         choose(module, found, plan, given, plan.schedule.rounds)
     zero(found)
     assert plan.pattern != "2:4" or all(patterns.obeys(m.weight, N, M) for m in found)
@@ -139,6 +140,11 @@ def finish(module: nn.Module, given: Given, plan: Plan) -> tuple[nn.Module, Repo
         total, live = sum(m.weight.numel() for m in found), sum(lives)
         touched.insert(0, f"all of them: {1 - live / total:.1%} of {total} weights are zero")
     return module, Report("sparsity", tuple(touched), ())
+
+
+def _unmeasured(plan: Plan) -> Plan:
+    """The plan without measured distortions: other zeros in the same graph."""
+    return replace(plan, allocation="uniform") if plan.allocation == "rd" else plan
 
 
 def masked(module: nn.Module) -> list[Masked]:

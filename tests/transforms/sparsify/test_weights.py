@@ -18,7 +18,7 @@ from nas.transforms.adapt.adapting import adapting
 from nas.transforms.adapt.plan import Plan as Adapter
 from nas.transforms.dilate import dilating
 from nas.transforms.fold import fold
-from nas.transforms.sparsify import Plan, sparsifying
+from nas.transforms.sparsify import Plan, sparsifying, weights
 from nas.transforms.sparsify.patterns import obeys
 from nas.transforms.sparsify.weights import DENSITIES, final_counts, masked
 from nas.transforms.stages import Given, Pipeline
@@ -256,3 +256,12 @@ def test_filters_that_are_dilated_have_the_zeros_too(trained, given: Given, plan
     assert reports[0].touched[0] == f"all of them: {plan.removed:.1%} of 9216 weights are zero"
     assert plan.pattern != "2:4" or all(obeys(w, 2, 4) for w in weights)
     assert not masked(deployed) and {"inner", "outer"} == {m.path for m in masked(module)}
+
+
+def test_where_shapes_alone_are_looked_at_no_distortion_is_measured(
+    given: Given, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "curves", lambda *_: pytest.fail("it was measured"))
+    plan = Plan("unstructured", 0.8, "rd", "start")
+    module, _ = sparsifying(plan).prepare(residual(), replace(given, shapes=True))
+    assert all(abs(m.live - 0.2 * m.weight.numel()) <= 1 for m in masked(module))
