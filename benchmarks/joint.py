@@ -169,7 +169,7 @@ def main() -> None:
             found = front(arm, seed, given.trials, given.epochs, given.storage)
             kept[name] = {"host": host, "front": found}
             file.write_text(json.dumps(kept, indent=1) + "\n")
-            given.results.with_suffix(".md").write_text(report(kept, given))
+        given.results.with_suffix(".md").write_text(report(kept, given))
         print(f"{arm}, seed {seed}: {len(kept[name]['front'])} points", flush=True)
     print(given.results.with_suffix(".md"))
 
