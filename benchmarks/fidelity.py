@@ -5,7 +5,7 @@
 Simulated epochs that the surrogate strategy needs to each share of the true front's hypervolume,
 without a promotion rule and with halving, under one worker; each pair of runs has the same seed.
 Written after every seed; runs that are there already are not made again. The table is made by
-`benchmarks/tables.py`.
+`benchmarks/tables.py`. Beside the runs stands what each short training tells of the full one.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from nas.api.replaying import one
 from nas.runners.table import Table, read
@@ -79,6 +80,24 @@ def _number(value: float) -> float | None:
     return round(float(value), 3) if np.isfinite(value) else None
 
 
+def told(table: Table) -> dict[str, dict[str, float]]:
+    """Kendall's tau of each short training's score with the full one's, by epochs.
+
+    Of all networks, and of the best three tenths, among which a search decides.
+    """
+    full = np.nanmean(table.levels[-1].values, axis=1) * table.signs[0]
+    best = full <= np.quantile(full, 0.3)
+    found = {}
+    for level in table.levels[:-1]:
+        short = np.nanmean(level.values, axis=1) * table.signs[0]
+        of = {"of_all": np.ones(len(full), dtype=bool), "of_the_best": best}
+        found[f"{level.epochs:g}"] = {
+            name: round(float(kendalltau(short[kept], full[kept]).statistic), 3)
+            for name, kept in of.items()
+        }
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--table", type=Path, required=True, help="a folder with a table.toml")
@@ -99,7 +118,7 @@ def main() -> None:
             "date": datetime.date.today().isoformat(),
             "python": platform.python_version(),
             "versions": {name: version(name) for name in ("numpy", "scipy", "moocore")},
-            "table": table.name, "within": given.epochs,
+            "table": table.name, "within": given.epochs, "rungs": told(table),
             "shares": {f"{s:g}": compared(runs, f"{s:g}") for s in SHARES}, "runs": runs,
         }  # fmt: skip
         given.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
