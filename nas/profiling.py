@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ from nas.hardware.prediction.predict import predict
 from nas.hardware.timing import measure
 from nas.transforms.fold import fold
 from nas.transforms.stages import Given, Pipeline
+from nas.transforms.tracing import theirs
 
 UNTRAINED = "untrained form"
 
@@ -48,7 +48,10 @@ def profile_architecture(
     # counts need shapes only: the largest presets are never given memory; axes look at numbers
     plain = not any(t.prepare or t.finish for t in transforms)
     here = torch.device("meta") if options["device"] is None and plain else nullcontext()
-    with here, _of_theirs(f"space {space.name!r} cannot build this network"):
+    with (
+        here,
+        theirs(f"space {space.name!r} cannot build this network", "see its build(choices, task)"),
+    ):
         torch.manual_seed(0)
         module, reports = pipeline.prepare(space.build(architecture.choices, task))
     found = {
@@ -63,7 +66,7 @@ def profile_architecture(
 def profile_module(name: str, task: TaskSpec, **options: Any) -> dict[str, Any]:
     """Profiles the module that a function `PKG.MOD:FN` of the task returns."""
     function = import_object(name, "network")
-    with _of_theirs(f"{name} makes no network"):
+    with theirs(f"{name} makes no network", "it is called with the task"):
         module = function(task)
     if not isinstance(module, nn.Module):
         raise NasError(
@@ -71,21 +74,6 @@ def profile_module(name: str, task: TaskSpec, **options: Any) -> dict[str, Any]:
             "write def FN(task): return the module that maps task.input to task.outputs",
         )
     return {"network": name, **_profile(module, task, Pipeline((), _anything(task)), **options)}
-
-
-@contextmanager
-def _of_theirs(problem: str) -> Iterator[None]:
-    """Turns whatever a person's own code raises into a NasError that says where it did."""
-    try:
-        yield
-    except NasError:
-        raise
-    except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        raise NasError(
-            f"{problem}: {type(error).__name__}: {error}",
-            f"see {last.filename}, line {last.lineno}",
-        ) from error
 
 
 def _anything(task: TaskSpec) -> Given:
@@ -106,7 +94,8 @@ def _profile(
     by_layer: bool,
 ) -> dict[str, Any]:
     shape = task.input
-    with _of_theirs(f"the network does not run on an input of {' x '.join(map(str, shape))}"):
+    size = " x ".join(map(str, shape))
+    with theirs(f"the network does not run on an input of {size}", "see its forward"):
         trained = count(module, shape)
     deployed, reports = pipeline.deploy(module, shape)
     if any(t.finish for t in pipeline.transforms):

@@ -85,6 +85,6 @@ def test_what_ones_own_code_raises_is_told_with_its_place(tmp_path, monkeypatch)
     )
     with pytest.raises(NasError, match="raising:no makes no network: ValueError: boom") as error:
         api.profile("raising:no", "cpu", static=True)
-    assert error.value.hint == f"see {tmp_path / 'raising.py'}, line 5"
+    assert f"{tmp_path / 'raising.py'}, line 5: `raise ValueError('boom')`" in error.value.hint
     with pytest.raises(NasError, match="does not run on an input of 3 x 16 x 16"):
         api.profile("raising:narrow", "cpu", static=True, resolution=16)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import Any
 
-from nas.core.limits import rate, timing_of, violation
+from nas.core.limits import throughput, timing_of, violation
 from nas.core.luck import squares
 from nas.core.measurement import Z90, Measurement
 from nas.core.objective import TIMED, Constraint, Objective
@@ -26,7 +26,7 @@ def measure(
     name, device, workload = placed(objective.name)
     if name in TIMED:
         found = timing_of(trial, device or spec.device, workload=workload)
-        return _throughput(found) if found and name == "throughput_ips" else found
+        return throughput(found) if found and name == "throughput_ips" else found
     if name in spec.probes:
         return timing_of(trial, spec.device, objective=name)
     if objective.name in (spec.task.score_name, "error") and objective.name not in trial.costs:
@@ -81,17 +81,6 @@ def unique(trials: Sequence[Trial]) -> list[Trial]:
         if trial.state == "complete" and trial.feasible:
             seen.setdefault(trial.key, trial)
     return list(seen.values())
-
-
-def _throughput(latency: Measurement) -> Measurement:
-    """Examples a second, from a latency: of all of a call, and of all callers."""
-    value = rate(latency, latency.value)
-    return Measurement(
-        "throughput_ips", value, "images/s",
-        rate(latency, latency.high), rate(latency, latency.low),
-        value * latency.se / latency.value, latency.n, latency.source, latency.basis,
-        latency.record,
-    )  # fmt: skip
 
 
 def _error(score: Measurement) -> Measurement:

@@ -26,26 +26,24 @@ def timing_of(
     return next((trial.measurements[n] for n in names if n in trial.measurements), None)
 
 
-def limited(limit: Constraint, timing: Measurement) -> float:
-    """The number of a timing that a limit on latency or throughput is of, such as its p99."""
-    value = float(timing.record.get(f"{limit.quantile}_ms", timing.value))
-    return value if limit.name == "latency_ms" else rate(timing, value)
-
-
 def number_of(limit: Constraint, timing: Measurement) -> Measurement:
-    """The number of a timing that a limit is of, with its interval where that is of this number."""
-    value, *ends = (
-        limited(limit, replace(timing, value=v)) for v in (timing.value, timing.low, timing.high)
-    )
+    """What of a timing a limit on latency or throughput is of; a quantile has no interval."""
+    kept = timing.record.get(f"{limit.quantile}_ms")
+    if kept is not None:
+        value = float(kept)
+        se = timing.se * value / timing.value
+        timing = replace(timing, value=value, low=value, high=value, se=se)
+    return timing if limit.name == "latency_ms" else throughput(timing)
+
+
+def throughput(latency: Measurement) -> Measurement:
+    """Examples a second, from a latency: of all of a call, and of all callers."""
+    at_once = latency.record.get("batch", 1) * latency.record.get("streams", 1)
+    value, low, high = (1000.0 * at_once / ms for ms in (latency.value, latency.high, latency.low))
     return replace(
-        timing,
-        objective=limit.name,
-        value=value,
-        unit=timing.unit if limit.name == "latency_ms" else "images/s",
-        low=min(value, *ends),
-        high=max(value, *ends),
-        se=timing.se * value / timing.value,
-    )
+        latency, objective="throughput_ips", value=value, unit="images/s", low=low, high=high,
+        se=value * latency.se / latency.value,
+    )  # fmt: skip
 
 
 def kindest(limit: Constraint, number: Measurement) -> float:
@@ -78,9 +76,3 @@ def violation(
 def _excess(limit: Constraint, timing: Measurement) -> float:
     """By how much one timing breaks a limit on latency or throughput, relative to it."""
     return limit.violation(kindest(limit, number_of(limit, timing)))
-
-
-def rate(timing: Measurement, latency_ms: float) -> float:
-    """Examples a second where a call of this workload takes so long: all of a call and callers."""
-    record = timing.record
-    return 1000.0 * float(record.get("batch", 1) * record.get("streams", 1)) / latency_ms

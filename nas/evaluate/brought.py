@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +19,7 @@ from nas.training.recipe import Recipe
 from nas.training.scoring import rows
 from nas.training.tasks import is_function, load_task
 from nas.transforms.running import ALONE, evaluating
-from nas.transforms.tracing import cause, where
+from nas.transforms.tracing import theirs
 
 EXAMPLES = 8  # of a task of the user's that its loss is tried on
 
@@ -53,7 +51,7 @@ def try_network(spec: StudySpec, traced: bool = False) -> None:
 def _built(spec: StudySpec) -> nn.Module:
     """What the user's function returns. Raises: NasError where that is no network as needed."""
     assert spec.network is not None
-    with _told(f"{spec.network} fails", "it is called with the task"):
+    with theirs(f"{spec.network} fails", "it is called with the task"):
         module = import_object(spec.network, "network")(spec.task)
     if not isinstance(module, nn.Module):
         raise NasError(
@@ -85,7 +83,7 @@ def _of_classes(spec: StudySpec, module: nn.Module) -> None:
 
 def _of_loss(spec: StudySpec, module: nn.Module) -> None:
     task = load_task(spec.task.source, Recipe.from_json(spec.recipe))
-    with _told(
+    with theirs(
         f"the task {spec.task.source} has no training batch", "see its batches(split, seed)"
     ):
         inputs, targets = next(iter(task.batches("train", spec.seed)))
@@ -93,7 +91,7 @@ def _of_loss(spec: StudySpec, module: nn.Module) -> None:
         inputs, targets = rows(inputs, few), rows(targets, few)
     outputs = _answer(spec, module, inputs)
     shape = tuple(outputs.shape)
-    with _told(
+    with theirs(
         f"the loss of {spec.task.source} does not take what {spec.network} returns, {shape}",
         f"return what its loss takes; the task has {spec.task.outputs} outputs",
     ):
@@ -110,22 +108,8 @@ def _answer(spec: StudySpec, module: nn.Module, inputs: Tensor) -> Tensor:
         )
     size = "x".join(map(str, spec.task.input))
     problem = f"{spec.network} does not run on {len(inputs)} examples of {size}"
-    with _told(problem, hint), evaluating(module), torch.no_grad():
+    with theirs(problem, hint), evaluating(module), torch.no_grad():
         found: Any = module(inputs.to(held.device))
     if not isinstance(found, Tensor):
         raise NasError(f"{spec.network} returns {type(found).__name__}, not one tensor", ALONE)
     return found.cpu()
-
-
-@contextmanager
-def _told(problem: str, hint: str) -> Iterator[None]:
-    """Whatever the user's own code raises, in two lines."""
-    try:
-        yield
-    except NasError:
-        raise
-    except Exception as error:
-        line = where(error)
-        raise NasError(
-            f"{problem}: {cause(error)}", f"see {line}; {hint}" if line else hint
-        ) from error

@@ -135,10 +135,7 @@ def front_csv(front: Front) -> str:
     decisions = sorted({name for m in front.members for name in m.choices})
     parts = ("", "_low", "_high", "_unit", "_source", "_basis")
     head = ["trial", "key", "membership"]
-    head += [o.name + part for o in front.objectives for part in parts]
-    head.append(
-        "unlike"
-    )  # why its numbers cannot be compared with the others'; empty where they can
+    head += [o.name + part for o in front.objectives for part in parts] + ["unlike"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(head + decisions)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nas.core.measurement import Measurement
-from nas.hardware.protocol import Seen
+from nas.hardware.protocol import differences
 from nas.report.numbers import plain
 
 
@@ -30,7 +30,7 @@ def gains(
 def _unlike(before: Measurement, after: Measurement) -> list[str]:
     if before.source != after.source:
         return [f"one is {before.source}, one {after.source}"]
-    return Seen.of(before.record).against(Seen.of(after.record))
+    return differences(before.record, after.record)
 
 
 def _change(before: float, number: Measurement) -> dict[str, Any]:

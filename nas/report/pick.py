@@ -11,7 +11,7 @@ import numpy as np
 
 from nas.core.errors import NasError, unknown
 from nas.core.front import Front, Member, signed
-from nas.core.limits import limited
+from nas.core.limits import number_of
 from nas.core.measurement import Z90, Measurement
 from nas.core.objective import Constraint
 from nas.core.pareto import normalise
@@ -282,7 +282,7 @@ def _value(
             f"only timings keep quantiles; write '{replace(constraint, quantile=None)}'",
         )
     scale = bound(measurement, constraint.sense, confidence) / measurement.value
-    return limited(constraint, measurement) * scale
+    return number_of(constraint, measurement).value * scale
 
 
 def _keeps(member: Member, constraints: Sequence[Constraint], confidence: float | None) -> bool:

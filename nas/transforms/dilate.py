@@ -23,8 +23,8 @@ from nas.core.errors import NasError
 from nas.networks.mixers.depthwise import Depthwise, Size
 from nas.networks.mixers.patterned import Convolution, Pattern, Patterned, is_channelwise
 from nas.networks.parts.log import Log
-from nas.networks.parts.merge import is_plain
-from nas.networks.parts.sparse import is_made
+from nas.networks.parts.merge import is_plain, own_kind
+from nas.networks.parts.sparse import MADE, is_made
 from nas.transforms.fold import is_merged
 from nas.transforms.report import Report
 from nas.transforms.running import watched
@@ -152,9 +152,9 @@ def _obstacle(conv: Convolution) -> str | None:
     """Why a convolution is left alone, or None."""
     tall, wide = conv.weight.shape[-2:]
     if is_made(conv):
-        return "its weight is made of other tensors, as by weight_norm"
+        return MADE
     if not is_plain(conv):
-        return f"{type(conv).__name__} is a layer of its own kind"
+        return own_kind(conv)
     if tall % 2 == 0 or wide % 2 == 0:
         return f"a {tall}x{wide} kernel has no centre"
     if conv.dilation not in (1, (1, 1)):

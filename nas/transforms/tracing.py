@@ -62,6 +62,20 @@ def cause(error: BaseException) -> str:
     return f"{type(first).__name__}: {lines[0].strip()[:200] if lines else ''}"
 
 
+@contextmanager
+def theirs(problem: str, hint: str) -> Iterator[None]:
+    """Turns whatever somebody's own code raises into a NasError that says where it did."""
+    try:
+        yield
+    except NasError:
+        raise
+    except Exception as error:
+        line = where(error)
+        raise NasError(
+            f"{problem}: {cause(error)}", f"see {line}; {hint}" if line else hint
+        ) from error
+
+
 def untraceable(error: BaseException, what: str, shape: tuple[int, ...]) -> NasError:
     """The error for a network that torch.export cannot trace, the line of its code first.
 

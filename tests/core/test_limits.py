@@ -7,7 +7,7 @@ from conftest import toy_spec
 
 from nas.core.architecture import Architecture
 from nas.core.front import held
-from nas.core.limits import limited, number_of, violation
+from nas.core.limits import number_of, violation
 from nas.core.measurement import Measurement
 from nas.core.objective import Constraint
 from nas.core.trial import Trial
@@ -24,6 +24,11 @@ def timed(**found: Measurement) -> Trial:
     """A trial with timings by workload."""
     names = {f"latency_ms@cpu:{work}/untrained": m for work, m in found.items()}
     return Trial(0, Architecture("toy", {}), costs={"macs": 7.0}, measurements=names)
+
+
+def number(text: str, found: Measurement) -> Measurement:
+    """What of a timing a limit is of."""
+    return number_of(Constraint.parse(text), found)
 
 
 def excess(text: str, trial: Trial) -> float | None:
@@ -48,9 +53,9 @@ def test_a_quantile_is_of_the_workload_that_is_limited() -> None:
 def test_throughput_counts_the_examples_of_a_call_and_its_callers() -> None:
     timings = {"b8": timing(4.0, 8, p99_ms=8.0), "b1s2": timing(4.0, streams=2)}
     trial = timed(**timings)
-    assert limited(Constraint.parse("throughput_ips:b8>=1"), timings["b8"]) == 2000.0
-    assert limited(Constraint.parse("throughput_ips.p99:b8>=1"), timings["b8"]) == 1000.0
-    assert limited(Constraint.parse("throughput_ips:s2>=1"), timings["b1s2"]) == 500.0
+    assert number("throughput_ips:b8>=1", timings["b8"]).value == 2000.0
+    assert number("throughput_ips.p99:b8>=1", timings["b8"]).value == 1000.0
+    assert number("throughput_ips:s2>=1", timings["b1s2"]).value == 500.0
     assert excess("throughput_ips:b8>=2500", trial) == pytest.approx(0.2)
 
 
@@ -80,8 +85,8 @@ def test_what_is_held_of_a_prediction_keeps_its_interval_and_says_so() -> None:
 
 
 def test_a_quantile_has_no_interval_of_its_own() -> None:
-    number = number_of(Constraint.parse("latency_ms.p99<=5"), timing(4.0, p99_ms=6.0))
-    assert (number.low, number.value, number.high) == (6.0, 6.0, 6.0)
+    p99 = number("latency_ms.p99<=5", timing(4.0, p99_ms=6.0))
+    assert (p99.low, p99.value, p99.high) == (6.0, 6.0, 6.0)
 
 
 def test_what_is_probed_is_held_against_its_own_number() -> None:

@@ -41,6 +41,11 @@ def is_plain(layer: nn.Module) -> bool:
     return base is None or all(getattr(own, n, None) is getattr(base, n, None) for n in named)
 
 
+def own_kind(layer: nn.Module) -> str:
+    """What is said of a layer that is not plain."""
+    return f"{type(layer).__name__} is a layer of its own kind"
+
+
 def affine(norm: Affine) -> tuple[Tensor, Tensor]:
     """`(scale, shift)` of a norm in eval mode, each `(C,)`, float64."""
     if isinstance(norm, UnifiedNorm):

@@ -38,6 +38,9 @@ def sparsify(module: nn.Module, density: float) -> None:
             parametrize.register_parametrization(layer, "weight", FixedMask(weight, density))
 
 
+MADE = "its weight is made of other tensors, as by weight_norm"
+
+
 def is_made(layer: nn.Module) -> bool:
     """Whether somebody else makes a layer's tensors of others, as torch's `weight_norm` does."""
     found = layer.parametrizations.values() if parametrize.is_parametrized(layer) else ()  # type: ignore[operator]

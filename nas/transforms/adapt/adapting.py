@@ -11,7 +11,7 @@ from torch import nn
 from nas.core.errors import NasError
 from nas.core.task import Task
 from nas.networks.parts.log import Log
-from nas.networks.parts.sparse import is_made
+from nas.networks.parts.sparse import MADE, is_made
 from nas.transforms.adapt import linear, weights
 from nas.transforms.adapt.adapted import Adapted
 from nas.transforms.adapt.beside import Beside
@@ -63,7 +63,7 @@ def _takeable(seen: Seen, module: nn.Module, log: Log) -> Seen:
     """What was seen without layers whose weights are made of others: they are left frozen."""
     made = {layer.path for layer in seen.layers if is_made(module.get_submodule(layer.path))}
     for path in sorted(made):
-        log.skip(path, "its weight is made of other tensors, as by weight_norm")
+        log.skip(path, MADE)
     return replace(
         seen, layers=tuple(layer for layer in seen.layers if layer.path not in made),
         pairs=tuple(pair for pair in seen.pairs if not made & {pair[0], *pair[1], pair[2]}),

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from nas.networks.parts.merge import is_plain
+from nas.networks.parts.merge import is_plain, own_kind
 from nas.transforms.adapt.adapted import Part
 from nas.transforms.adapt.beside import Beside, channels_last_axis, matrix, zeroed
 from nas.transforms.adapt.seen import Layer, Matrix
@@ -90,7 +90,7 @@ def linear_adapters(
     if not isinstance(layer, Matrix):
         return f"a linear adapter does not merge into {type(layer).__name__}"
     if not is_plain(layer):
-        return f"{type(layer).__name__} is a layer of its own kind: a linear adapter may not merge"
+        return f"{own_kind(layer)}: a linear adapter may not merge"
     if parametrize.is_parametrized(layer):
         return FIXED
     if isinstance(layer, nn.Conv2d) and layer.groups > 1:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from nas.networks.mixers.depthwise import Depthwise
-from nas.networks.parts.merge import is_plain
+from nas.networks.parts.merge import is_plain, own_kind
 from nas.transforms.report import Report
 from nas.transforms.running import watched
 from nas.transforms.sparsify import allocate, patterns
@@ -196,7 +196,7 @@ def _why_not(layer: Maskable, plan: Plan, given: Given) -> str | None:
     if parametrize.is_parametrized(layer, "weight"):
         return "its weights are computed by a parametrization"
     if not is_plain(layer):  # it may compute with other numbers than its weight's
-        return f"{type(layer).__name__} is a layer of its own kind"
+        return own_kind(layer)
     if isinstance(layer, Transposed):
         if plan.pattern == "2:4":
             return "transposed: its weight has no rows of inputs, which 2:4 is made of"
