@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ TRACKERS = ("mlflow", "tensorboard", "wandb")
 DRAWN = Path("studies") / "tune"  # where files for these go, a folder for each study
 PATIENCE = {"MLFLOW_HTTP_REQUEST_TIMEOUT": "5", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1"}
 LEFT_ALONE_S = 60.0  # after an error
-_HOOKS = (
-    "setup", "on_trial_start", "on_trial_result", "on_trial_complete", "on_trial_error",
-    "on_experiment_end",
-)  # fmt: skip
+_BEGINNINGS = ("setup", "on_trial_start")
+_ENDS = ("on_trial_complete", "on_trial_error")
+_HOOKS = (*_BEGINNINGS, "on_trial_result", *_ENDS, "on_experiment_end")
 _KEY = "WANDB_API_KEY"
 _log = logging.getLogger(__name__)
 
@@ -100,23 +99,49 @@ class Draws(TBXLoggerCallback):  # type: ignore[misc]
 
 
 def _harmless(name: str, callback: Any) -> Any:
-    """The callback with its hooks so that the first error of any is said, and none is raised.
-
-    After an error no hook is called for `LEFT_ALONE_S`.
-    """
-    failed: list[float] = []
-
-    def attempt(hook: Callable[..., None], *given: Any, **named: Any) -> None:
-        if failed and time.monotonic() < failed[-1] + LEFT_ALONE_S:
-            return
-        try:
-            hook(*given, **named)
-        except Exception as error:
-            if not failed:
-                why = str(error).strip().partition("\n")[0] or type(error).__name__
-                _log.warning("--callback %s: %s\n  the search goes on", name, why)
-            failed.append(time.monotonic())
-
+    """The callback with its hooks so that the first error of any is said, and none is raised."""
+    told = _Told(name, {hook: getattr(callback, hook) for hook in _HOOKS})
     for hook in _HOOKS:
-        setattr(callback, hook, partial(attempt, getattr(callback, hook)))
+        setattr(callback, hook, partial(told.of, hook))
     return callback
+
+
+class _Told:
+    """What a tracker is told of, and what it must hear first when it is asked again.
+
+    After an error no hook is called for `LEFT_ALONE_S`. A tracker that was not set up, or does not
+    know that a trial began, takes nothing more of it: that is made up for before anything else.
+    """
+
+    def __init__(self, name: str, hooks: Mapping[str, Callable[..., None]]) -> None:
+        self._name = name
+        self._hooks = hooks
+        self._missed: dict[Any, Callable[[], None]] = {}  # by trial; the setup is nobody's
+        self._failed: float | None = None
+
+    def of(self, hook: str, *given: Any, **named: Any) -> None:
+        """Of one thing, unless it was left alone."""
+        about, tell = named.get("trial"), partial(self._hooks[hook], *given, **named)
+        if hook in _BEGINNINGS:
+            self._missed[about] = tell
+        if self._failed is None or time.monotonic() >= self._failed + LEFT_ALONE_S:
+            try:
+                self._make_up(about)
+                if hook not in _BEGINNINGS:
+                    tell()
+            except Exception as error:
+                self._say(error)
+        if hook in _ENDS:
+            self._missed.pop(about, None)
+
+    def _make_up(self, about: Any) -> None:
+        for whose in dict.fromkeys((None, about)):
+            if whose in self._missed:
+                self._missed[whose]()
+                del self._missed[whose]
+
+    def _say(self, error: Exception) -> None:
+        if self._failed is None:
+            why = str(error).strip().partition("\n")[0] or type(error).__name__
+            _log.warning("--callback %s: %s\n  the search goes on", self._name, why)
+        self._failed = time.monotonic()

@@ -193,6 +193,27 @@ def test_a_server_that_goes_away_is_said_once_and_asked_again_after_a_while(
     assert server.calls[-1] == "log_metrics"
 
 
+def test_a_server_away_at_the_start_is_set_up_later_and_told_of_what_still_runs(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(ray_trackers.time, "monotonic", lambda: now[0])
+    told, running, over = tracker("mlflow", "toy"), Trial(1, tmp_path), Trial(2, tmp_path)
+    server.away = True
+    told.setup()
+    tell(told, running, "on_trial_start", "on_trial_result")
+    tell(told, over, "on_trial_start", "on_trial_complete")
+    server.away = False
+    assert server.refused == 1 and not server.calls
+    now[0] += ray_trackers.LEFT_ALONE_S
+    tell(told, running, "on_trial_result", "on_trial_complete")
+    assert server.calls == [
+        "setup_mlflow", "start_run", "log_params", "log_metrics", "end_run"
+    ]  # fmt: skip
+    tell(told, Trial(3, tmp_path), "on_trial_start")
+    assert server.calls.count("setup_mlflow") == 1 and server.refused == 1
+
+
 def test_mlflow_waits_seconds_for_a_server_unless_told_otherwise(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
