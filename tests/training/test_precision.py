@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from nas.core.errors import NasError
-from nas.networks.largekernel import kept
+from nas.networks.largekernel import choice, kept
 from nas.training import precision
 from nas.training.recipe import Recipe
 
@@ -63,6 +64,17 @@ def test_a_block_is_really_timed(one_thread: None) -> None:
     torch.manual_seed(1)
     assert 0.05 < precision._speedup(CPU, 2, 2) < 20
     assert torch.equal(torch.rand(2), wanted)
+
+
+def test_what_is_measured_may_measure_in_its_turn(
+    monkeypatch: pytest.MonkeyPatch, one_thread: None
+) -> None:
+    """The block has a layer whose way is measured too, where nothing is known of it yet."""
+    monkeypatch.delenv("NAS_LARGEKERNEL", raising=False)
+    monkeypatch.setattr(choice, "_chosen", {})
+    precision.lowered("fastest", CPU, (16, 3, 32, 32))
+    held = json.loads(kept.path().read_text())
+    assert sum(name.startswith("bfloat16") for name in held) == 1 and len(held) > 1
 
 
 def test_outputs_are_float32_again() -> None:

@@ -24,6 +24,7 @@ from nas.core.folders import cache_folder
 
 _VERSION = 3  # raise it when a method is added or changed: what was measured no longer holds
 _known: dict[Path, dict[str, Any]] = {}
+_held: set[Path] = set()  # files whose lock this process holds
 
 
 def path() -> Path:
@@ -33,6 +34,8 @@ def path() -> Path:
 
 def kept(name: str, measure: Callable[[], Any], fallback: Callable[[], Any]) -> Any:
     """The value kept under a name; where there is none yet, what `measure` returns, now kept.
+
+    To measure one thing may need another that is kept: a block's speed the ways of its layers.
 
     Args:
         name: says all that the value depends on, as `of_device` does the machine.
@@ -98,6 +101,13 @@ def _write(file: Path, values: dict[str, Any]) -> None:
 def _locked(file: Path) -> Iterator[None]:
     """Holds the file's lock, which dies with its process."""
     file.parent.mkdir(parents=True, exist_ok=True)
+    if file in _held:  # to wait for oneself would be for ever
+        yield
+        return
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        _held.add(file)
+        try:
+            yield
+        finally:
+            _held.discard(file)
