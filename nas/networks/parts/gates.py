@@ -125,7 +125,8 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        take = _summed if self.training else torch.linalg.vector_norm
+        norm = take(x, dim=(2, 3), keepdim=True)
         response = norm / (norm.mean(1, keepdim=True) + self.eps)
         y: Tensor = x * (self.gain[:, None, None] * response + 1)
         return y if self.shift is None else y + self.shift[:, None, None]
@@ -145,6 +146,14 @@ class ResponseNorm(nn.Module):
         following.bias = nn.Parameter(bias.to(following.weight))
         self.shift = None
         return True
+
+
+def _summed(x: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
+    """`torch.linalg.vector_norm`, whose own takes several times as long on maps channels last.
+
+    Of zeros it is 1e-15, without a gradient.
+    """
+    return (x * x).sum(dim, keepdim=keepdim).clamp_min(1e-30).sqrt()
 
 
 GATES = ("none", "se", "eca", "ese", "scse", "gc", "grn")

@@ -12,9 +12,10 @@ from nas.networks.parts.gates import ResponseNorm, SqueezeExcite
 from nas.networks.parts.norms import ChannelNorm, make_norm
 
 
-def test_response_norm_is_its_formula() -> None:
+@pytest.mark.parametrize("training", [True, False])
+def test_response_norm_is_its_formula(training: bool) -> None:
     torch.manual_seed(0)
-    layer = ResponseNorm(3).double()
+    layer = ResponseNorm(3).double().train(training)
     nn.init.normal_(layer.gain)
     nn.init.normal_(layer.shift)
     x = torch.randn(2, 3, 4, 5, dtype=torch.float64)
@@ -33,7 +34,11 @@ def test_response_norm_trains_through_dead_channels() -> None:
     x[:, 1] = 0
     x.requires_grad_()
     layer(x).sum().backward()
-    assert bool(x.grad.isfinite().all())
+    assert x.grad is not None and bool(x.grad.isfinite().all())
+    kept = ResponseNorm(3).eval()
+    again = x.detach().requires_grad_()
+    kept(again).sum().backward()
+    assert torch.allclose(x.grad, again.grad)
     assert all(bool(p.grad.isfinite().all()) for p in layer.parameters())
 
 
