@@ -28,6 +28,7 @@ _DECIDED: dict[str, tuple[str, Callable[[StudySpec], Any], Callable[[Any], Any]]
     "promotion": ("promotion", lambda s: s.promotion, str),
     "presets": ("preset", lambda s: [p for p in s.presets if p != "untouched"], str),
     "epochs": ("epochs", lambda s: s.fidelity.epochs, int),
+    "precision": ("precision", lambda s: s.recipe.get("precision", "float32"), str),
     "seed": ("seed", lambda s: s.seed, int),
 }  # fmt: skip
 

@@ -35,7 +35,7 @@ def plan(
     constraints: Sequence[str], strategy: str, promotion: str, presets: Sequence[str],
     trials: int | None, hours: float | None, epochs: int | None, study: str | None, seed: int,
     fresh: bool, runtime: str | None = None, network: str | None = None,
-    weights: str | Path | None = None, hands: Crew | None = None,
+    weights: str | Path | None = None, precision: str = "float32", hands: Crew | None = None,
 ) -> StudySpec:  # fmt: skip
     """The experiment as data, with everything checked that can be before anything is done."""
     from nas.training.tasks import brief_recipe, describe
@@ -81,7 +81,7 @@ def plan(
         trials=trials or TRIALS,
         hours=hours,
         fidelity=brief(described, epochs),
-        recipe=brief_recipe(data).to_json(),
+        recipe=replace(brief_recipe(data), precision=precision).to_json(),
         seed=seed,
         presets=presets,
         network=network,

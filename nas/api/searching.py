@@ -64,6 +64,7 @@ def search(
     trials: int | None = None,
     hours: float | None = None,
     epochs: int | None = None,
+    precision: str = "float32",
     runner: str = "processes",
     workers: int | None = None,
     address: str | None = None,
@@ -99,7 +100,8 @@ def search(
         sources: studies of the same space whose fronts are tried first, after the presets.
         proxies: compute zero-cost proxies of every network built (`nas show STUDY --proxies`).
         trials: recorded trials over the study's life. hours: wall-clock limit of this call.
-        epochs: full training of a candidate in the search.
+        epochs: full training of a candidate in the search. precision: what it trains in, `float32`,
+            `bfloat16`, or `fastest`: bfloat16 where a worker's device was measured to gain by it.
         runner: `inline`, `processes` or `ray`. workers: how many jobs at once.
         address: of a Ray cluster. resources: what one job takes there, such as `gpu=0.25`.
         callbacks: of Ray Tune's, by name. predict_after: minutes after which a device whose node
@@ -130,7 +132,8 @@ def search(
         if not resume:
             spec = plan(
                 space, device, task or data, objectives, constraints, strategy, promotion, presets,
-                trials, hours, epochs, study, seed, fresh, runtime, network, weights, hands,
+                trials, hours, epochs, study, seed, fresh, runtime, network, weights, precision,
+                hands,
             )  # fmt: skip
             files = {**spec.files, **sources_of.recipe(recipe)}
             spec = replace(spec, proxies=proxies, artifacts=_shared(artifacts), files=files)

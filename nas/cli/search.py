@@ -110,6 +110,13 @@ NOT_IN_RECIPES = {"recipe", "as_json", "quiet", "no_color"}
     help="Full training of a candidate in the search.",
 )
 @click.option(
+    "--precision",
+    default="float32",
+    show_default=True,
+    metavar="NAME",
+    help="What candidates train in: float32, bfloat16, or fastest, as measured on each worker.",
+)
+@click.option(
     "--runner",
     default="processes",
     show_default=True,

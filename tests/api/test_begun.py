@@ -42,6 +42,7 @@ def test_the_same_command_goes_on_and_so_does_one_that_says_nothing(spec) -> Non
         ({"task": "mine:task"}, "with --task digits"),
         ({"seed": 8}, "--seed 7"),
         ({"epochs": 9}, "--epochs 4"),
+        ({"precision": "bfloat16"}, "--precision float32"),
         ({"presets": ("convnext_t",)}, "--preset convnext_a"),
         ({"network": "mine:net"}, "without --network"),
         ({"weights": "w.safetensors"}, "without --weights"),

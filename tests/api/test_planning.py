@@ -17,6 +17,19 @@ def planned(*objectives: str, device: str = "cpu", constraints: tuple[str, ...] 
     )  # fmt: skip
 
 
+def test_candidates_train_in_the_precision_that_is_asked_for() -> None:
+    def recipe(**said: str) -> dict[str, object]:
+        return planning.plan(
+            "largekernel", "cpu", "digits", ["accuracy"], [], "random", "halving", (), 4, None,
+            None, "one", 0, False, **said,
+        ).recipe  # fmt: skip
+
+    assert recipe(precision="fastest") == {**recipe(), "precision": "fastest"}
+    assert "precision" not in recipe()  # earlier studies trained so: their results are reused
+    with pytest.raises(NasError, match="no precision named 'bf16'"):
+        recipe(precision="bf16")
+
+
 def test_energy_is_refused_in_two_lines_where_no_counter_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
