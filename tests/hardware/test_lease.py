@@ -106,6 +106,24 @@ def test_locks_are_given_back_when_the_step_fails(folder):
         pass
 
 
+def test_a_lock_is_given_back_by_those_forked_while_it_was_held(folder):
+    """A loader's workers outlive the step that they were begun in, with every open file of it."""
+    lease, (read, write) = Lease(folder, "cpu"), os.pipe()
+    with lease.training():
+        child = os.fork()
+        if not child:
+            os.read(read, 1)
+            os._exit(0)
+    try:
+        with open(folder / "cpu.room", "r+") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    finally:
+        os.write(write, b"x")
+        os.waitpid(child, 0)
+        os.close(read)
+        os.close(write)
+
+
 def test_everyone_may_open_the_locks_whatever_the_umask(folder):
     before = os.umask(0o077)
     try:

@@ -115,7 +115,7 @@ class Lease:
         try:
             yield
         finally:
-            os.close(room)
+            _free(room)
 
     @contextmanager
     def measuring(self) -> Iterator[None]:
@@ -129,7 +129,7 @@ class Lease:
         try:
             yield
         finally:
-            os.close(handle)
+            _free(handle)
 
     def _hold(self, name: str, how: int) -> int:
         """The lock, held. One whose file was removed meanwhile (who tidies /tmp?) is taken anew."""
@@ -143,7 +143,7 @@ class Lease:
             except BaseException:
                 os.close(handle)
                 raise
-            os.close(handle)
+            _free(handle)
 
     def _path(self, name: str) -> Path:
         safe = re.sub(r"[^\w.-]", "_", self.device)
@@ -183,6 +183,15 @@ def _make(path: Path) -> None:
         os.fchmod(handle, 0o666)
     finally:
         os.close(handle)
+
+
+def _free(handle: int) -> None:
+    """Gives a lock back, in this process and in those forked meanwhile, such as a loader's.
+
+    They have it open too, so closing it here alone would free nothing.
+    """
+    fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def _lies_there(handle: int, path: Path) -> bool:
