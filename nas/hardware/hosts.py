@@ -53,8 +53,11 @@ class Local:
     def run(self, job: Mapping[str, Any], seconds: float) -> Ended:
         """Runs the agent in a fresh process, without any of this one's files or locks."""
         with workplace("agent") as folder:
-            command = [sys.executable, "-I", str(bundle.write(folder))]
+            # what this process can import, the agent must: of a user's own packages too
+            command = [sys.executable, "-P", str(bundle.write(folder))]
             environment = {**os.environ, **dict.fromkeys(SET, "1")}
+            if job.get("kind") == "cuda" and not environment.get("CUDA_VISIBLE_DEVICES", "0"):
+                del environment["CUDA_VISIBLE_DEVICES"]  # emptied for a worker that trains on none
             return ended(command, json.dumps(job), seconds, environment)
 
     def fingerprint(self) -> dict[str, Any]:
