@@ -63,7 +63,7 @@ def in_process(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
 def on_device(job: dict[str, Any], watch: Watch) -> dict[str, Any]:
     """Bytes of torch's allocator on the device. Raises: OSError under another runtime."""
     torch = sys.modules.get("torch")
-    if torch is None:
+    if torch is None or job["runtime"] != "torch":  # others allocate beside torch
         raise OSError(f"{job['runtime']} does not say what it takes on the device")
     gc.collect()
     torch.cuda.synchronize()
