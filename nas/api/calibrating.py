@@ -17,6 +17,7 @@ from nas.hardware.agent.workplace import workplace
 from nas.hardware.device import Device, attached, host_id, named
 from nas.hardware.lease import Lease, default_folder
 from nas.hardware.prediction.calibrate import (
+    FEWEST,
     UNLIKE,
     add_laws,
     choose_kernels,
@@ -26,7 +27,7 @@ from nas.hardware.prediction.calibrate import (
     with_times,
 )
 from nas.hardware.prediction.calibration import FOLDER, Calibration, find, peaks_of, write
-from nas.hardware.prediction.kernels import Form, Kernel, Lowered, lower
+from nas.hardware.prediction.kernels import Form, Lowered, lower
 from nas.hardware.prediction.law import Peaks
 from nas.hardware.prediction.measured import read
 from nas.hardware.prediction.microbench import time_kernels
@@ -169,13 +170,20 @@ def _from_here(device: Device, space: str, count: int, seed: int) -> Calibration
         timed = measure(
             [_as_run(files[i], device) for i in chosen], device, lease, basis="untrained form"
         )
-    kernels: list[Sequence[Kernel]] = []
-    latencies: list[float] = []
-    for i, timing in zip(chosen, timed, strict=True):
-        if not isinstance(timing, str):
-            kernels.append(lowered[i].kernels)
-            latencies.append(timing.value)
-    return fit_networks(calibration, device, kernels, latencies, UNLIKE)
+    kept = {
+        place: timing.value
+        for place, timing in enumerate(timed)
+        if not isinstance(timing, str) and not timing.record.get("noisy")
+    }
+    if len(kept) < FEWEST:
+        raise NasError(
+            f"{len(kept)} of {len(chosen)} networks could be timed here: the machine was hardly "
+            "ever quiet, or they failed",
+            "type it again when nothing else runs",
+        )
+    kernels = [lowered[chosen[place]].kernels for place in kept]
+    unlike = sum(place < UNLIKE for place in kept)  # chosen first
+    return fit_networks(calibration, device, kernels, list(kept.values()), unlike)
 
 
 def _as_run(path: Path, device: Device) -> Path:

@@ -92,9 +92,12 @@ def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, mon
         asked.append((str(device.engine), len(chosen)))
         return {s: 10.0 + i for i, s in enumerate(chosen)}, {}
 
+    noisy = 0  # of the networks, at the end
+
     def networks_timed(files, device, lease, basis):
         asked.append((str(device.engine), [path.suffix for path in files]))
-        return [Measurement("latency_ms", 0.2 + 0.1 * i, "ms", 0.1, 0.9, 0.01, 9, "measured", basis)
+        return [Measurement("latency_ms", 0.2 + 0.1 * i, "ms", 0.1, 0.9, 0.01, 9, "measured", basis,
+                            {"noisy": i >= len(files) - noisy})
                 for i, _ in enumerate(files)]  # fmt: skip
 
     monkeypatch.setattr(module, "attached", lambda device: True)
@@ -116,6 +119,10 @@ def test_a_gpu_that_is_here_is_calibrated_by_programs_of_its_kernels(folder, mon
     assert found["networks"] == 3 and found["kernels"] > 3 and found["form"] == f"torch eager{last}"
     kept = calibration.find(load(find(DEVICES, "card")))
     assert kept is not None and kept.networks_form == f"torch compiled{last}" and kept.host is None
+    noisy = 1
+    with pytest.raises(NasError, match="2 of 3 networks could be timed here"):
+        calibrate("card", networks=3)
+    assert calibrate("card", networks=4)["networks"] == 3
 
 
 def test_a_runtime_whose_kernels_cannot_be_timed_alone_needs_a_csv(folder):
