@@ -1,8 +1,10 @@
-"""Two small fixed networks, timed in every session, so that sessions can be compared.
+"""Two small fixed networks, timed in every session, so that sessions can be compared; a wide one.
 
 One is dense 3x3 convolutions, one is depthwise 7x7 and pointwise convolutions: what moves one kind
-of kernel (clock, caches, a new runtime) shows in the other by another factor. Their weights are
-made from a fixed seed, so they are the same on every host.
+of kernel (clock, caches, a new runtime) shows in the other by another factor. Both fit into a
+core's own caches. `wide` is timed beside files that do not: its 9 MB lie in the cache that all
+cores of a processor share, for as long as neighbours leave them there, and so tell what these take
+from a network. Weights are made from a fixed seed, so they are the same on every host.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from nas.hardware.agent.workplace import workplace
 from nas.hardware.runtimes import Runtime
 
 SIDE = 32
+ANCHORS, WIDE = ("dense", "depthwise"), "wide"
+# of each: channels, blocks, stride of the first convolution
+SIZES = {"dense": (24, 3, 2), "depthwise": (32, 3, 2), WIDE: (256, 8, 8)}
 ONNXRUNTIME = Runtime("onnxruntime")
 
 
@@ -34,9 +39,9 @@ class Layer:
 
 @functools.cache
 def layers(name: str) -> tuple[Layer, ...]:
-    """The layers of an anchor, `dense` or `depthwise`; the mean over each map follows them."""
+    """The layers of an anchor by its name; the mean over each map follows them."""
     dense = name == "dense"
-    width, blocks = (24, 3) if dense else (32, 3)
+    width, blocks, stride = SIZES[name]
     rng = np.random.RandomState(20261121)
 
     def conv(inputs: int, outputs: int, kernel: int, groups: int = 1, stride: int = 1) -> Layer:
@@ -44,7 +49,7 @@ def layers(name: str) -> tuple[Layer, ...]:
         values = rng.standard_normal((outputs, inputs // groups, kernel, kernel)) / fan**0.5
         return Layer(values.astype(np.float32), stride, groups)
 
-    found = [conv(3, width, 3, stride=2)]
+    found = [conv(3, width, 3, stride=stride)]
     for _ in range(blocks):
         found.append(conv(width, width, 3 if dense else 7, groups=1 if dense else width))
         if not dense:
@@ -104,13 +109,15 @@ def _program(name: str, runtime: Runtime) -> bytes:
         return path.read_bytes()
 
 
-def write_anchors(folder: Path, runtime: Runtime = ONNXRUNTIME) -> tuple[Path, ...]:
+def write_anchors(
+    folder: Path, runtime: Runtime = ONNXRUNTIME, wide: bool = False
+) -> tuple[Path, ...]:
     """Writes the anchors as a runtime takes them; returns their paths: their stems are their names.
 
-    They are the same two functions for every runtime.
+    They are the same functions for every runtime. The wide one comes last, where it is asked for.
     """
     paths = []
-    for name in ("dense", "depthwise"):
+    for name in (*ANCHORS, *([WIDE] if wide else [])):
         path = folder / f"{name}{runtime.suffix}"
         path.write_bytes(_program(name, runtime) if runtime.suffix == ".pt2" else _onnx(name))
         paths.append(path)

@@ -21,7 +21,7 @@ from pathlib import Path
 from nas.hardware.agent.workplace import OLD_S
 
 KEPT = 40
-REFERENCE = "reference"  # what the reference kernel took, in each row beside the anchors
+REFERENCE = "reference"  # the name of what the reference kernel took, in rows of its own
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class AnchorHistory:
     def squares(self) -> tuple[float, int]:
         """Sum of squared deviations of log time from each anchor's mean, and degrees of freedom."""
         seen = by_name(self.rows())
-        seen.pop(REFERENCE, None)
+        seen.pop(REFERENCE, None)  # rows had it too once
         total, freedom = 0.0, 0
         for times in seen.values():
             values = [math.log(ms) for ms in times]

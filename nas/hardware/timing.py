@@ -28,9 +28,9 @@ from nas.hardware import runtimes
 from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import environment, throttling
 from nas.hardware.agent.workplace import workplace
-from nas.hardware.anchors import write_anchors
+from nas.hardware.anchors import WIDE, write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
-from nas.hardware.history import REFERENCE, AnchorHistory
+from nas.hardware.history import REFERENCE, AnchorHistory, by_name
 from nas.hardware.hosts import SET
 from nas.hardware.lease import Lease, private, shared
 from nas.hardware.protocol import Protocol, jitters, unsettled
@@ -70,12 +70,15 @@ def measure(
         if not path.is_file():
             reasons[index] = f"no such file: {path}"
     runs: list[Run] = []
-    history = _history(lease, device, workload, protocol)
+    history, quiet = _history(lease, device, workload, protocol), _quiet(lease, device, protocol)
     usual = history.usual()
+    sizes = [path.stat().st_size / 1e6 if path.is_file() else 0.0 for path in files]
+    here = device.kind == "cpu" and device.address is None
+    wide = here and max(sizes, default=0.0) > protocol.small_mb
     with workplace("anchors") as folder:
         asked = Asked(
-            tuple(files), write_anchors(folder, device.engine), device, lease, workload,
-            protocol, seed, {"usual_us": usual.get(REFERENCE)},
+            tuple(files), write_anchors(folder, device.engine, wide), device, lease, workload,
+            protocol, seed, {"usual_us": quiet.usual().get(REFERENCE)},
         )  # fmt: skip
         for process in range(processes):
             alive = [i for i in range(len(files)) if i not in reasons]
@@ -86,8 +89,9 @@ def measure(
             runs += found
     for each in runs:
         _refuse_another(device, each.session)
-        _remember(history, each, protocol)
+        _remember(history, quiet, each, protocol)
     spread = between(runs, history, protocol, device.threads)
+    taken_ms = _taken(runs, _wide(lease, device, workload, protocol), protocol)
     common = {
         "protocol": protocol.version,
         "device": device.name,
@@ -102,7 +106,11 @@ def measure(
         "slower_than_usual": slower(runs, usual),
     }
     return [
-        reasons[i] if i in reasons else _measurement(i, runs, spread, common, protocol, basis)
+        reasons[i]
+        if i in reasons
+        else _measurement(
+            i, runs, spread, common, protocol, basis, taken_ms * _reached(sizes[i], protocol)
+        )
         for i in range(len(files))
     ]
 
@@ -192,12 +200,16 @@ def slower(runs: Sequence[Run], usual: Mapping[str, float]) -> float | None:
 
 @dataclass(frozen=True)
 class Run:
-    """A session that ended: estimates by candidate's index and anchor's name, and its drift."""
+    """A session that ended: estimates by candidate's index and anchor's name, and its drift.
+
+    What the wide anchor took is apart: neighbours move it, and it is compared with nothing.
+    """
 
     session: Session
     estimates: dict[int | str, dict[str, Any]]
     drift: float
     repeated: bool
+    wide_us: float | None = None
 
     @property
     def files(self) -> list[int]:
@@ -250,10 +262,14 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
     """The estimates of a session, and how far its anchors moved from one half to the other."""
     base = session.end["quiet_us"]
     plain = dataclasses.asdict(rules)
-    estimates, drift = {}, 0.0
+    estimates, drift, wide_us = {}, 0.0, None
     for name, result in session.results.items():
         samples, refs, passes, away = (np.array(result[k]) for k in SERIES)
-        estimates[name] = estimate(samples, refs, passes, away, base, plain)
+        found = estimate(samples, refs, passes, away, base, plain)
+        if name == WIDE:
+            wide_us = found["value"]
+            continue
+        estimates[name] = found
         if isinstance(name, str) and passes.max() > 0:
             early = passes <= passes.max() // 2
             first, last = (
@@ -261,24 +277,41 @@ def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
                 for m in (early, ~early)
             )
             drift = max(drift, abs(last / first - 1))
-    return Run(session, estimates, drift, repeated)
+    return Run(session, estimates, drift, repeated, wide_us)
 
 
 def _history(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
     """The anchors of this user's sessions like this one; they run in the candidates' batch."""
     conditions = [host_id(device), device.name, runtime_version(device), rules.version,
                   workload.name]  # fmt: skip
+    return _earlier(lease, conditions)
+
+
+def _quiet(lease: Lease, device: Device, rules: Protocol) -> AnchorHistory:
+    """What the reference took in sessions of any kind: it is the host's, whatever is timed."""
+    return _earlier(lease, [host_id(device), sorted(device.cores), rules.version, REFERENCE])
+
+
+def _wide(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
+    """What the wide anchor took in earlier measurements like this one."""
+    conditions = [host_id(device), device.name, runtime_version(device), rules.version,
+                  workload.name, WIDE]  # fmt: skip
+    return _earlier(lease, conditions)
+
+
+def _earlier(lease: Lease, conditions: list[Any]) -> AnchorHistory:
     own = private(shared(lease.folder) / f"anchors-{os.getuid()}")
     return AnchorHistory(own, digest(conditions)[:12])
 
 
-def _remember(history: AnchorHistory, run: Run, rules: Protocol) -> None:
-    """Keeps a session's anchors, unless it is known to have drifted."""
+def _remember(history: AnchorHistory, quiet: AnchorHistory, run: Run, rules: Protocol) -> None:
+    """Keeps a session's anchors and reference, unless it is known to have drifted."""
     anchors = {n: f["value"] for n, f in run.estimates.items() if isinstance(n, str)}
     if anchors and run.drift <= rules.drift:
         # Without room for it the next interval is wider, and nothing else is lost.
         with contextlib.suppress(OSError):
-            history.add({REFERENCE: run.session.end["reference_us"], **anchors})
+            history.add(anchors)
+            quiet.add({REFERENCE: run.session.end["reference_us"]})
 
 
 def between(
@@ -308,6 +341,34 @@ def between(
     return float(np.sqrt((2 * assumed**2 + squares) / (2 + freedom))), known
 
 
+def _taken(runs: list[Run], history: AnchorHistory, rules: Protocol) -> float:
+    """Milliseconds by which the wide anchor differs between measurements, one standard deviation.
+
+    What neighbours leave of the shared cache changes in seconds to hours: processes right behind
+    each other share it, and only measurements at other times tell. The assumed share weighs as much
+    as two observed deviations. 0 where no wide anchor was timed.
+    """
+    now = [each.wide_us for each in runs if each.wide_us is not None]
+    if not now:
+        return 0.0
+    with contextlib.suppress(OSError):
+        history.add({WIDE: float(np.median(now))})
+    known = np.array(by_name(history.rows()).get(WIDE, now))
+    squares = float(((known - known.mean()) ** 2).sum())
+    assumed = 2 * (rules.caches * float(known.mean())) ** 2
+    return float(np.sqrt((assumed + squares) / (2 + known.size - 1))) / 1e3
+
+
+def _reached(size_mb: float, rules: Protocol) -> float:
+    """How much of what the wide anchor meets a file of that size meets: none, all, or in between.
+
+    Networks of 5 to 37 MB differed by about the same milliseconds, whatever they took in all, and
+    those below 2 MB hardly at all (`benchmarks/repeatability.py`, beside the load generator).
+    """
+    over = (size_mb - rules.small_mb) / (rules.large_mb - rules.small_mb)
+    return min(1.0, max(0.0, over))
+
+
 def _measurement(
     index: int,
     runs: list[Run],
@@ -315,8 +376,9 @@ def _measurement(
     common: dict[str, Any],
     rules: Protocol,
     basis: str,
+    taken_ms: float = 0.0,
 ) -> Measurement:
-    """One file's number: the median of its processes, with both terms of doubt.
+    """One file's number: the median of its processes, with their doubt and what they share.
 
     A repeat of the whole step differs from this one by the doubt of both, hence the root of two.
     """
@@ -327,10 +389,13 @@ def _measurement(
     quiet = float(np.mean([f["quiet"] for f in found]))
     between, known = spread
     # A measured spread between processes already contains what else they differ by.
-    terms = within, between, rules.contention * (1 - quiet) ** 3, _slack(found)
-    one = between if known == "measured" else float(np.linalg.norm(terms))
+    own_terms = within, between, _slack(found)
+    one = between if known == "measured" else float(np.linalg.norm(own_terms))
     # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
-    se = value * one * float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
+    one *= float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
+    # Whoever slows one process down slows down those right behind it: more of them tell no more.
+    together = one, rules.contention * (1 - quiet) ** 3, taken_ms / value
+    se = value * float(np.linalg.norm(together))
     half = Z90 * np.sqrt(2) * se
     doubts = _doubts(found, own, common.get("slower_than_usual"), rules)
     record = {
@@ -344,6 +409,7 @@ def _measurement(
         "within": round(within, 5),
         "between": round(between, 5),
         "between_is": known,
+        "caches": round(taken_ms / value, 5),
         "noisy": any(f["noisy"] for f in found),
         "converged": not doubts,
         "unsettled": doubts,

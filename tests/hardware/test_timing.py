@@ -17,10 +17,12 @@ from nas.core.measurement import Z90, Measurement
 from nas.hardware import runtimes, timing
 from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import _TOLD
+from nas.hardware.anchors import WIDE
 from nas.hardware.device import parse
-from nas.hardware.history import AnchorHistory
+from nas.hardware.history import REFERENCE, AnchorHistory
 from nas.hardware.protocol import Protocol
 from nas.hardware.samples import SERIES, unpacked
+from nas.hardware.session import sessions
 from nas.hardware.timing import PROTOCOL, Run, measure, runtime_version
 
 QUICK = Protocol(max_passes=8, seconds=0.2, call_cap_s=1.5)
@@ -256,6 +258,69 @@ def test_the_interval_has_both_terms():
     assert found.se / found.value == pytest.approx(np.linalg.norm([within, 0.03, slack]), rel=1e-6)
     assert found.high - found.value == pytest.approx(Z90 * 2**0.5 * found.se, rel=1e-6)
     assert found.value == pytest.approx(1.0, rel=0.01)
+
+
+def test_processes_behind_each_other_share_what_slows_the_machine():
+    """Nobody else can be told from the network by more of the same."""
+    rules, shares = Protocol(), []
+    for latencies in ([1000.0], [1000.0] * 3):
+        runs = runs_of(latencies, interrupted=1.0)
+        assert all(r.estimates[0]["quiet"] == 0.0 for r in runs)
+        found = numbered(runs)
+        assert not found.record["converged"]
+        shares.append(found.se / found.value)
+    assert min(shares) > rules.contention and shares[1] < shares[0]
+
+
+def test_what_neighbours_take_of_the_shared_cache_is_learnt_between_measurements(tmp_path):
+    rules, history = Protocol(), AnchorHistory(tmp_path, "x")
+    runs = [dataclasses.replace(r, wide_us=us) for r, us in zip(
+        runs_of([1000.0, 1000.0, 1000.0]), (900.0, 1000.0, 1400.0), strict=True)]  # fmt: skip
+    assert timing._taken(runs, history, rules) == pytest.approx(rules.caches)  # of 1 ms, assumed
+    for us in (1200.0, 1400.0):
+        history.add({WIDE: us})
+    # the mean of 1000, 1000, 1200 and 1400 is 1150
+    squares = 2 * 150**2 + 50**2 + 250**2 + 2 * (rules.caches * 1150) ** 2
+    assert timing._taken(runs, history, rules) == pytest.approx((squares / 5) ** 0.5 / 1e3)
+    assert timing._taken(runs_of([1000.0]), history, rules) == 0.0  # none was timed
+    reached = [timing._reached(mb, rules) for mb in (0.1, 2.0, 3.5, 5.0, 99.0)]
+    assert reached == [0.0, 0.0, 0.5, 1.0, 1.0]
+    (run,) = runs_of([1000.0])
+    plain = timing._measurement(0, [run], (0.03, "assumed"), {}, rules, "x")
+    doubted = timing._measurement(0, [run], (0.03, "assumed"), {}, rules, "x", 0.2)
+    assert doubted.value == plain.value and doubted.record["caches"] == pytest.approx(0.2, rel=0.01)
+    assert doubted.se == pytest.approx((plain.se**2 + 0.2**2) ** 0.5)
+
+
+def test_the_wide_anchor_is_compared_with_nothing():
+    session = made_up({0: 1000.0, "dense": 80.0, WIDE: 500.0}, trend=0.0)
+    session.results[WIDE]["samples"] = np.linspace(300, 900, 200).tolist()
+    found = timing.summary(session, Protocol())
+    assert set(found.estimates) == {0, "dense"} and found.drift < 0.05
+    assert found.wide_us is not None and 300 < found.wide_us < 900
+
+
+def test_files_larger_than_a_cores_caches_are_timed_beside_the_wide_anchor(
+    cpu, files, lease, monkeypatch
+):
+    asked = []
+    spawn = sessions.__globals__["spawn"]
+    monkeypatch.setitem(
+        sessions.__globals__, "spawn", lambda a, *rest: asked.append(a) or spawn(a, *rest)
+    )
+    monkeypatch.setattr(Protocol, "small_mb", 1e-6)
+    (found,) = measure([files["small"]], cpu, lease, protocol=QUICK, basis="x")
+    assert [path.stem for path in asked[0].anchors] == ["dense", "depthwise", WIDE]
+    assert set(found.record["sessions"][0]["anchors_ms"]) == {"dense", "depthwise"}
+
+
+def test_the_quiet_machine_is_the_same_whatever_is_timed(tmp_path):
+    device, lease = parse('kind = "cpu"', "cpu"), timing.Lease(tmp_path, "cpu")
+    torch = device.under("torch")
+    one, other = (timing._quiet(lease, d, Protocol()) for d in (device, torch))
+    for _ in range(5):
+        one.add({REFERENCE: 40.0})
+    assert other.usual() == {REFERENCE: 40.0}
 
 
 def test_anchors_of_another_batch_say_nothing_of_the_spread(tmp_path):
