@@ -35,9 +35,10 @@ class Protocol:
         drift: how far an anchor may move within a session before the session is repeated.
         memory_share: share of the host's memory that the measuring process may map.
         caches: relative standard deviation of the wide anchor between sessions, assumed until it is
-            measured; `small_mb` and `large_mb`, of a file which lies in a core's own caches, and of
-            one that takes all of what neighbours do to the wide anchor. They say what intervals
-            are, not what numbers are, hence are no part of the version either.
+            measured. small_mb, large_mb: size of a file that lies in a core's own caches, and of
+            one that meets all that neighbours do there. reach: milliseconds that such a file
+            differs by for each of the wide anchor's. They say what intervals are, not what numbers
+            are, hence are no part of the version either.
         jitter: a number has not converged while one gated call in twenty takes so many times as
             long as the middle one. It judges a number and does not change it, hence no part of the
             version.
@@ -47,6 +48,7 @@ class Protocol:
     caches: ClassVar[float] = 0.05
     small_mb: ClassVar[float] = 2.0
     large_mb: ClassVar[float] = 5.0
+    reach: ClassVar[float] = 2.0
     gate: float = 1.08
     away: float = 0.01
     quietest: float = 0.2

@@ -73,11 +73,15 @@ LOSSES = {"cross-entropy": cross_entropy, "binary": binary}
 
 def _statistics(dataset: Dataset) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel over the training images, from 0 to 1."""
-    every = max(1, len(dataset.train) // _SEEN_FOR_STATISTICS)
-    seen = dataset.images[dataset.train[::every]].reshape(-1, 3)
-    mean = seen.mean(0, dtype=np.float64)
-    square = np.square(seen, dtype=np.float32).mean(0, dtype=np.float64)
-    std = np.sqrt(np.maximum(square - mean**2, 1.0))
+    chosen = dataset.train[:: max(1, -(-len(dataset.train) // _SEEN_FOR_STATISTICS))]
+    count, total, squares = 0, np.zeros(3), np.zeros(3)
+    for begin in range(0, len(chosen), 256):  # all of them at once may be gigabytes
+        seen = dataset.images[chosen[begin : begin + 256]].reshape(-1, 3)
+        count += len(seen)
+        total += seen.sum(0, dtype=np.float64)
+        squares += np.square(seen, dtype=np.float32).sum(0, dtype=np.float64)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1.0))
     return torch.from_numpy(mean / 255).float(), torch.from_numpy(std / 255).float()
 
 

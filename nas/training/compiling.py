@@ -26,6 +26,7 @@ WORTH = 1.05  # times faster that a compiled step must be
 _OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
     "fx_graph_cache": False,
     "compile_threads": 1,
+    "fallback_random": True,  # what is dropped is as uncompiled: some steps of a training are
 }
 
 

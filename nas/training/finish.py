@@ -10,16 +10,15 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
-from nas.training import checkpoint
+from nas.training import checkpoint, precision
 from nas.training.averaging import Averaged
 from nas.training.distill import distilling
 from nas.training.ingredients import regularise
@@ -27,7 +26,7 @@ from nas.training.mixing import mixing
 from nas.training.recipe import Strong
 from nas.training.scoring import Step
 from nas.training.train import RungReport, beside, train
-from nas.transforms.stages import Addition, Criterion
+from nas.transforms.stages import Addition
 
 GAIN = 0.9  # bfloat16 is taken where a step needs less than this share of the time
 _TRIED = 4
@@ -68,6 +67,8 @@ def finish(
 
     Raises: NasError where training diverges, or `kept` is of another training.
     """
+    lower = recipe.precision == "bfloat16"  # whoever leaves it open asks `quicker` first
+    plain = replace(recipe.plain, precision="bfloat16" if lower else "float32")
     seen = checkpoint.about(kept) if kept.exists() else {}
     regularise(module, recipe.plain.drop_path, recipe.plain.dropout)
     both = Averaged(module, recipe.average)
@@ -75,8 +76,6 @@ def finish(
     if teacher is not None:
         parts.append(distilling(teacher, recipe.distilled, recipe.temperature))
     parts.append(mixing(recipe))
-    if recipe.precision == "bfloat16":
-        parts.append(Addition(criterion=halved))
     parts.append(Addition(after=both.follow))
 
     def reached(rung: RungReport) -> bool:
@@ -86,21 +85,13 @@ def finish(
 
     done = int(seen.get("epochs", 0))
     train(
-        both, task, recipe.plain, EveryEpoch(recipe.epochs), seed, folder=kept.parent,
+        both, task, plain, EveryEpoch(recipe.epochs), seed, folder=kept.parent,
         start=kept if done else None, from_rung=done - 1, on_rung=reached, step=step,
         additions=parts,
     )  # fmt: skip
+    for own, kept_of_it in zip(both.network.parameters(), both.average.parameters(), strict=True):
+        kept_of_it.requires_grad_(own.requires_grad)  # what comes next may ask for gradients
     return both.average.eval()
-
-
-def halved(loss: Criterion) -> Criterion:
-    """The loss with its forward pass in bfloat16; weights and their updates stay float32."""
-
-    def half(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
-        with torch.autocast(inputs.device.type, torch.bfloat16):
-            return loss(module, inputs, target)
-
-    return half
 
 
 def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
@@ -111,20 +102,17 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
     """
     inputs, target = beside(module, *next(iter(task.batches("train", 0))))
 
-    def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
-        found: Tensor = task.loss(module(inputs), target)
-        return found
-
-    ways: dict[str, Criterion] = {"float32": plain, "bfloat16": halved(plain)}
-    took = dict.fromkeys(ways, float("inf"))
+    took = {"float32": float("inf"), "bfloat16": float("inf")}
     module.train()
     for _ in range(_TRIED):
-        for name, loss in ways.items():
+        for name, quickest in took.items():
             with step():
                 start = time.perf_counter()
-                loss(module, inputs, target).backward()  # type: ignore[no-untyped-call]
+                with precision.within(name == "bfloat16", inputs.device):
+                    output = module(inputs)
+                task.loss(precision.widened(output), target).backward()
                 if inputs.is_cuda:
                     torch.cuda.synchronize(inputs.device)
-                took[name] = min(took[name], time.perf_counter() - start)
+                took[name] = min(quickest, time.perf_counter() - start)
                 module.zero_grad(set_to_none=True)
     return "bfloat16" if took["bfloat16"] < GAIN * took["float32"] else "float32"

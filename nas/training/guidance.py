@@ -70,7 +70,7 @@ def _watched(network: nn.Module) -> dict[str, Tensor]:
             "choose recipe.guide = none",
         )
     for path, layer in layers.items():
-        layer.register_forward_hook(note(path))
+        layer.register_forward_hook(note(path))  # `train` takes it off again
     return seen
 
 

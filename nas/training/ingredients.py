@@ -29,7 +29,7 @@ def prepare_bias_loss(module: nn.Module) -> None:
     module.register_buffer(SPREAD, torch.tensor([torch.inf, -torch.inf]))
 
 
-def bias_loss(module: nn.Module) -> Addition:
+def bias_loss(network: nn.Module) -> Addition:
     """Cross-entropy in which examples whose last maps vary little count for less.
 
     An example's factor is `exp(0.3 * v) - 0.7`, `v` the variance of the last convolution's output,
@@ -41,9 +41,9 @@ def bias_loss(module: nn.Module) -> Addition:
         if output.dim() == 4:
             seen["last"] = output.detach()
 
-    for layer in module.modules():
+    for layer in network.modules():
         if isinstance(layer, nn.Conv2d | Depthwise):
-            layer.register_forward_hook(note)
+            layer.register_forward_hook(note)  # `train` takes it off again
 
     def wrap(_: Criterion) -> Criterion:
         def loss(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
@@ -53,8 +53,9 @@ def bias_loss(module: nn.Module) -> Addition:
                     "the bias loss weighs images by their last maps, and classes are its targets",
                     "choose recipe.loss = plain for a network without convolutions",
                 )
-            variance = seen.pop("last").float().flatten(1).var(1)
-            spread = getattr(module, SPREAD)
+            # of a mixed batch the network answers once, and is asked for two targets
+            variance = seen["last"].float().flatten(1).var(1)
+            spread = getattr(network, SPREAD)
             spread.copy_(torch.stack([
                 torch.minimum(spread[0], variance.min()), torch.maximum(spread[1], variance.max())
             ]))  # fmt: skip

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from nas.networks.largekernel.kept import kept, of_device
 from nas.networks.mixers.depthwise import Depthwise
@@ -51,9 +52,9 @@ def within(lower: bool, device: torch.device) -> AbstractContextManager[Any]:
 
 
 def widened(output: Any) -> Any:
-    """A network's output in float32, where it is one tensor of fewer bits."""
-    narrow = isinstance(output, Tensor) and output.dtype in (torch.bfloat16, torch.float16)
-    return output.float() if narrow else output
+    """A network's output with all tensors of fewer bits in float32."""
+    narrow = (torch.bfloat16, torch.float16)
+    return pytree.tree_map_only(Tensor, lambda t: t.float() if t.dtype in narrow else t, output)
 
 
 def _speedup(device: torch.device, batch: int, side: int) -> float:

@@ -77,6 +77,8 @@ def _take(
     wanted = torch.zeros_like(third)
     for part in seen:
         wanted |= masks[part]
+    if not bool(wanted.any()):
+        return len(inputs)
     output = predict(inputs if bool(wanted.all()) else inputs[wanted])
     for part, values in seen.items():
         mask = masks[part]

@@ -284,7 +284,7 @@ def test_what_neighbours_take_of_the_shared_cache_is_learnt_between_measurements
     assert timing._taken(runs, history, rules) == pytest.approx((squares / 5) ** 0.5 / 1e3)
     assert timing._taken(runs_of([1000.0]), history, rules) == 0.0  # none was timed
     reached = [timing._reached(mb, rules) for mb in (0.1, 2.0, 3.5, 5.0, 99.0)]
-    assert reached == [0.0, 0.0, 0.5, 1.0, 1.0]
+    assert reached == [rules.reach * share for share in (0.0, 0.0, 0.5, 1.0, 1.0)]
     (run,) = runs_of([1000.0])
     plain = timing._measurement(0, [run], (0.03, "assumed"), {}, rules, "x")
     doubted = timing._measurement(0, [run], (0.03, "assumed"), {}, rules, "x", 0.2)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nas.core.task import Task
+from nas.networks.parts.merge import is_plain
 from nas.training.averaging import Averaged
 from nas.training.distill import distilling, divergence
-from nas.training.finish import finish, halved
+from nas.training.finish import finish
+from nas.training.ingredients import SPREAD, bias_loss
 from nas.training.mixing import Once, beta, mixing, pasted
 from nas.training.recipe import Recipe, Strong
 from nas.transforms.stages import Addition
@@ -216,14 +220,35 @@ def test_what_transforms_add_is_applied_in_the_network(tmp_path):
     assert not done[0].weight[0].any() and done[0].weight[1].all()
 
 
-def test_half_precision_is_of_the_forward_pass_alone():
-    module = nn.Linear(4, 3)
-    seen = []
-    module.register_forward_hook(lambda m, i, o: seen.append(o.dtype))
-    loss = halved(plain)(module, torch.randn(2, 4), torch.tensor([0, 1]))
-    loss.backward()
-    assert seen == [torch.bfloat16] and loss.dtype == torch.float32
-    assert module.weight.grad.dtype == torch.float32
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_point_trains_in_the_precision_that_is_said_whatever_its_search_did(tmp_path, precision):
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[precision]
+    seen, module = set(), nn.Sequential(nn.Flatten(), nn.Linear(108, 3))
+
+    def note(layer, inputs, output):
+        if layer.training:
+            seen.add(output.dtype)
+
+    module[1].register_forward_hook(note)
+    recipe = replace(RECIPE, precision=precision, plain=replace(RECIPE.plain, precision=other))
+    done = finish(
+        module, task(), recipe, 0, kept=tmp_path / "kept.safetensors", on_epoch=lambda e: None
+    )
+    assert seen == {getattr(torch, precision)}
+    assert done[1].weight.dtype == torch.float32 and done[1].weight.requires_grad
+
+
+def test_the_bias_loss_trains_a_point_and_leaves_no_hook_on_it(tmp_path):
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.LazyLinear(3))
+    module(torch.zeros(2, 3, 6, 6))
+    module.register_buffer(SPREAD, torch.tensor([torch.inf, -torch.inf]))
+    done = finish(
+        module, task(), RECIPE, 0, kept=tmp_path / "kept.safetensors", on_epoch=lambda e: None,
+        additions=[bias_loss(module)],
+    )  # fmt: skip
+    assert torch.isfinite(module.get_buffer(SPREAD)).all()
+    assert not any(m._forward_hooks for net in (module, done) for m in net.modules())
+    assert is_plain(done[0])
 
 
 def test_once_asks_again_for_other_inputs():

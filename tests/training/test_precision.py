@@ -83,4 +83,5 @@ def test_outputs_are_float32_again() -> None:
         output = layer(torch.ones(2, 4))
     assert output.dtype == torch.bfloat16
     assert precision.widened(output).dtype == torch.float32
-    assert precision.widened([output]) == [output]
+    both = precision.widened({"a": output, "b": [output, 3]})
+    assert both["a"].dtype == both["b"][0].dtype == torch.float32 and both["b"][1] == 3

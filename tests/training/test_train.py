@@ -273,6 +273,13 @@ def test_an_addition_may_quicken_the_learning(tmp_path):
     assert rates == pytest.approx([3 * rate for rate in plain])
 
 
+def test_kernels_of_five_axes_are_trained_too(tmp_path):
+    module = nn.Sequential(nn.Unflatten(1, (3, 1)), nn.Conv3d(3, 4, (1, 3, 3)), nn.Flatten(),
+                           nn.Linear(4 * 36, 2))  # fmt: skip
+    _, reports = _train(tmp_path, module)
+    assert reports[-1].score > 60 and module[1].weight.dim() == 5
+
+
 def test_the_recipe_names_the_optimizer(tmp_path):
     belief = dataclasses.replace(RECIPE, optimizer="adabelief")
     module, reports = _train(tmp_path, recipe=belief)

@@ -85,7 +85,7 @@ def switching(
         inner = plain.criterion(loss)
 
         def tried(network: nn.Module, inputs: Tensor, target: Any) -> Tensor:
-            listed = list(learning(network))
+            listed = list(learning(module))  # by the paths that `after` knows
             mean = float(np.mean([float(s.trace) for _, _, s in listed]))
             for i, (path, layer, steps) in enumerate(listed):
                 depthwise = getattr(layer, "groups", 1) > 1

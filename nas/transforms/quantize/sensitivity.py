@@ -41,6 +41,8 @@ def traces(
         for _ in range(probes):
             output = module(examples)
             found = torch.autograd.grad(_probe(output, numbers), list(weights), allow_unused=True)
+            if all(gradient is None for gradient in found):
+                raise ValueError("none of these weights is a parameter that the network uses")
             for i, gradient in enumerate(found):
                 sums[i] += 0.0 if gradient is None else float(gradient.double().square().sum())
     for weight, grad in zip(weights, wanted, strict=True):

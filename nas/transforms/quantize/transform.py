@@ -118,7 +118,7 @@ def _finished(module: nn.Module, plan: Plan, given: Given) -> Report:
         _join(module, given)
     notes: tuple[str, ...] = ()
     if real and plan.average is not None and listed:
-        rows = [layer.weight.detach() for _, layer, _ in listed]
+        rows = [layer.weight for _, layer, _ in listed]
         ends = _ends(module, given)
         options = [_options(layer, path in ends) for path, layer, _ in listed]
         for (_, _, steps), bits in zip(
@@ -168,7 +168,7 @@ def _divide_plain(module: nn.Module, plan: Plan, given: Given) -> Report:
     skipped = tuple((path, f"8 bits: {why}") for path, why in left.items())
     if any(t.is_meta for t in module.state_dict().values()) or not chosen:
         return _undivided(module, Report(NAME, (), skipped))
-    weights = [call.layer.weight.detach() for call, _ in chosen]
+    weights = [call.layer.weight for call, _ in chosen]
     ends = _ends(module, given)
     options = [_options(call.layer, call.path in ends) for call, _ in chosen]
     touched = []
@@ -217,7 +217,7 @@ def _bits(
     if plan.allocator == "hessian":
         trace = traces(module, weights, _examples(module, given, SENSED), given.seed)
     listed = [
-        Weights(w.flatten(1).cpu().numpy(), t, o)
+        Weights(w.detach().flatten(1).cpu().numpy(), t, o)
         for w, t, o in zip(weights, trace, options, strict=True)
     ]
     sizes = [layer.rows.size for layer in listed]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nas.transforms.quantize import schedule
 from nas.transforms.quantize.learned import learn, learning
 from nas.transforms.quantize.schedule import (
     START,
@@ -123,6 +124,22 @@ def test_switching_tries_every_number_of_bits_in_turn() -> None:
     late = tried[8:]
     assert [t[0] for t in late] == [8, 6, 4, 2, 8, 6, 4, 2]
     assert {t[1] for t in late} == {8, 6, 4}  # a depthwise convolution has no 2 bits
+
+
+def test_steps_are_slowed_whatever_is_around_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mixed batch or a running average asks another module, which has the network inside."""
+    module, known = network(shared=True), list[set[str]]()
+    slow = schedule._slow
+    monkeypatch.setattr(
+        schedule, "_slow", lambda m, before: known.append(set(before)) or slow(m, before)
+    )
+    addition = switching(module)
+    assert addition.criterion is not None and addition.after is not None
+    loss = addition.criterion(lambda m, x, y: m(x).square().mean())
+    for _ in range(12):
+        loss(nn.Sequential(module), INPUTS, None).backward()
+        addition.after(0.9)
+    assert known and known[-1] == {path for path, _, _ in learning(module)}
 
 
 def test_sensitive_layers_are_tried_with_more_bits() -> None:

@@ -31,6 +31,12 @@ def test_of_any_other_output_it_is_that_of_squared_errors() -> None:
     assert traces(layer, [layer.weight], x, probes=2000)[0] == pytest.approx(exact, rel=0.05)
 
 
+def test_copies_of_weights_tell_nothing() -> None:
+    layer = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match="none of these weights is a parameter"):
+        traces(layer, [layer.weight.detach()], torch.randn(2, 4))
+
+
 def test_it_is_repeatable_and_leaves_the_network_alone() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -19,6 +20,7 @@ from torch.nn import functional as F
 from nas.core.task import TaskSpec
 from nas.deploy.export import export
 from nas.deploy.graph import build_digest
+from nas.transforms.quantize import transform
 from nas.transforms.quantize.learned import LearnedConv2d, learning
 from nas.transforms.quantize.packing import BLOB
 from nas.transforms.quantize.plan import Plan
@@ -122,6 +124,20 @@ def test_the_learned_steps_are_in_the_file(tmp_path: Path) -> None:
         ratio = consts[weight.input[1]] / expected  # 2 where only every second code is used
         np.testing.assert_allclose(ratio, np.rint(ratio), rtol=1e-4)
         assert (np.rint(ratio) == 1).mean() > 0.9
+
+
+@pytest.mark.parametrize("method", ["ptq", "qat"])
+def test_a_division_by_the_hessian_knows_how_much_each_layer_matters(
+    method: Literal["ptq", "qat"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[float] = []
+    of = transform.traces
+    monkeypatch.setattr(
+        transform, "traces", lambda *given: found.extend(answer := of(*given)) or answer
+    )
+    pipeline, module = trained(Plan(average=4.0, allocator="hessian", method=method), steps=4)
+    shipped(pipeline, module, tmp_path / "n.onnx")
+    assert len(found) > 2 and all(trace > 0 for trace in found)
 
 
 @pytest.mark.slow
