@@ -38,6 +38,12 @@ def test_only_what_is_asked_for_is_predicted():
     assert sum(seen) == 20
 
 
+def test_a_batch_of_which_nothing_is_asked_for_is_not_predicted():
+    seen = []
+    found = score(lambda x: seen.append(len(x)) or x, _task(torch.zeros(30), 1), ("search",))
+    assert seen == [1] * 20 and found["search"].n == 20
+
+
 def test_the_lease_is_entered_around_each_batch():
     entered = []
 
