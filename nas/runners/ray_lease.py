@@ -61,6 +61,7 @@ class Leases:
         self._predict_after_s = predict_after_s
         self._batches: list[_Batch] = []
         self._actors: dict[tuple[str, str], Any] = {}
+        self._homes: dict[str, str] = {}  # the node that a device is measured on while it is there
 
     def benches(self, spec: StudySpec) -> dict[str, Bench]:
         """Where the devices that other nodes have are measured, by device.
@@ -115,7 +116,7 @@ class Leases:
         home = self._cluster.home()
         stands, nodes = device.stands, [home]
         if stands == "elsewhere":
-            stands, nodes = "here", self._cluster.having(device)
+            stands, nodes = "here", self._having(device)
         now = time.monotonic()
         if nodes:
             batch.away = None
@@ -148,6 +149,14 @@ class Leases:
             times = f"{batch.job.device} was lost {LOST} times while it measured"
             return Outcome(error=f"{times}: {cause_of(str(error))}")
 
+    def _having(self, device: Device) -> list[str]:
+        """The nodes that offer a device, the one that has measured on it first.
+
+        Ray gives cards of one kind one name whatever their memory: another node's may be unlike.
+        """
+        nodes = self._cluster.having(device)
+        return sorted(nodes, key=lambda node: node != self._homes.get(device.name))
+
     def _actor(self, node: str, device: Device) -> Any:
         """The actor of a node's device; the one that another search made, where there is one."""
         key = (node, device.seat)
@@ -172,14 +181,19 @@ class Leases:
         errors = self._cluster.ray.exceptions
         again, node, gone = time.monotonic() + 2 * REST_S, "", set[str]()
         while True:
-            nodes = self._cluster.having(device) or [node]
+            nodes = self._having(device) or [node]
             node = next((n for n in nodes if n not in gone), nodes[0])
             asked = self._actor(node, device).bench.remote(self._setup, device.name, runtime)
             try:
-                return dict(self._cluster.ray.get(asked, timeout=ANSWER_S))
+                found = dict(self._cluster.ray.get(asked, timeout=ANSWER_S))
+                self._homes[device.name] = node
+                return found
             except errors.RayTaskError as error:
                 if isinstance(error.cause, NasError):
-                    raise error.cause from None
+                    gone.add(node)
+                    if gone.issuperset(nodes):
+                        raise error.cause from None
+                    continue  # one that offers what it has not says nothing of the others
                 why = _said(error.cause)
             except errors.GetTimeoutError:
                 why = f"nothing in {ANSWER_S:g} s"

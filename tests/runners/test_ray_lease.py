@@ -302,6 +302,39 @@ def test_a_search_that_begins_as_a_node_dies_asks_another_one(
     assert found == {"board": Bench(**rays.answers[-2])} and asked == ["n1", "n2"]
 
 
+def test_a_node_whose_card_is_unlike_is_passed_by(
+    rays: Rays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray gives cards of 40 and of 80 GB one name."""
+    rays.alive["n2"] = rays.alive["n1"]
+    asked, before = list[str](), rays.options
+
+    def options(**given: Any) -> Any:
+        node = given["scheduling_strategy"]
+
+        def bench(setup: Any, device: str, runtime: str | None) -> int:
+            asked.append(node)
+            return -1 if node == "n1" else -2
+
+        actor = before(**given).remote()
+        actor.bench = SimpleNamespace(remote=bench)
+        return SimpleNamespace(remote=lambda: actor)
+
+    monkeypatch.setattr(rays, "options", options)
+    unlike = Failed("...")
+    unlike.cause = NasError("the node n1 offers board, but has another", "say so")
+    rays.answers |= {-1: unlike, -2: {"host": "n2", "runtime": "torch", "protocol": "p"}}
+    found, spec = leases(rays), SimpleNamespace(runtime_on=lambda name: None)
+    assert found.benches(spec)["board"].host == "n2"  # type: ignore[arg-type]
+    assert asked == ["n1", "n2"]
+    found.begin(JOB)
+    list(found.collect())
+    assert [node for node, _ in rays.asked] == ["n2"]
+    del rays.alive["n2"]
+    with pytest.raises(NasError, match="but has another"):
+        leases(rays).benches(spec)  # type: ignore[arg-type]
+
+
 def test_an_error_without_a_word_is_told_by_its_name(rays: Rays) -> None:
     found = leases(rays)
     found.begin(JOB)
