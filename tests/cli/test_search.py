@@ -42,7 +42,7 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "--storage", "sqlite:///x.db", "--quiet", "--runtime", "torch:bf16",
         "--network", "mine:net", "--weights", "w.safetensors", "--from", "old",
         "--no-proxies", "--address", "head:6379", "--resources", "gpu=0.5", "--callback", "wandb",
-        "--predict-after", "5", "--artifacts", "s3://bucket/nas",
+        "--predict-after", "5", "--artifacts", "s3://bucket/nas", "--precision", "fastest",
     )  # fmt: skip
     assert answer.code == 0
     given = dict(asked.last)
@@ -57,7 +57,7 @@ def test_options_are_passed_on(nas: Nas, asked: Asked) -> None:
         "storage": "sqlite:///x.db", "runtime": "torch:bf16", "network": "mine:net",
         "weights": Path("w.safetensors"), "sources": ("old",), "proxies": False,
         "address": "head:6379", "resources": ("gpu=0.5",), "callbacks": ("wandb",),
-        "predict_after": 5.0, "artifacts": "s3://bucket/nas",
+        "predict_after": 5.0, "artifacts": "s3://bucket/nas", "precision": "fastest",
     }  # fmt: skip
 
 
