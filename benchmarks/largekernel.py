@@ -3,7 +3,8 @@
     python benchmarks/largekernel.py [--minutes 7] [--device cuda] [--only 31@56x64x16] [--fresh]
 
 Forward and both gradients of K x K kernels on square maps, in one run and in turn: `nn.Conv2d` on
-planes, `nn.Conv2d` channels last, and this project's layer channels last, as its training has it.
+planes, `nn.Conv2d` channels last, and this project's layer channels last, as its training has it;
+all of them keep the memory of one step for the next, as its training does.
 The least of several steps is taken of each; on one thread of a processor it is that thread's own
 processor time, which neighbours disturb less. What takes seconds is run once or twice. Each ratio
 is of the *better* `nn.Conv2d` to the layer, bias-free, float32 (`--dtype bfloat16` on a GPU).
@@ -36,6 +37,7 @@ from nas.networks.largekernel.choice import choose
 from nas.networks.largekernel.convolution import convolve, convolve_quickly
 from nas.networks.largekernel.geometry import Geometry
 from nas.networks.largekernel.kept import of_device
+from nas.training.allocator import kept_memory
 
 KERNELS = (7, 13, 31, 51, 101)
 SIZES = (8, 16, 32, 56)
@@ -215,7 +217,8 @@ def main() -> None:
             continue
         if time.perf_counter() - begun > 60 * given.minutes:
             break
-        done[case.name] = measure(case, device, dtype)
+        with kept_memory():
+            done[case.name] = measure(case, device, dtype)
         if device.type == "cuda":
             done[case.name] |= floor(case, device, dtype)
         left_out = [c.name for c in cases() if longest(c, done) > LONGEST_S and c.name not in done]

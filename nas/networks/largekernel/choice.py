@@ -172,13 +172,16 @@ def _costs(geometry: Geometry, device: torch.device, dtype: torch.dtype) -> dict
 
 
 def _rounded(geometry: Geometry) -> Geometry:
-    """The shape that is measured: powers of two, no more than a few million entries."""
+    """The shape that is measured: powers of two, no more than a few million entries.
+
+    Rather fewer images, which methods take a few at a time, than fewer channels.
+    """
     batch, channels = (1 << (n - 1).bit_length() for n in (geometry.batch, geometry.channels))
     pixels = geometry.size[0] * geometry.size[1]
-    while channels > 16 and batch * channels * pixels > _ENTRIES:
-        channels //= 2
     while batch > 8 and batch * channels * pixels > _ENTRIES:
         batch //= 2
+    while channels > 16 and batch * channels * pixels > _ENTRIES:
+        channels //= 2
     return replace(geometry, batch=batch, channels=channels)
 
 
