@@ -51,6 +51,7 @@ from nas.networks.largekernel.kept import of_device
 from nas.networks.mixers.depthwise import Depthwise
 from nas.networks.mixers.peripheral import PeripheralMixer
 from nas.training.allocator import kept_memory
+from nas.training.products import quick
 from nas.training.recipe import Recipe, brief
 from nas.training.scoring import of_module, score
 from nas.training.tasks import load_task
@@ -180,7 +181,8 @@ def by_nas(module: nn.Module, task: Task, recipe: Recipe) -> Callable[[tuple[Ten
 
     def step(batch: tuple[Tensor, Tensor]) -> None:
         under_way.optimizer.zero_grad(set_to_none=True)
-        under_way._descend(*batch)
+        with quick(module) if recipe.precision != "float32" else nullcontext():
+            under_way._descend(*batch)
         under_way._move(1e-3, parameters)
 
     return step

@@ -23,6 +23,7 @@ from nas.training.averaging import Averaged
 from nas.training.distill import distilling
 from nas.training.ingredients import regularise
 from nas.training.mixing import mixing
+from nas.training.products import quick
 from nas.training.recipe import Strong
 from nas.training.scoring import Step
 from nas.training.train import RungReport, beside, train
@@ -104,8 +105,8 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
 
     took = {"float32": float("inf"), "bfloat16": float("inf")}
     module.train()
-    for _ in range(_TRIED):
-        for name, quickest in took.items():
+    with quick(module):
+        for name in [*took] * _TRIED:
             with step():
                 start = time.perf_counter()
                 with precision.within(name == "bfloat16", inputs.device):
@@ -113,6 +114,6 @@ def quicker(module: nn.Module, task: Task, step: Step = nullcontext) -> str:
                 task.loss(precision.widened(output), target).backward()
                 if inputs.is_cuda:
                     torch.cuda.synchronize(inputs.device)
-                took[name] = min(quickest, time.perf_counter() - start)
+                took[name] = min(took[name], time.perf_counter() - start)
                 module.zero_grad(set_to_none=True)
     return "bfloat16" if took["bfloat16"] < GAIN * took["float32"] else "float32"

@@ -32,6 +32,7 @@ from nas.training.allocator import kept_memory
 from nas.training.compiling import Forward
 from nas.training.growth import Growth, remember
 from nas.training.optimizers import AdaBelief, Lamb
+from nas.training.products import quick
 from nas.training.recipe import Recipe
 from nas.training.repopt import multiply_gradients
 from nas.training.scoring import Step, of_module, score
@@ -105,7 +106,8 @@ def train(  # noqa: PLR0913
     for addition in additions:
         if addition.begin is not None:
             addition.begin(training.optimizer)
-    with torch.random.fork_rng(), kept_memory():
+    lower = recipe.precision != "float32"
+    with torch.random.fork_rng(), kept_memory(), quick(module) if lower else nullcontext():
         for epoch in range(done, rungs[last]):
             steps = fidelity.epochs * training.epoch(epoch)
             reached = epoch + 1 in rungs

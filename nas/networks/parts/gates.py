@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from nas.core.errors import unknown
 from nas.networks.parts.activations import make_activation
+from nas.networks.parts.layout import traced
 from nas.networks.parts.norms import ChannelNorm
 from nas.networks.parts.pooling import spatial_mean
 
@@ -125,10 +127,12 @@ class ResponseNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` to the same shape."""
-        take = _summed if self.training else torch.linalg.vector_norm
-        norm = take(x, dim=(2, 3), keepdim=True)
-        response = norm / (norm.mean(1, keepdim=True) + self.eps)
-        y: Tensor = x * (self.gain[:, None, None] * response + 1)
+        quickly = self.training and self.shift is not None and not traced()
+        if quickly:
+            found: Tensor = _Response.apply(x, self.gain, self.shift, self.eps)  # type: ignore[no-untyped-call]
+            return found
+        norm = torch.linalg.vector_norm(x, dim=(2, 3), keepdim=True)
+        y: Tensor = x * _factor(norm, self.gain, self.eps)
         return y if self.shift is None else y + self.shift[:, None, None]
 
     def absorb_shift(self, following: nn.Module) -> bool:
@@ -148,12 +152,57 @@ class ResponseNorm(nn.Module):
         return True
 
 
-def _summed(x: Tensor, dim: tuple[int, ...], keepdim: bool) -> Tensor:
+_ZERO = 1e-15  # no map has a smaller norm but one of zeros, whose gradient is zero
+
+
+def _factor(norm: Tensor, gain: Tensor, eps: float) -> Tensor:
+    """What `ResponseNorm` multiplies channels of these norms by. `(B, C, 1, 1)` to the same."""
+    return gain[:, None, None] * (norm / (norm.mean(1, keepdim=True) + eps)) + 1
+
+
+def _summed(x: Tensor) -> Tensor:
+    """Sums over a map, in float32 at least. `(B, C, H, W)` to `(B, C, 1, 1)`"""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    return x.sum((2, 3), keepdim=True, dtype=wide)
+
+
+def _norm(x: Tensor) -> Tensor:
     """`torch.linalg.vector_norm`, whose own takes several times as long on maps channels last.
 
-    Of zeros it is 1e-15, without a gradient.
+    Of zeros it is next to none.
     """
-    return (x * x).sum(dim, keepdim=keepdim).clamp_min(1e-30).sqrt()
+    return _summed(x * x).clamp_min(_ZERO**2).sqrt()
+
+
+class _Response(torch.autograd.Function):
+    """`ResponseNorm` in training: half as many passes over its maps as one function after another.
+
+    Maps of fewer bits stay so, their norms and the parameters do not.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor, eps: float) -> Tensor:
+        """The output in the type of `x`."""
+        norm = _norm(x)
+        factor = _factor(norm, gain, eps)
+        ctx.save_for_backward(x, gain, shift, norm, factor)
+        ctx.eps = eps
+        return torch.addcmul(shift[:, None, None].to(x.dtype), x, factor.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of input, gain and shift."""
+        x, gain, shift, norm, factor = ctx.saved_tensors
+        if torch.is_grad_enabled():  # gradients of gradients are asked for
+            y = x * _factor(_norm(x), gain, ctx.eps) + shift[:, None, None]
+            return *torch.autograd.grad(y, (x, gain, shift), grad, create_graph=True), None
+        mean = norm.mean(1, keepdim=True) + ctx.eps
+        along = _summed(grad * x)
+        of_norm = along * gain[:, None, None] / mean
+        of_norm -= (of_norm * norm).mean(1, keepdim=True) / mean
+        dx = grad * factor.to(grad.dtype)
+        dx.addcmul_(x, (of_norm / norm).where(norm > _ZERO, 0.0).to(grad.dtype))
+        return dx, (along * norm / mean).sum((0, 2, 3)), grad.sum((0, 2, 3)), None
 
 
 GATES = ("none", "se", "eca", "ese", "scse", "gc", "grn")

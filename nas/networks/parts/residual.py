@@ -33,7 +33,7 @@ class DropPath(nn.Module):
         if not self.training or self.rate == 0:
             return x
         kept = torch.rand(x.shape[0], *[1] * (x.dim() - 1), device=x.device) >= self.rate
-        return x * kept.to(x) / (1 - self.rate)
+        return x * (kept.to(x) / (1 - self.rate))
 
     def extra_repr(self) -> str:
         """What `print` shows."""

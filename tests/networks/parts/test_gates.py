@@ -42,6 +42,35 @@ def test_response_norm_trains_through_dead_channels() -> None:
     assert all(bool(p.grad.isfinite().all()) for p in layer.parameters())
 
 
+def test_response_norm_has_the_gradients_of_its_formula() -> None:
+    torch.manual_seed(0)
+    layer = ResponseNorm(3).double()
+    nn.init.normal_(layer.gain)
+    x = torch.randn(2, 3, 4, 5, dtype=torch.float64, requires_grad=True)
+    inputs = (x, layer.gain, layer.shift)
+
+    def quickly(*given: torch.Tensor) -> torch.Tensor:
+        names = dict(zip(("gain", "shift"), given[1:], strict=True))
+        return torch.func.functional_call(layer, names, given[0])
+
+    assert torch.autograd.gradcheck(quickly, inputs)
+    assert torch.autograd.gradgradcheck(quickly, inputs)
+    seen = torch.autograd.grad(layer(x).pow(3).sum(), inputs)
+    plain = torch.autograd.grad(layer.eval()(x).pow(3).sum(), inputs)
+    for ours, theirs in zip(seen, plain, strict=True):
+        assert torch.allclose(ours, theirs, rtol=1e-9)
+
+
+def test_response_norm_keeps_maps_of_fewer_bits() -> None:
+    torch.manual_seed(0)
+    layer = ResponseNorm(3)
+    nn.init.normal_(layer.gain)
+    x = torch.randn(2, 3, 4, 5)
+    y = layer(x.bfloat16())
+    assert y.dtype == torch.bfloat16
+    assert torch.allclose(y.float(), layer(x), rtol=0.03, atol=0.03)
+
+
 def test_squeeze_and_excitation_scales_whole_channels() -> None:
     torch.manual_seed(0)
     layer = SqueezeExcite(8, 0.25)
