@@ -22,7 +22,8 @@ from nas.networks.mixers.depthwise import Depthwise
 from nas.training.products import quick
 
 _WORTH = 1.2  # times faster that a block must be: a whole network gains less
-_ROUNDS = 7
+_ROUNDS = 15
+_SIDE = 16  # of the least first maps that networks make of larger images
 
 
 def lowered(precision: str, device: torch.device, shape: tuple[int, ...]) -> bool:
@@ -38,7 +39,7 @@ def lowered(precision: str, device: torch.device, shape: tuple[int, ...]) -> boo
         return precision == "bfloat16"
     if len(shape) != 4:
         return False
-    batch, side = shape[0], max(1, shape[-1] // 4)
+    batch, side = shape[0], max(min(_SIDE, shape[-1]), shape[-1] // 4, 1)
     name = (
         f"bfloat16 as products over float32 on {batch}x64x{side}x{side}, "
         f"{torch.get_num_threads()} threads, {of_device(device)}"

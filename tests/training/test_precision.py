@@ -54,7 +54,7 @@ def test_the_fastest_is_measured_once(
     monkeypatch.setattr(precision, "_speedup", lambda *a: calls.append(a) or speedup)
     for _ in range(2):
         assert precision.lowered("fastest", CPU, (16, 3, 32, 32)) is lower
-    assert calls == [(CPU, 16, 8)]
+    assert calls == [(CPU, 16, 16)]
 
 
 def test_a_block_is_really_timed(one_thread: None) -> None:
