@@ -143,7 +143,8 @@ class _Training:
         """The task's loss of the module's output, with what the additions make of it."""
 
         def plain(module: nn.Module, inputs: Tensor, target: Any) -> Tensor:
-            lower = precision.lowered(self.recipe.precision, inputs.device, tuple(inputs.shape))
+            shape = self.recipe.batch, *inputs.shape[1:]  # the same answer for a part of a batch
+            lower = precision.lowered(self.recipe.precision, inputs.device, shape)
             with precision.within(lower, inputs.device):
                 output = (self.forward if module is self.module else module)(inputs)
             found: Tensor = self.task.loss(precision.widened(output), target)

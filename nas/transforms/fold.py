@@ -87,9 +87,13 @@ def fold(
 
 
 def is_foreign(module: nn.Module) -> bool:
-    """Whether any part is of a class that is neither torch's nor ours: it may do anything."""
+    """Whether the whole is of no class of ours, or any part of none of torch's either.
+
+    It may do anything: even of torch's layers in a row it is not known along which axis they work.
+    """
     known = ("torch.", "nas.")
-    return any(not type(part).__module__.startswith(known) for part in module.modules())
+    kinds = [type(part).__module__ for part in module.modules()]
+    return not kinds[0].startswith("nas.") or not all(k.startswith(known) for k in kinds)
 
 
 def answers_alike(one: nn.Module, other: nn.Module, input_shape: tuple[int, ...]) -> bool:

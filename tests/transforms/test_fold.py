@@ -278,6 +278,18 @@ UNUSUAL = {
     "hooked": (hooked, "of its own kind"),
     "another axis": (
         lambda: nn.Sequential(nn.Linear(4, 4), nn.BatchNorm2d(4)), "along another axis"),
+    "columns as many as channels": (
+        lambda: nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU(), nn.BatchNorm2d(4), nn.Linear(4, 5)),
+        None),
+    "pixels as many as channels": (
+        lambda: nn.Sequential(
+            nn.Conv2d(4, 16, 1), nn.ReLU(), nn.BatchNorm2d(16), nn.Flatten(2), nn.Linear(16, 5)),
+        None),
+    "features as many as channels": (
+        lambda: nn.Sequential(nn.Flatten(2), nn.Linear(16, 4), nn.BatchNorm1d(4)), None),
+    "length as many as channels": (
+        lambda: nn.Sequential(nn.Flatten(1, 2), nn.BatchNorm1d(16), nn.Linear(4, 16),
+                              nn.BatchNorm1d(16)), None),
 }  # fmt: skip
 
 
@@ -287,7 +299,7 @@ def test_what_a_network_of_somebody_else_does_is_not_guessed(name: str) -> None:
     torch.manual_seed(0)
     network = make().double()
     for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm2d):
+        if isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d):
             with torch.no_grad():
                 for values in (norm.weight, norm.bias, norm.running_mean, norm.running_var):
                     values.uniform_(0.5, 2)

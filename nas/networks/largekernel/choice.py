@@ -8,6 +8,7 @@ file can be kept, and for convolutions so small that no choice matters.
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from nas.networks.parts.layout import layout_of
 
 RULE = "rule"
 _SMALL_MS = 0.5  # by estimate: below, the rule decides
+_CALLS_MS = 0.15  # by which the framework's own way, one call, is quicker in a step
 _TRIED = 6.0  # methods estimated to take more than this many times the least are not measured
 _ROUNDS = 9
 _SECONDS = 0.6  # after these no further round
@@ -48,6 +50,8 @@ def forced(name: str) -> Iterator[None]:
 def choose(x: Tensor, geometry: Geometry) -> Choice:
     """The methods for these maps' device, type, layout and shape."""
     name = _forced[-1] if _forced else os.environ.get("NAS_LARGEKERNEL", "")
+    if not name and torch._C._len_torch_dispatch_stack():
+        return by_rule(geometry, x.device, x.dtype)  # operators are counted or faked, not run
     last = layout_of(x) == torch.channels_last
     key = (name, x.device, x.dtype, last, geometry, torch.get_num_threads())
     if key not in _chosen:
@@ -63,16 +67,26 @@ def _decided(
         _checked(name)
         return Choice(name, name, name) if name in _costs(geometry, device, dtype) else rule
     rounded = _rounded(geometry)
-    least = min(_costs(rounded, device, dtype).values())
-    if device.type == "cpu" and least * rounded.batch * rounded.channels * 3e-6 < _SMALL_MS:
-        return rule
+    costs = _costs(rounded, device, dtype)
+    step = 3e-6 * rounded.batch * rounded.channels  # milliseconds of three passes for each cost
+    if device.type == "cpu" and min(costs.values()) * step < _SMALL_MS:
+        plain = costs.get("native", math.inf) * step < min(costs.values()) * step + _CALLS_MS
+        return Choice("native", "native", "native") if plain else rule
     said = _name(rounded, device, dtype, last)
     found = kept(
         said,
         lambda: asdict(measured(rounded, device, dtype, last)),
         lambda: asdict(rule),
+        lambda value: _usable(value, costs),
     )
     return Choice(**found)
+
+
+def _usable(value: object, costs: dict[str, float]) -> bool:
+    """Whether what was kept is a choice of methods that there are."""
+    if not isinstance(value, dict) or set(value) != set(Choice.__annotations__):
+        return False
+    return all(name in costs for name in value.values())
 
 
 def by_rule(geometry: Geometry, device: torch.device, dtype: torch.dtype) -> Choice:
@@ -104,6 +118,8 @@ def measured(
         runs["both", m] = run
     with torch.no_grad():
         took = _least(runs, device)
+    for what in ("forward", "input", "weight", "both"):
+        took |= {(what, m): took.get((what, m), math.inf) for m in tried}
     first = min(tried, key=lambda m: took["forward", m])
     pairs = {(m, n): took["input", m] + took["weight", n] for m in tried for n in tried}
     pairs |= {(m, m): min(pairs[m, m], took["both", m]) for m in tried}
@@ -114,8 +130,11 @@ def _least(
     runs: dict[tuple[str, str], Callable[[], object]], device: torch.device
 ) -> dict[tuple[str, str], float]:
     """The least seconds of each, the slow ones left alone after the first round."""
-    for run in runs.values():
-        run()  # compiles, fills caches
+    for key, run in list(runs.items()):
+        try:
+            run()  # compiles, fills caches
+        except Exception:  # no memory, no compiler: another one does it
+            del runs[key]
     took = {key: _seconds(run, device) for key, run in runs.items()}
     spent = 0.0
     for _ in range(_ROUNDS - 1):
@@ -151,7 +170,7 @@ def _data(
     lines = g.kernel if g.cells is None else (max(g.cells) + 1,) * 2
     layout = torch.channels_last if last else torch.contiguous_format
     made = [
-        torch.randn(shape, generator=generator).to(device, dtype)
+        torch.randn(shape, generator=generator, device="cpu").to(device, dtype)
         for shape in (
             (g.batch, g.channels, *g.size), (g.channels, 1, *lines),
             (g.batch, g.channels, *g.output),

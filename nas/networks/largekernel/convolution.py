@@ -12,7 +12,7 @@ from nas.networks.largekernel import passes
 from nas.networks.largekernel.choice import choose
 from nas.networks.largekernel.geometry import Geometry, crop
 from nas.networks.largekernel.passes import expand
-from nas.networks.parts.layout import dense, layout_of
+from nas.networks.parts.layout import dense, layout_of, traced
 
 
 def convolve(
@@ -34,6 +34,12 @@ def convolve(
     if cells is not None:
         weight = expand(weight, cells)
     padding = [(taps - 1) // 2 * dilation for taps in weight.shape[-2:]]
+    learns = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if weight.shape[0] == 1 and learns and not traced():
+        # oneDNN's gradients of one channel write outside of their memory: two are safe
+        two, both = F.pad(x, (0, 0, 0, 0, 0, 1)), F.pad(weight, (0, 0, 0, 0, 0, 0, 0, 1))
+        y = F.conv2d(two, both, None, stride, padding, dilation, groups=2)[:, :1]
+        return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
 
 
@@ -46,8 +52,9 @@ def convolve_quickly(
     cells: tuple[int, ...] | None = None,
 ) -> Tensor:
     """`convolve`, the same up to rounding, by the methods chosen for shape, device and pass."""
-    if not len(x):  # there is nothing to time methods with
-        return convolve(x, weight, bias, stride, dilation, cells)
+    transformed = traced() and not torch.compiler.is_compiling()
+    if not len(x) or x.is_meta or transformed:  # there is nothing to time methods with
+        return _whole(x, weight, bias, stride, dilation, cells)
     if torch.is_autocast_enabled(x.device.type):
         lower = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(lower), weight.to(lower)
@@ -59,11 +66,25 @@ def convolve_quickly(
             return y if bias is None else y + bias[:, None, None]
         geometry = _geometry(x, weight, stride, dilation, cells)
         choice = choose(x, geometry)
-        if cells is None and choice == passes.Choice("native", "native", "native"):
-            kept = crop(weight, geometry.size, dilation)
-            return convolve(x, kept, bias, stride, dilation)
+        if choice == passes.Choice("native", "native", "native"):
+            return _whole(x, weight, bias, stride, dilation, cells)
         found: Tensor = _Depthwise.apply(x, weight, bias, geometry, choice)  # type: ignore[no-untyped-call]
         return found
+
+
+def _whole(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: int,
+    dilation: int,
+    cells: tuple[int, ...] | None,
+) -> Tensor:
+    """`convolve` without the taps that meet no data: the framework's, whatever it is asked for."""
+    if cells is not None:
+        weight = expand(weight, cells)
+    height, width = x.shape[-2:]
+    return convolve(x, crop(weight, (height, width), dilation), bias, stride, dilation)
 
 
 def _geometry(
@@ -99,8 +120,8 @@ class _Depthwise(torch.autograd.Function):
         g = ctx.geometry
         wanted = (ctx.needs_input_grad[0], ctx.needs_input_grad[1])
         db = grad.sum((0, 2, 3)) if ctx.needs_input_grad[2] else None
-        if torch.is_grad_enabled():
-            return *_differentiable(grad, x, weight, g), db, None, None
+        if torch.is_grad_enabled() or traced():
+            return *_differentiable(grad, x, weight, g, wanted), db, None, None
         if not any(wanted):
             return None, None, db, None, None
         grad = grad.contiguous(memory_format=layout_of(x))
@@ -108,18 +129,15 @@ class _Depthwise(torch.autograd.Function):
 
 
 def _differentiable(
-    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry
-) -> tuple[Tensor, Tensor]:
-    """Both gradients as functions that can be differentiated again."""
+    grad: Tensor, x: Tensor, weight: Tensor, geometry: Geometry, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """Those gradients that are wanted as functions that can be differentiated again."""
     g = geometry
     with torch.enable_grad():
-        full = weight if g.cells is None else expand(weight, g.cells)
-        dx, dw, _ = torch.ops.aten.convolution_backward(
-            grad, x, full, None, [g.stride] * 2, g.padding, [g.dilation] * 2, False, [0, 0],
-            g.channels, [True, True, False],
-        )  # fmt: skip
-        if g.cells is not None:
-            dw = passes.collect(dw, g.cells, weight)
+        y = _whole(x, weight, None, g.stride, g.dilation, g.cells)
+        of = [part for part, want in zip((x, weight), wanted, strict=True) if want]
+        found = iter(torch.autograd.grad(y, of, grad, create_graph=True) if of else ())
+    dx, dw = (next(found) if want else None for want in wanted)
     return dx, dw
 
 

@@ -9,6 +9,7 @@ the map of the output's gradient as its kernel, as many "channels" as there are 
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import ClassVar
 
@@ -31,10 +32,15 @@ class Native:
     takes_cells: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
-        """Seconds for kernels past 17x17 are not worth finding out; CUDA's are always measured."""
+        """Seconds for kernels past 17x17 are not worth finding out; CUDA's are always measured.
+
+        oneDNN's gradients of one channel write outside of their memory for some tall kernels.
+        """
+        if geometry.channels == 1:
+            return None
         taps, pixels = _taps_and_pixels(geometry)
         large = geometry.kernel[0] * geometry.kernel[1] > 17 * 17
-        return None if large else 0.2 * taps * pixels + 3 * pixels
+        return math.inf if large else 0.2 * taps * pixels + 3 * pixels
 
     def forward(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         """One call."""
@@ -90,7 +96,7 @@ class Direct:
         if count >= len(x):
             return self._at_once(x, weight, g)
         shape = (len(x), g.channels, *g.output)
-        out = torch.empty(shape, dtype=x.dtype, memory_format=layout_of(x))
+        out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
         for at in range(0, len(x), count):
             few = slice(at, at + count)
             out[few] = self._at_once(x[few], weight, g)

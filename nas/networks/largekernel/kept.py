@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import platform
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -22,9 +23,10 @@ import torch
 
 from nas.core.folders import cache_folder
 
-_VERSION = 3  # raise it when a method is added or changed: what was measured no longer holds
+_VERSION = 4  # raise it when a method is added or changed: what was measured no longer holds
 _known: dict[Path, dict[str, Any]] = {}
-_held: set[Path] = set()  # files whose lock this process holds
+_fallen: dict[tuple[Path, str], Any] = {}  # what stands in for what cannot be kept, and is not
+_held: set[tuple[Path, int, int]] = set()  # files whose lock a thread of a process holds
 
 
 def path() -> Path:
@@ -32,7 +34,12 @@ def path() -> Path:
     return cache_folder() / f"measured-v{_VERSION}.json"
 
 
-def kept(name: str, measure: Callable[[], Any], fallback: Callable[[], Any]) -> Any:
+def kept(
+    name: str,
+    measure: Callable[[], Any],
+    fallback: Callable[[], Any],
+    fits: Callable[[Any], bool] = lambda _: True,
+) -> Any:
     """The value kept under a name; where there is none yet, what `measure` returns, now kept.
 
     To measure one thing may need another that is kept: a block's speed the ways of its layers.
@@ -42,22 +49,35 @@ def kept(name: str, measure: Callable[[], Any], fallback: Callable[[], Any]) -> 
         measure: returns something JSON can say.
         fallback: makes the value where the folder cannot be written to, from nothing but
             arguments: other processes cannot be told what this one measures.
+        fits: whether a kept value can be used; otherwise it is measured anew.
     """
     file = path()
     known = _known.setdefault(file, {})
-    if name in known:
+    if name in known and fits(known[name]):
         return known[name]
     known.update(_read(file))
-    if name not in known:
-        try:
-            with _locked(file):
-                known.update(_read(file))
-                if name not in known:
-                    known[name] = measure()
-                    _write(file, known)
-        except OSError:
-            known[name] = fallback()
+    if name in known and fits(known[name]):
+        return known[name]
+    if (file, name) in _fallen:
+        return _fallen[file, name]
+    try:
+        with _locked(file):
+            known.update(_read(file))
+            if name not in known or not fits(known[name]):
+                known[name] = _alone(name, measure)
+                _write(file, known)
+    except OSError:
+        known.pop(name, None)
+        return _fallen.setdefault((file, name), fallback())
     return known[name]
+
+
+def _alone(name: str, measure: Callable[[], Any]) -> Any:
+    """What is measured; its own trouble with the system is not taken for that with the file."""
+    try:
+        return measure()
+    except OSError as error:
+        raise RuntimeError(f"cannot measure {name}") from error
 
 
 @cache
@@ -65,6 +85,8 @@ def of_device(device: torch.device) -> str:
     """The machine as far as times depend on it: processor or GPU and torch's version."""
     if device.type == "cuda":
         return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+    if device.type != "cpu":
+        return f"{device.type}, torch {torch.__version__}"
     return f"{_processor()}, {torch.backends.cpu.get_cpu_capability()}, torch {torch.__version__}"
 
 
@@ -101,13 +123,15 @@ def _write(file: Path, values: dict[str, Any]) -> None:
 def _locked(file: Path) -> Iterator[None]:
     """Holds the file's lock, which dies with its process."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    if file in _held:  # to wait for oneself would be for ever
+    me = file, os.getpid(), threading.get_ident()
+    if me in _held:  # to wait for oneself would be for ever
         yield
         return
     with file.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        _held.add(file)
+        _held.add(me)
         try:
             yield
         finally:
-            _held.discard(file)
+            _held.discard(me)
+            fcntl.flock(lock, fcntl.LOCK_UN)  # a process forked meanwhile has the file open too

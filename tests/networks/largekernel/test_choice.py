@@ -5,18 +5,23 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from nas.core.errors import NasError
 from nas.networks.largekernel import choice, kept
 from nas.networks.largekernel.geometry import Geometry
-from nas.networks.largekernel.passes import Choice
+from nas.networks.largekernel.passes import METHODS, Choice
+from nas.networks.mixers.depthwise import Depthwise
 
 CPU = torch.device("cpu")
 SHAPE = Geometry(8, 16, (16, 16), (31, 31))
+WAYS = ("forward", "input", "weight")
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def test_another_process_takes_the_same(measuring: Path) -> None:
     name = choice._name(choice._rounded(SHAPE), CPU, torch.float32, True)
     kept.path().parent.mkdir(parents=True, exist_ok=True)
     kept.path().write_text(
-        json.dumps({name: {"forward": "toeplitz", "input": "stripes", "weight": "planar"}})
+        json.dumps({name: {"forward": "toeplitz", "input": "fft", "weight": "fft"}})
     )
     program = (
         "import torch; torch.set_num_threads(1)\n"
@@ -65,7 +70,7 @@ def test_another_process_takes_the_same(measuring: Path) -> None:
     said = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout
-    assert said.strip() == str(Choice("toeplitz", "stripes", "planar"))
+    assert said.strip() == str(Choice("toeplitz", "fft", "fft"))
 
 
 def test_a_broken_file_is_replaced(measuring: Path) -> None:
@@ -86,7 +91,41 @@ def test_without_a_place_to_keep_it_the_rule_decides(
 
 def test_small_convolutions_are_not_measured(measuring: Path) -> None:
     small = Geometry(2, 2, (4, 4), (3, 3))
-    assert choice.choose(maps(small), small) == choice.by_rule(small, CPU, torch.float32)
+    assert choice.choose(maps(small), small) == Choice(*["native"] * 3)  # one call
+    assert not kept.path().exists()
+
+
+@pytest.mark.parametrize("value", [None, {"forward": "fft"}, dict.fromkeys(WAYS, "winograd")])
+def test_what_no_method_is_named_by_is_measured_anew(measuring: Path, value: object) -> None:
+    name = choice._name(choice._rounded(SHAPE), CPU, torch.float32, True)
+    kept.path().parent.mkdir(parents=True, exist_ok=True)
+    kept.path().write_text(json.dumps({name: value}))
+    found = asdict(choice.choose(maps(SHAPE), SHAPE))
+    assert set(found.values()) <= set(METHODS)
+    assert json.loads(kept.path().read_text()) == {name: found}
+
+
+def test_a_method_that_fails_here_is_left_to_others(
+    measuring: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("there is no compiler")
+
+    monkeypatch.setattr(type(METHODS["fft"]), "forward", fails)
+    found = choice.choose(maps(SHAPE), SHAPE)
+    assert found.forward != "fft"
+
+
+def test_counting_operators_measures_nothing(measuring: Path) -> None:
+    layer, x = Depthwise(16, 31), maps(SHAPE)
+    counted = []
+    for _ in range(2):
+        with FlopCounterMode(display=False) as counter:
+            layer(x)
+        counted.append(counter.get_total_flops())
+    with FakeTensorMode():
+        Depthwise(16, 31)(torch.randn(8, 16, 16, 16))
+    assert counted[0] == counted[1] > 0
     assert not kept.path().exists()
 
 

@@ -131,6 +131,42 @@ def test_an_empty_batch_is_one(shared: tuple[int, ...] | None) -> None:
     assert y.shape == (0, 2, 8, 8) and not weight.grad.any()
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("side", [14, 16])
+def test_gradients_of_one_tall_channel(side: int, training: bool) -> None:
+    """The framework's own write outside of their memory for such a shape (torch 2.13, oneDNN)."""
+    x, weight = torch.randn(8, 1, side, side), torch.randn(1, 1, 31, 1)
+    x.requires_grad_()
+    weight.requires_grad_()
+    (convolve_quickly if training else convolve)(x, weight, None).square().sum().backward()
+    exact, taps = x.detach().double().requires_grad_(), weight.detach().double().requires_grad_()
+    columns = exact.permute(0, 3, 1, 2).reshape(8 * side, 1, side)
+    torch.conv1d(columns, taps[..., 0], padding=15).square().sum().backward()
+    assert torch.allclose(x.grad.double(), exact.grad, rtol=1e-4, atol=1e-3)
+    assert torch.allclose(weight.grad.double(), taps.grad, rtol=1e-4, atol=1e-2)
+
+
+def test_transformed_functions_have_their_gradients() -> None:
+    """By example as DP-SGD and influence functions want them, of a layer in training."""
+    layer, x = Depthwise(2, 9).double().train(), torch.randn(3, 2, 6, 6, dtype=torch.float64)
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters: dict[str, Tensor], one: Tensor) -> Tensor:
+        called: Tensor = torch.func.functional_call(layer, parameters, (one[None],))
+        return called.square().sum()
+
+    by_example = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    layer(x).square().sum().backward()
+    for name, parameter in parameters.items():
+        assert parameter.grad is not None
+        assert torch.allclose(by_example[name].sum(0), parameter.grad)
+
+
+def test_shapes_without_data_are_answered() -> None:
+    layer = Depthwise(4, 31).train().to("meta")
+    assert layer(torch.empty(2, 4, 8, 8, device="meta")).shape == (2, 4, 8, 8)
+
+
 def test_peripheral_sharing_is_the_same_pooled_and_expanded() -> None:
     table = PositionalTable(3, 31).double()
     mixer = PeripheralMixer(3, 31, 2, table).double()
