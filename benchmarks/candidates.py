@@ -7,7 +7,8 @@ PyTorch spends no more than a few seconds a step. With `--large` only those coun
 has a square kernel of at least 21 taps a side: what the layer is worth where large kernels are most
 of the work, not over the space. `plain` is the same network from the same weights with
 `nn.Conv2d` for every depthwise layer, in planes, with PyTorch's own AdamW in the usual loop:
-forward, zero_grad, backward, clip, step. `nas` is the layer and loop of `nas.training.train`.
+forward, zero_grad, backward, clip, step. `nas` is the layer and loop of
+`nas.training.train`, in a process started as workers are.
 
 Steps of both are run in turn, each way in a process of its own and on one thread; the least
 processor time of each is taken, batches included. Throughput is images a second; the ratio of all
@@ -36,6 +37,7 @@ from itertools import islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -50,7 +52,7 @@ from nas.networks.largekernel.convolution import convolve
 from nas.networks.largekernel.kept import of_device
 from nas.networks.mixers.depthwise import Depthwise
 from nas.networks.mixers.peripheral import PeripheralMixer
-from nas.training.allocator import kept_memory
+from nas.training.allocator import forget_preloaded, kept_memory, preloaded
 from nas.training.products import quick
 from nas.training.recipe import Recipe, brief
 from nas.training.scoring import of_module, score
@@ -190,6 +192,7 @@ def by_nas(module: nn.Module, task: Task, recipe: Recipe) -> Callable[[tuple[Ten
 
 def serve(pipe: Connection, name: str, recipe: Recipe) -> None:
     """Trains one way for as long as it is told to: a network begins one, None is one step more."""
+    forget_preloaded()
     torch.set_num_threads(1)
     task = load_task("digits", recipe)
     with kept_memory() if name == "nas" else nullcontext():
@@ -218,7 +221,8 @@ def both(recipe: Recipe) -> Iterator[dict[str, Connection]]:
     for name in ("nas", "plain"):
         pipes[name], other = context.Pipe()
         processes.append(context.Process(target=serve, args=(other, name, recipe), daemon=True))
-        processes[-1].start()
+        with patch.dict(os.environ, preloaded() if name == "nas" else {}):
+            processes[-1].start()
     try:
         yield pipes
     finally:

@@ -19,6 +19,7 @@ from typing import Any
 from nas.core.job import Done, Finish, Job, Outcome, Train, Wait, job_to_json
 from nas.hardware.agent.fingerprint import memory_bytes
 from nas.session import Session
+from nas.training.allocator import preloaded
 
 PATIENCE_S = 3.0  # a worker deep in one long operation is not waited for
 LOADING_S = 300.0  # what loading torch may take on a machine that has much else to do
@@ -93,11 +94,17 @@ def hire(setup: Mapping[str, Any], folder: Path | None = None) -> Worker:
             stdin=subprocess.DEVNULL,
             cwd=folder,
             pass_fds=[theirs.fileno()],
-            env={n: v for n, v in os.environ.items() if n not in WITHHELD} | ONE_THREAD,
+            env=_environment(),
         )
     worker = Worker(process, Connection(ours.detach()))
     worker.send(setup)
     return worker
+
+
+def _environment() -> dict[str, str]:
+    """What a worker is started with."""
+    told = {name: value for name, value in os.environ.items() if name not in WITHHELD}
+    return told | ONE_THREAD | preloaded()
 
 
 def memory_share(workers: int) -> int:

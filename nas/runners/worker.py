@@ -22,6 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from nas.training.allocator import forget_preloaded
+
 BEAT_S = 1.0
 SMALL = 3 * 64 * 64  # numbers of an input
 Report = Callable[[int, Mapping[str, Any]], str]
@@ -65,6 +67,7 @@ class Line:
 
 def start(descriptor: int) -> None:
     """What a fresh process runs; `descriptor` is its end of the line, on which its setup comes."""
+    forget_preloaded()
     connection = Connection(descriptor)
     main(connection, json.loads(connection.recv_bytes()))
 

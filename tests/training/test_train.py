@@ -1,5 +1,5 @@
 import dataclasses
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from nas.core.errors import NasError
 from nas.core.fidelity import Fidelity
 from nas.core.task import Task
 from nas.training.recipe import Recipe
-from nas.training.train import epoch_seed, train
+from nas.training.train import _optimizer, _Training, epoch_seed, train
 from nas.transforms.stages import Addition
 
 FIDELITY = Fidelity(epochs=4, first=1, reduction=2)
@@ -60,6 +60,27 @@ def _train(tmp_path, module=None, task=None, recipe=RECIPE, fidelity=FIDELITY, s
 def _same(one: nn.Module, other: nn.Module) -> bool:
     pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
     return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", ["adamw", "nesterov", "adabelief"])
+@pytest.mark.parametrize("clip", [0.1, 1e9])
+def test_gradients_are_clipped_as_torch_clips_them(name, clip):
+    recipe = dataclasses.replace(RECIPE, optimizer=name, clip=clip)
+    moved, plain = _module(), _module()
+    optimizers = [_optimizer(module, recipe) for module in (moved, plain)]
+    training = _Training(moved, _task(), recipe, FIDELITY, 0, optimizers[0], nullcontext, ())
+    parameters = list(moved.parameters())
+    for _ in range(3):
+        for mine, theirs in zip(parameters, plain.parameters(), strict=True):
+            mine.grad, theirs.grad = torch.randn_like(mine), None
+            theirs.grad = mine.grad.clone()
+        norm = torch.nn.utils.clip_grad_norm_(plain.parameters(), clip)
+        assert torch.isclose(training._move(1e-2, parameters), norm)
+        for group in optimizers[1].param_groups:
+            group["lr"] = 1e-2
+        optimizers[1].step()
+    for mine, theirs in zip(parameters, plain.parameters(), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_rungs(tmp_path):

@@ -67,7 +67,9 @@ def convolve_quickly(
         geometry = _geometry(x, weight, stride, dilation, cells)
         choice = choose(x, geometry)
         if choice == passes.Choice("native", "native", "native"):
-            return _whole(x, weight, bias, stride, dilation, cells)
+            wide = None if bias is None else passes.wide(bias)
+            y = _whole(passes.wide(x), passes.wide(weight), wide, stride, dilation, cells)
+            return y.to(x.dtype)
         found: Tensor = _Depthwise.apply(x, weight, bias, geometry, choice)  # type: ignore[no-untyped-call]
         return found
 

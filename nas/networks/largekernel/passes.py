@@ -44,7 +44,7 @@ class Choice:
 def forward(name: str, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The output by one method, in the layout of `x`."""
     method = METHODS[name]
-    y = method.forward(_wide(x), *_given(method, _wide(weight), geometry))
+    y = method.forward(wide(x), *_given(method, wide(weight), geometry))
     return y.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 
@@ -57,8 +57,8 @@ def backward(
     wanted: tuple[bool, bool] = (True, True),
 ) -> Gradients:
     """The gradients of input and weight, each by its method; by one call where that is the same."""
-    if x.dtype != (wide := _wide(x)).dtype:
-        found = backward(choice, grad.float(), wide, weight.float(), geometry, wanted)
+    if x.dtype != (wider := wide(x)).dtype:
+        found = backward(choice, grad.float(), wider, weight.float(), geometry, wanted)
         dx, dw = (None if part is None else part.to(x.dtype) for part in found)
         return dx, dw
     if choice.input == choice.weight:
@@ -71,7 +71,7 @@ def backward(
     return dx, dw
 
 
-def _wide(x: Tensor) -> Tensor:
+def wide(x: Tensor) -> Tensor:
     """In float32 where a processor would compute with 16 bits: oneDNN takes seconds for some."""
     narrow = x.dtype in (torch.bfloat16, torch.float16) and x.device.type == "cpu"
     return x.float() if narrow else x
