@@ -62,7 +62,7 @@ from nas.training.train import RungReport, _optimizer, _Training, epoch_seed, st
 COUNT, LEAST_KERNEL, MOST_MACS = 20, 21, 2.5e9
 SQUARE = ("depthwise", "smallkernel", "peripheral")
 FIDELITY = Fidelity(epochs=1, data=0.5)
-ROUNDS, ENOUGH_S = 6, 8.0
+ROUNDS, ENOUGH_S = 12, 12.0
 SETTLED_ON = 256  # examples from which norms take their statistics after a training this short
 RESULT = Path(__file__).parent / "results" / "candidates.json"
 
