@@ -23,6 +23,8 @@ Array = npt.NDArray[np.float64]
 Codes = npt.NDArray[np.int64]
 Columns = Mapping[str, Sequence[str]]
 
+# What pandas, R and databases write where there is nothing, in small letters.
+BLANK = frozenset(("", "nan", "na", "<na>", "none", "null"))
 # What files that are broken, or of another kind than their name says, are read with.
 _UNREADABLE = (OSError, EOFError, ValueError, NotImplementedError, zlib.error, csv.Error)
 
@@ -54,13 +56,13 @@ def coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> 
         raise NasError(
             f"{place}: decision {name!r} has a choice twice: {list(values)}", "write each once"
         )
-    none = {"", "nan"} - known.keys()  # pandas writes nan where a column of numbers is blank
+    none = BLANK - known.keys()
     blank = known.get("", -1)
     cells = _column(name, columns, place)
     found = np.empty(len(cells), dtype=np.int64)
     for line, cell in enumerate(cells, start=2):
         text = _spelt(cell)
-        if text not in none and text not in known:
+        if text.lower() not in none and text not in known:
             raise NasError(
                 f"{place}: {name} is {cell!r} in line {line} of the data",
                 f"its choices are {list(values)}; add it or mend the cell",
@@ -84,6 +86,11 @@ def _csv(path: Path) -> Columns:
     text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
     rows = csv.reader(io.StringIO(text))
     head = next(rows, [])
+    twice = next((name for name in head if head.count(name) > 1), None)
+    if twice is not None:
+        raise NasError(
+            f"{path}: two columns are named {twice!r}", "give each column a name of its own"
+        )
     cells = [row for row in rows if row]
     for number, row in enumerate(cells, start=2):
         if len(row) != len(head):
@@ -131,7 +138,9 @@ def _numeric(name: str, cells: Sequence[str], place: Path) -> Array:
     for line, cell in enumerate(cells, start=2):
         text = cell.strip()
         try:
-            found[line - 2] = float(text) if text else math.nan
+            found[line - 2] = math.nan if text.lower() in BLANK else float(text)
+            if "_" in text:  # Python would read 1_0 as 10
+                raise ValueError(text)
         except ValueError:
             raise NasError(
                 f"{place}: {name} is {cell!r} in line {line} of the data",

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.core.architecture import Architecture
-from nas.core.pareto import hypervolume, non_dominated
+from nas.core.pareto import non_dominated
 from nas.core.promotion import RULES, Standing, bracket, judged, leading
 from nas.core.trial import Event, History, Proposal
 from nas.runners.table import Table
@@ -158,7 +158,7 @@ class Replay:
         self._standings: dict[tuple[int, int], list[Standing]] = {}
         self._used = np.zeros(len(table), dtype=bool)
         self._front: npt.NDArray[np.float64] = np.zeros((0, len(table.objectives)))
-        self._volume = 0.0
+        self._share = 0.0
         self._ended: set[int] = set()
         self._clock: list[tuple[float, int]] = []
         self._curve: list[tuple[int, float]] = []
@@ -219,12 +219,14 @@ class Replay:
         heapq.heappush(self._clock, (now + trial.rungs[0][1] - trial.epochs, number))
 
     def _proposed(self, number: int, row: int, proposal: Proposal) -> None:
-        """Records a proposal as the architecture that the table really has."""
-        architecture = proposal.architecture
+        """Records a proposal as the architecture that the table really has, and what was asked."""
+        asked = architecture = proposal.architecture
         if not self._table.complete:
             architecture = self._table.architecture(row)
         payload = {"architecture": architecture.to_json(), "origin": proposal.origin,
                    "notes": dict(proposal.notes)}  # fmt: skip
+        if architecture != asked:
+            payload["asked"] = asked.to_json()
         self._happened("proposed", number, payload)
 
     def _rungs(self, row: int) -> list[tuple[int, float, float]]:
@@ -304,10 +306,6 @@ class Replay:
         self._curve.append((len(self._ended), self._share))
         self._epochs.append((now, self._share))
 
-    @property
-    def _share(self) -> float:
-        return self._volume / self._table.volume if self._table.volume else 0.0
-
     def _copy(self, number: int, first: int) -> None:
         payload = self._history.results[first].payload
         self._happened("told", number, {**payload, "reused": f"trial {first}"})
@@ -319,7 +317,7 @@ class Replay:
             return
         points = np.vstack([self._front, point])
         self._front = points[non_dominated(points)]
-        self._volume = hypervolume(self._front, self._table.bound)
+        self._share = self._table.share(self._front)
 
     def _happened(self, kind: Any, number: int, payload: Mapping[str, Any]) -> None:
         self._history.append(Event(kind, number, payload))

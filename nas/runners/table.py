@@ -3,7 +3,7 @@ what they are. Anyone's table of this form can be searched (`nas.runners.replay`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nas.core.architecture import Architecture
-from nas.core.decision import Choice
+from nas.core.architecture import Architecture, Value
+from nas.core.decision import Choice, is_number
 from nas.core.errors import NasError
 from nas.core.objective import Objective
 from nas.core.pareto import hypervolume, non_dominated
@@ -88,10 +88,18 @@ class Table:
         """The reference point, minimised."""
         return np.array(self.reference) * self.signs
 
+    def share(self, points: Array) -> float:
+        """The hypervolume of minimised points `(N, objectives)` over that of the true front."""
+        return self._volume(points) / self._whole if self._whole else 0.0
+
     @cached_property
-    def volume(self) -> float:
-        """Hypervolume of the table's true front."""
-        return hypervolume(self.scored[non_dominated(self.scored)], self.bound)
+    def _whole(self) -> float:
+        return self._volume(self.scored[non_dominated(self.scored)])
+
+    def _volume(self, points: Array) -> float:
+        """In units of how far the best rows are from the reference: else it might overflow."""
+        unit = self.bound - self.scored.min(axis=0)
+        return hypervolume((points - self.bound) / np.where(unit > 0, unit, 1.0), 0.0 * unit)
 
     def code(self, architecture: Architecture) -> Codes:
         """The index of each decision's value, -1 where it does not exist. `(decisions,)`"""
@@ -120,7 +128,7 @@ class Table:
         exact = self._rows.get(code.tobytes())
         if exact is not None:
             return exact
-        differing = np.zeros(len(self), dtype=np.int64)
+        differing = np.zeros(len(self), dtype=np.int16)
         for column, value in zip(self._columns, code.tolist(), strict=True):
             differing += column != value
         if used is not None and not used.all():
@@ -136,8 +144,9 @@ class Table:
 
     @cached_property
     def _columns(self) -> Codes:
-        """The codes by decision, each in one piece of memory: nearest rows are asked for a lot."""
-        return np.ascontiguousarray(self.codes.T)
+        """The codes by decision, each in little memory: nearest rows are asked for a lot."""
+        least = np.int8 if self.codes.max(initial=0) < 128 else np.int64
+        return np.ascontiguousarray(self.codes.T, dtype=least)
 
     @cached_property
     def _spread(self) -> Array:
@@ -176,12 +185,12 @@ def read(folder: str | Path) -> Table:
 
 def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
     """The table that the description and its columns make."""
+    names = list(about["decisions"])
+    declared = [_ordered(values) for values in about["decisions"].values()]
     codes = np.stack(
-        [coded(name, values, columns, place) for name, values in about["decisions"].items()],
+        [coded(n, values, columns, place) for n, values in zip(names, declared, strict=True)],
         axis=1,
     )
-    names = list(about["decisions"])
-    declared = list(about["decisions"].values())
     order, whens, choices, codes = conditions(names, declared, codes)
     decisions = [Choice(names[i], choices[i], when=whens[i]) for i in order]
     guessed = any(len(c) > len(d) for c, d in zip(choices, declared, strict=True))
@@ -223,6 +232,11 @@ def _table(about: Mapping[str, Any], columns: Columns, place: Path) -> Table:
         licence=about.get("licence", ""),
         dropped=int((~kept).sum()),
     )
+
+
+def _ordered(values: Sequence[Value]) -> Sequence[Value]:
+    """A decision's choices: numbers are a scale, in whatever order they are written."""
+    return sorted(values) if all(map(is_number, values)) else values
 
 
 def _builds_nothing(choices: Any, task: Any) -> None:

@@ -20,6 +20,10 @@ TOGETHER = 520  # features of all beliefs up to which there is time for so many 
 APIECE = 200  # what else a belief takes counts as so many features
 BEYOND = 3.0  # no cost is predicted more than e to this times above all that were seen
 FAR = 5.0  # spreads: no warped value is taken for one further above the knee
+SHARES = (0.5, 0.4, 0.3, 0.2, 0.1)  # of values that may be taken for no failures
+CLIFF = 25.0  # the worst of a share is no failure if so many times as far from the best as its half
+FAILED = 5.0  # as a logarithm: spreads above the knee beyond which a value is that of a failure,
+MILD = 2.0  # which is taken to be as bad as the worst that is none, or at least so bad
 OUTLIER = 2.5  # standardised residuals beyond this count as less certain
 
 
@@ -28,16 +32,17 @@ class Warp:
     """A scale on which bad values lie close together: a line up to `knee`, a logarithm above.
 
     A network that fails to train is bad, whether its error is 60 % or 90 %; what tells the good
-    ones apart must fill the scale.
+    ones apart must fill the scale. The logarithm ends at the `ceiling`, in spreads.
     """
 
     knee: float
     spread: float
+    ceiling: float = np.inf
 
     def __call__(self, values: Array) -> Array:
         """Values, minimised, on this scale."""
-        above = np.maximum(values - self.knee, 0.0)
-        found: Array = np.minimum(values, self.knee) + self.spread * np.log1p(above / self.spread)
+        above = np.log1p(np.maximum(values - self.knee, 0.0) / self.spread)
+        found: Array = np.minimum(values, self.knee) + self.spread * np.minimum(above, self.ceiling)
         return found
 
     def inverse(self, warped: Array) -> Array:
@@ -74,11 +79,33 @@ class Logarithm(Warp):
         return 1.0 / values
 
 
+def usual(values: Array) -> float:
+    """The largest of `SHARES` of which the worst is no failure: not far beyond the better ones.
+
+    >>> usual(np.arange(9.0)), usual(np.array([1.0, 2.0, 3.0, 4.0, 1e6, 1e6, 1e6, 1e6, 1e6]))
+    (0.5, 0.3)
+    """
+    best = float(values.min())
+    for share in SHARES:
+        middle, worst = np.quantile(values, [share / 2, share]) - best
+        if worst <= CLIFF * middle:
+            return share
+    return SHARES[0]
+
+
 def warp(values: Array) -> Warp:
-    """The scale for some values: its knee is their median, its spread their better half's."""
-    knee = float(np.median(values))
-    spread = float(knee - np.quantile(values, 0.1))
-    return Warp(knee, spread if spread > 0 else max(float(np.std(values)), 1e-12))
+    """The scale for some values: its knee is their median, its spread their better half's.
+
+    Where half of them are failures, it is that of the rest.
+    """
+    share = usual(values)
+    knee = float(np.quantile(values, share))
+    spread = float(knee - np.quantile(values, share / 5))
+    spread = spread if spread > 0 else max(float(np.std(values)), 1e-12)
+    above = np.log1p(np.maximum(values - knee, 0.0) / spread)
+    failed = above > FAILED
+    ceiling = max(MILD, float(above[~failed].max())) if failed.any() else np.inf
+    return Warp(knee, spread, ceiling)
 
 
 def milestone(count: int) -> int:

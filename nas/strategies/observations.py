@@ -250,6 +250,9 @@ class Observations:
     def _proposed(self, event: Event) -> None:
         if self._coded(event):
             self.seen.add(self.codes[event.trial].tobytes())
+        asked = event.payload.get("asked")  # in the place of which another was given
+        if asked is not None:
+            self.seen.add(self._genes.code(Architecture.from_json(asked)).tobytes())
 
     def _coded(self, event: Event) -> bool:
         """Keeps the code of an event's architecture; False where the space cannot have it."""

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
-from nas.strategies.belief import Belief, Evidence
+from nas.strategies.belief import Belief, Evidence, Warp, usual
 from nas.strategies.candidates import Genes, apart, unseen
 from nas.strategies.curve import Curve
 from nas.strategies.improvement import boxes, expected_improvement, front_within, thinned
@@ -32,6 +32,7 @@ CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
 SHORT = 8  # candidates whose work is counted before one of them is chosen
 WIDER = 0.3  # share of the range of costs that improvement counts beyond the highest one
+TAIL = 6.0  # known costs so many times as far from the least as the middle one lie close together
 BOLD = 3.0  # every third proposal doubts the surrogate so many times more
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
 
@@ -114,6 +115,7 @@ class Surrogate:
     def _forget(self) -> None:
         self._past = Observations(self._genes, self._objectives, self._constraints)
         self._beliefs: dict[int | str, Belief | Curve] = {}
+        self._scales: dict[int, Warp] = {}
         self._work = self._lighter = None
         if self._counts is not None:
             self._work = Work(self._genes, self._counts)
@@ -236,6 +238,7 @@ class Surrogate:
             if not self._learn(place, count, waiting, past.code(resumed), len(modelled)):
                 return None
         both = np.concatenate([codes, waiting])
+        self._scales = self._scales_of(codes[: 2 * FIRST])
         points, _ = self._predict(both)
         feasible = self._feasible(both) >= 0.5
         kept = np.array([past.violation(t) <= 0 for t in past.trials])
@@ -326,16 +329,17 @@ class Surrogate:
         names = self._known.names(codes[0])
         for i, objective in enumerate(self._objectives):
             if objective.name in names:
-                costs = objective.sign * known[:, names.index(objective.name)]
+                costs = self._scales[i](objective.sign * known[:, names.index(objective.name)])
                 reference[i] = costs.max() + WIDER * np.ptp(costs)
                 continue
             belief = self._beliefs[i]
             if isinstance(belief, Curve):
                 reference[i] = np.median(points[: 2 * FIRST, i])
                 continue
-            values = belief.warp(self._past.objective(i, len(self._past.told)).values)
+            told = self._past.objective(i, len(self._past.told)).values
+            values = belief.warp(told)
             if trained == [i]:
-                reference[i] = np.median(values[: 2 * FIRST])
+                reference[i] = np.quantile(values[: 2 * FIRST], usual(told[: 2 * FIRST]))
                 continue
             wider = WIDER if i not in trained and self._work is None else 0.0
             reference[i] = values.max() + wider * np.ptp(values)
@@ -372,10 +376,26 @@ class Surrogate:
         deviation = np.zeros_like(mean)
         for i, objective in enumerate(self._objectives):
             if objective.name in names:
-                mean[:, i] = objective.sign * known[:, names.index(objective.name)]
+                costs = objective.sign * known[:, names.index(objective.name)]
+                mean[:, i] = self._scales[i](costs)
             else:
                 mean[:, i], deviation[:, i] = self._beliefs[i].predict(codes, self._extras(codes))
         return mean, deviation
+
+    def _scales_of(self, codes: Array) -> dict[int, Warp]:
+        """The scales of known costs: those of a long tail lie close together, as bad errors do.
+
+        Else the few that cost most would set the reference, and all that is cheap look the same.
+        """
+        known, names = self._known(codes), self._known.names(codes[0])
+        scales = {}
+        for i, objective in enumerate(self._objectives):
+            if objective.name in names:
+                costs = objective.sign * known[:, names.index(objective.name)]
+                least = float(costs.min())
+                tail = TAIL * (float(np.median(costs)) - least)
+                scales[i] = Warp(least + tail, tail) if tail > 0 else Warp(np.inf, 1.0)
+        return scales
 
     def _feasible(self, codes: Array) -> Array:
         """The probability that codes keep every constraint. `(N,)`"""

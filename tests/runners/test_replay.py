@@ -56,8 +56,9 @@ def test_the_curve_is_the_share_of_the_true_hypervolume():
     table = toy()
     run = Replay(table, Listed(3, 0, 4), seed=0).run(3)
     volumes = [hypervolume(table.scored[rows], table.bound) for rows in ([3], [3, 0], [3, 0, 4])]
+    whole = hypervolume(table.scored, table.bound)
     assert [n for n, _ in run.curve] == [1, 2, 3]
-    assert [r for _, r in run.curve] == pytest.approx([v / table.volume for v in volumes])
+    assert [r for _, r in run.curve] == pytest.approx([v / whole for v in volumes])
     assert Replay(table, Listed(0, 1, 2, 3), seed=0).run(9).curve[-1][1] == pytest.approx(1.0)
 
 

@@ -76,7 +76,46 @@ def test_hypervolume_is_of_the_true_front(folder):
     errors = [41, 30, 21, 12]
     by_hand = (50 - errors[0]) * heights[0] + widths[1] * heights[1]
     by_hand += widths[2] * heights[2] + widths[3] * heights[3]
-    assert read(folder).volume == pytest.approx(by_hand)
+    table = read(folder)
+    assert table.share(table.scored) == pytest.approx(1.0)
+    boxes = [table.share(point[None]) * by_hand for point in table.scored]
+    assert sorted(boxes) == pytest.approx(
+        sorted((50 - e) * s for e, s in zip(errors, heights, strict=True))
+    )
+
+
+@pytest.mark.parametrize("scale", ["e200", "e-200"])
+def test_shares_are_those_of_numbers_of_any_size(folder, scale):
+    before = read(folder)
+    for pair in ("40,42", "30,", "20,22", "10,14"):
+        one, two = pair.split(",")
+        put(folder, "table.csv", pair, f"{one}{scale},{two}{scale if two else ''}")
+    put(folder, "table.toml", "[50, 1]", f"[50{scale}, 1]")
+    after = read(folder)
+    for point, scaled in zip(before.scored, after.scored, strict=True):
+        assert after.share(scaled[None]) == pytest.approx(before.share(point[None]))
+
+
+@pytest.mark.parametrize("blank", ["", "nan", "NA", "<NA>", "None", "null"])
+def test_a_blank_seed_may_be_written_in_words(folder, blank):
+    put(folder, "table.csv", "30,,", f"30,{blank},")
+    table = read(folder)
+    row = table.row(table.space.architecture({"kernel": 3, "width": "m"}))
+    assert table.scored[row].tolist() == [30.0, -7.0]
+
+
+def test_numbers_are_a_scale_in_any_order(folder):
+    before = read(folder)
+    put(folder, "table.toml", "[3, 7]", "[7, 3]")
+    after = read(folder)
+    assert after.space.listed == before.space.listed
+    assert (after.scored == before.scored).all()
+
+
+def test_columns_of_one_name_are_refused(folder):
+    put(folder, "table.csv", "err_1,err_2,fps", "err_1,err_2,err_2")
+    with pytest.raises(NasError, match="two columns are named 'err_2'"):
+        read(folder)
 
 
 def test_gzip_is_read_the_same(folder):

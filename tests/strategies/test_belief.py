@@ -5,7 +5,7 @@ import pytest
 
 from nas.core.decision import Choice
 from nas.core.space import SearchSpace
-from nas.strategies.belief import KEPT, Belief, Evidence, Warp, warp
+from nas.strategies.belief import KEPT, Belief, Evidence, Warp, usual, warp
 from nas.strategies.candidates import Genes
 from nas.strategies.kernel import Embedding
 
@@ -48,6 +48,30 @@ def test_the_warp_is_a_line_up_to_its_knee_and_smooth_there():
 
 def test_a_constant_quantity_has_a_scale_too():
     assert warp(np.full(5, 3.0)).spread > 0
+
+
+def test_failures_have_no_say_in_the_scale_of_what_succeeds():
+    """Seven in ten diverge to a million: it is the scale of the others, which failures end."""
+    good = np.linspace(20.0, 30.0, 30)
+    all_of_them = np.concatenate([good, np.full(70, 1e6)])
+    found = warp(all_of_them)
+    assert 20.0 < found.knee < 30.0 and found.spread < 10.0
+    bad = found(np.array([1e4, 1e6, 1e9]))
+    assert np.ptp(bad) == 0 and bad[0] < 60.0 and bad[0] >= found(good).max()
+
+
+def test_a_few_diverged_ones_are_no_worse_than_a_bad_network():
+    values = np.concatenate([np.linspace(20.0, 40.0, 88), np.full(12, 1e4)])
+    found = warp(values)
+    assert usual(values) == 0.5 and found.knee == np.median(values)
+    assert found(np.array([1e4]))[0] < 60.0
+
+
+def test_what_only_trains_badly_keeps_its_place():
+    values = np.concatenate([np.linspace(6.0, 12.0, 90), np.linspace(40.0, 90.0, 10)])
+    found = warp(values)
+    assert found.ceiling == np.inf
+    assert np.all(np.diff(found(values)) > 0)
 
 
 def test_unseen_codes_are_predicted_within_the_stated_doubt():

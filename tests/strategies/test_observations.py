@@ -198,3 +198,9 @@ def test_points_are_those_with_all_objectives_and_the_feasible_where_there_are_a
     assert found.points(3)[0].tolist() == [2] and found.points(2)[0].tolist() == [0]
     assert found.points(3, feasible=False)[1].tolist() == [[-90.0, 1.5], [-70.0, 1.0]]
     assert found.points(0)[1].shape == (0, 2)
+
+
+def test_what_was_asked_is_not_asked_again_though_another_was_given():
+    given, asked = proposed(0, 3), proposed(1, 9)
+    given.payload["asked"] = asked.payload["architecture"]
+    assert len(read(given).seen) == 2

@@ -152,6 +152,41 @@ def test_nothing_that_was_proposed_is_proposed_again():
     assert len({str(e.payload["architecture"]) for e in history.proposals.values()}) == 64
 
 
+def test_no_network_is_asked_twice_where_others_are_given():
+    """A table without a row for what was asked tells of the nearest one, again and again."""
+    strategy, history = Surrogate(space(4, 4), OBJECTIVES, (), 0, macs), History()
+    rng, asked = np.random.default_rng(0), []
+    for number in range(60):
+        [proposal] = strategy.propose(history, 1)
+        asked.append(str(proposal.architecture.to_json()))
+        row = space(4, 4).architecture(
+            {name: value - value % 2 for name, value in proposal.architecture.choices.items()}
+        )
+        payload = {"architecture": row.to_json(), "origin": "strategy", "notes": {},
+                   "asked": proposal.architecture.to_json()}  # fmt: skip
+        history.append(Event("proposed", number, payload))
+        told = {"error": error(row, rng), **macs(row)}
+        history.append(Event("told", number, {"state": "complete", "values": told,
+                                              "violations": {}, "error": None}))  # fmt: skip
+    assert len(set(asked)) == 60
+
+
+def test_known_costs_of_a_long_tail_do_not_set_the_scale():
+    def steep(architecture):
+        return {"macs": 3.0 ** sum(architecture.choices.values())}
+
+    for costs, drawn in ((macs, False), (steep, True)):
+        strategy = Surrogate(space(), OBJECTIVES, (), 0, costs)
+        history, _ = search(strategy, 24)
+        strategy.propose(history, 1)
+        tried = [e.payload["architecture"]["choices"] for e in history.proposals.values()]
+        known = np.array([costs(space().architecture(c))["macs"] for c in tried])
+        scaled = strategy._scales[1](known)
+        assert bool((scaled != known).any()) == drawn
+        assert (np.argsort(scaled, kind="stable") == np.argsort(known, kind="stable")).all()
+        assert not drawn or scaled.max() < known.max() / 100
+
+
 def test_three_objectives_and_one_are_searched_too():
     wide = (*OBJECTIVES, Objective("size_mb", "10^6 bytes", "minimize", "file"))
 

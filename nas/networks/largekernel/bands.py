@@ -37,6 +37,7 @@ class Stripes:
 
     name: ClassVar[str] = "stripes"
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """`rows * W` multiplications a pixel, the rows copied, the bands made once a batch."""
@@ -73,6 +74,7 @@ class Pooled:
 
     name: ClassVar[str] = "pooled"
     takes_cells: ClassVar[bool] = True
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """As stripes with a row for each cell that the map can meet."""

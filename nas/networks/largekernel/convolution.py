@@ -11,6 +11,7 @@ from torch import Tensor
 from nas.networks.largekernel import passes
 from nas.networks.largekernel.choice import choose
 from nas.networks.largekernel.geometry import Geometry, crop
+from nas.networks.largekernel.method import wide
 from nas.networks.largekernel.passes import expand
 from nas.networks.parts.layout import dense, layout_of, traced
 
@@ -67,9 +68,8 @@ def convolve_quickly(
         geometry = _geometry(x, weight, stride, dilation, cells)
         choice = choose(x, geometry)
         if choice == passes.Choice("native", "native", "native"):
-            wide = None if bias is None else passes.wide(bias)
-            y = _whole(passes.wide(x), passes.wide(weight), wide, stride, dilation, cells)
-            return y.to(x.dtype)
+            full = None if bias is None else wide(bias)
+            return _whole(wide(x), wide(weight), full, stride, dilation, cells).to(x.dtype)
         found: Tensor = _Depthwise.apply(x, weight, bias, geometry, choice)  # type: ignore[no-untyped-call]
         return found
 

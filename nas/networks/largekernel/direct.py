@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nas.networks.largekernel.geometry import Geometry, spread
-from nas.networks.largekernel.method import Gradients
+from nas.networks.largekernel.method import Gradients, wide
 from nas.networks.parts.layout import layout_of
 
 _CACHED = 2**18  # entries of the images that a core works on at a time: a megabyte, as its cache
@@ -30,6 +30,7 @@ class Native:
 
     name: ClassVar[str] = "native"
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """Seconds for kernels past 17x17 are not worth finding out; CUDA's are always measured.
@@ -63,6 +64,7 @@ class Direct:
     """The forward kernel for all three passes, in one memory layout."""
 
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = True
     name: ClassVar[str] = "direct"
     layout: ClassVar[torch.memory_format] = torch.channels_last
 
@@ -94,7 +96,7 @@ class Direct:
         """The forward kernel, on a few images at a time, so that they do not leave the cache."""
         g, count = geometry, _images(x)
         if count >= len(x):
-            return self._at_once(x, weight, g)
+            return self._at_once(x, weight, g).to(x.dtype)
         shape = (len(x), g.channels, *g.output)
         out = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=layout_of(x))
         for at in range(0, len(x), count):
@@ -105,15 +107,16 @@ class Direct:
     def _at_once(self, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
         """The forward kernel, in this layout."""
         g = geometry
-        x = x.contiguous(memory_format=self.layout)
-        return F.conv2d(x, weight, None, g.stride, g.padding, g.dilation, g.channels)
+        return F.conv2d(
+            wide(x, self.layout), weight, None, g.stride, g.padding, g.dilation, g.channels
+        )
 
     def _by_images(self, x: Tensor, grad: Tensor, geometry: Geometry) -> Tensor:
         """The weight's gradient with the output's gradient in the place of a kernel."""
         g, maps = geometry, x.shape[0] * x.shape[1]
         y = F.conv2d(
             self._as_channels(x),
-            grad.reshape(maps, 1, *grad.shape[2:]),
+            wide(grad, torch.contiguous_format).reshape(maps, 1, *grad.shape[2:]),
             None,
             g.dilation,
             g.padding,
@@ -121,13 +124,14 @@ class Direct:
             maps,
         )
         y = y[..., : g.kernel[0], : g.kernel[1]]  # a stride may leave rows that no tap has
-        wide = torch.float64 if y.dtype == torch.float64 else torch.float32
-        return y.view(-1, g.channels, *g.kernel).sum(0, dtype=wide).unsqueeze(1)
+        sums = torch.promote_types(y.dtype, torch.float32)
+        return y.view(-1, g.channels, *g.kernel).sum(0, dtype=sums).unsqueeze(1)
 
     def _as_channels(self, x: Tensor) -> Tensor:
         """`(B, C, H, W)` as one image of `B * C` channels, in this layout."""
         batch, channels, height, width = x.shape
-        flat = x.permute(2, 3, 0, 1).reshape(1, height, width, batch * channels)
+        last = wide(x.permute(2, 3, 0, 1), torch.contiguous_format)
+        flat = last.reshape(1, height, width, batch * channels)
         return flat.permute(0, 3, 1, 2)
 
 
@@ -143,7 +147,7 @@ class Planar(Direct):
         return None if geometry.kernel[1] > 21 else 0.035 * taps * pixels + 6 * pixels
 
     def _as_channels(self, x: Tensor) -> Tensor:
-        return x.reshape(1, -1, *x.shape[2:])
+        return wide(x, torch.contiguous_format).reshape(1, -1, *x.shape[2:])
 
 
 class Phased(Direct):

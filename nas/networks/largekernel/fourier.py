@@ -31,6 +31,7 @@ class Fourier:
 
     name: ClassVar[str] = "fft"
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """Two transforms of a pair of images, at about 20 GFLOP/s, and packing."""

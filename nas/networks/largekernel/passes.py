@@ -14,7 +14,7 @@ from nas.networks.largekernel.bands import Pooled, Stripes
 from nas.networks.largekernel.direct import Direct, Native, Phased, Planar
 from nas.networks.largekernel.fourier import Fourier
 from nas.networks.largekernel.geometry import Geometry, crop, uncrop
-from nas.networks.largekernel.method import Gradients, Method
+from nas.networks.largekernel.method import Gradients, Method, wide
 from nas.networks.largekernel.tiled import Tiled, usable
 from nas.networks.largekernel.toeplitz import Toeplitz
 from nas.networks.parts.layout import layout_of
@@ -44,7 +44,8 @@ class Choice:
 def forward(name: str, x: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
     """The output by one method, in the layout of `x`."""
     method = METHODS[name]
-    y = method.forward(wide(x), *_given(method, wide(weight), geometry))
+    given = x if method.widens else wide(x)
+    y = method.forward(given, *_given(method, wide(weight), geometry))
     return y.to(x.dtype).contiguous(memory_format=layout_of(x))
 
 
@@ -57,24 +58,18 @@ def backward(
     wanted: tuple[bool, bool] = (True, True),
 ) -> Gradients:
     """The gradients of input and weight, each by its method; by one call where that is the same."""
-    if x.dtype != (wider := wide(x)).dtype:
-        found = backward(choice, grad.float(), wider, weight.float(), geometry, wanted)
-        dx, dw = (None if part is None else part.to(x.dtype) for part in found)
-        return dx, dw
-    if choice.input == choice.weight:
-        return _backward(choice.input, grad, x, weight, geometry, wanted)
+    if not (METHODS[choice.input].widens and METHODS[choice.weight].widens):
+        grad, x = wide(grad), wide(x)
+    full, narrow = wide(weight), weight.dtype
     dx = dw = None
-    if wanted[0]:
-        dx, _ = _backward(choice.input, grad, x, weight, geometry, (True, False))
-    if wanted[1]:
-        _, dw = _backward(choice.weight, grad, x, weight, geometry, (False, True))
-    return dx, dw
-
-
-def wide(x: Tensor) -> Tensor:
-    """In float32 where a processor would compute with 16 bits: oneDNN takes seconds for some."""
-    narrow = x.dtype in (torch.bfloat16, torch.float16) and x.device.type == "cpu"
-    return x.float() if narrow else x
+    if choice.input == choice.weight:
+        dx, dw = _backward(choice.input, grad, x, full, geometry, wanted)
+    else:
+        if wanted[0]:
+            dx, _ = _backward(choice.input, grad, x, full, geometry, (True, False))
+        if wanted[1]:
+            _, dw = _backward(choice.weight, grad, x, full, geometry, (False, True))
+    return None if dx is None else dx.to(narrow), None if dw is None else dw.to(narrow)
 
 
 def expand(weight: Tensor, cells: tuple[int, ...]) -> Tensor:

@@ -34,6 +34,7 @@ class Tiled:
 
     name: ClassVar[str] = "triton"
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """By multiplications; a processor has nothing to compare it with."""

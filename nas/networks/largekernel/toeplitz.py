@@ -24,6 +24,7 @@ class Toeplitz:
 
     name: ClassVar[str] = "toeplitz"
     takes_cells: ClassVar[bool] = False
+    widens: ClassVar[bool] = False
 
     def cost(self, geometry: Geometry) -> float | None:
         """A product of `HW x HW`, and the matrix made and read once a batch."""
