@@ -22,6 +22,7 @@ measured is kept in FOLDER, and the same command goes on where it was interrupte
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import subprocess
 import sys
@@ -71,8 +72,9 @@ def block(path: str, base: float) -> Row:
     torch.set_num_threads(1)
     reference = Reference()
     attempts = []
-    with workplace("anchors") as folder, redirect_stdout(sys.stderr):
-        anchors = map(str, write_anchors(folder, wide=True))
+    wide = Path(path).stat().st_size / 1e6 > RULES.small_mb  # as the protocol has it
+    with workplace("anchors") as folder, redirect_stdout(io.StringIO()):  # the agent's own lines
+        anchors = map(str, write_anchors(folder, wide=wide))
         job = {
             **JOB, "runtime": "onnxruntime", "files": [path], "anchors": [*anchors],
             "protocol": asdict(RULES), "seed": 0,
