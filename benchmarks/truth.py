@@ -7,13 +7,14 @@ twice. Each in a fresh process: the agent's own passes beside the anchors, and t
 `torch.utils.benchmark` around the same session: `blocked_autorange`, its median. This is whether
 what we time is timed truly. And by the whole protocol, all together and in three other processes:
 this is how far a stated number is from what such a session shows, and holds all that differs
-between one process and the next. A block counts where it was quiet:
-the reference kernel around it took, at the median, no more than the protocol's gate allows of what
-it takes when nothing disturbs it (the fastest tenth of all runs of this benchmark), and other
-processes had the core for no more than 2 % of the Timer's block. Until then the block is repeated,
-six times at most; a network that never met a quiet block is listed and says nothing. The profiler's
-`model_run` is compared above 20 ms only: below, its own cost, which is printed, is part of what it
-reports.
+between one process and the next.
+
+A block counts where it was quiet: the reference kernel around it took, at the median, no more than
+the protocol's gate allows of what it takes when nothing disturbs it (the fastest tenth of all runs
+of this benchmark), and other processes had the core for no more than 2 % of the Timer's block.
+Until then the block is repeated, six times at most; a network that never met a quiet block is
+listed and says nothing. The profiler's `model_run` is compared above 20 ms only: below, its own
+cost, which is printed, is part of what it reports.
 
 It takes about six minutes once the networks are exported (three more the first time). What was
 measured is kept in FOLDER, and the same command goes on where it was interrupted.

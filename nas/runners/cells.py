@@ -56,7 +56,8 @@ def coded(name: str, values: Sequence[Value], columns: Columns, place: Path) -> 
         raise NasError(
             f"{place}: decision {name!r} has a choice twice: {list(values)}", "write each once"
         )
-    none = BLANK - known.keys()
+    # a network's operation may be none: as a decision that word is a choice, or a mistake
+    none = BLANK - {"none"} - {text.lower() for text in known}
     blank = known.get("", -1)
     cells = _column(name, columns, place)
     found = np.empty(len(cells), dtype=np.int64)

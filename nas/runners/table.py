@@ -99,7 +99,9 @@ class Table:
     def _volume(self, points: Array) -> float:
         """In units of how far the best rows are from the reference: else it might overflow."""
         unit = self.bound - self.scored.min(axis=0)
-        return hypervolume((points - self.bound) / np.where(unit > 0, unit, 1.0), 0.0 * unit)
+        return hypervolume(
+            (points - self.bound) / np.where(unit > 0, unit, 1.0), np.zeros_like(unit)
+        )
 
     def code(self, architecture: Architecture) -> Codes:
         """The index of each decision's value, -1 where it does not exist. `(decisions,)`"""

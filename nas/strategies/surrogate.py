@@ -325,11 +325,9 @@ class Surrogate:
         """
         trained = [i for i, o in enumerate(self._objectives) if o.needs == "trained"]
         reference = np.zeros(len(self._objectives))
-        known = self._known(codes)
-        names = self._known.names(codes[0])
-        for i, objective in enumerate(self._objectives):
-            if objective.name in names:
-                costs = self._scales[i](objective.sign * known[:, names.index(objective.name)])
+        for i in range(len(self._objectives)):
+            if i in self._scales:
+                costs = points[:, i]
                 reference[i] = costs.max() + WIDER * np.ptp(costs)
                 continue
             belief = self._beliefs[i]
@@ -371,13 +369,12 @@ class Surrogate:
 
     def _predict(self, codes: Array) -> tuple[Array, Array]:
         """Objectives of codes, minimised and warped: means, and deviations where modelled."""
-        known, names = self._known(codes), self._known.names(codes[0])
+        costs = self._costs(codes)
         mean = np.zeros((len(codes), len(self._objectives)))
         deviation = np.zeros_like(mean)
-        for i, objective in enumerate(self._objectives):
-            if objective.name in names:
-                costs = objective.sign * known[:, names.index(objective.name)]
-                mean[:, i] = self._scales[i](costs)
+        for i in range(len(self._objectives)):
+            if i in costs:
+                mean[:, i] = self._scales[i](costs[i])
             else:
                 mean[:, i], deviation[:, i] = self._beliefs[i].predict(codes, self._extras(codes))
         return mean, deviation
@@ -387,15 +384,21 @@ class Surrogate:
 
         Else the few that cost most would set the reference, and all that is cheap look the same.
         """
-        known, names = self._known(codes), self._known.names(codes[0])
         scales = {}
-        for i, objective in enumerate(self._objectives):
-            if objective.name in names:
-                costs = objective.sign * known[:, names.index(objective.name)]
-                least = float(costs.min())
-                tail = TAIL * (float(np.median(costs)) - least)
-                scales[i] = Warp(least + tail, tail) if tail > 0 else Warp(np.inf, 1.0)
+        for i, costs in self._costs(codes).items():
+            least = float(costs.min())
+            tail = TAIL * (float(np.median(costs)) - least)
+            scales[i] = Warp(least + tail, tail) if tail > 0 else Warp(np.inf, 1.0)
         return scales
+
+    def _costs(self, codes: Array) -> dict[int, Array]:
+        """What is known of codes, minimised, by the place of the objective."""
+        known, names = self._known(codes), self._known.names(codes[0])
+        return {
+            i: o.sign * known[:, names.index(o.name)]
+            for i, o in enumerate(self._objectives)
+            if o.name in names
+        }
 
     def _feasible(self, codes: Array) -> Array:
         """The probability that codes keep every constraint. `(N,)`"""

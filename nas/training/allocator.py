@@ -3,8 +3,8 @@
 glibc takes each large tensor from the system and gives it back, page by page. Every step then pays
 for mapping and zeroing the same pages anew, which was up to two fifths of the time of networks with
 large maps (batches of 64 of 32 x 32 pixels, timed by hand); with batches of 16 it is next to none.
-What it keeps it searches through: a tenth of the time of networks of many layers. jemalloc does
-not, so a process that trains is started with it wherever it is installed.
+What it keeps it searches through: a tenth of the time of networks of many layers (sampled by hand).
+jemalloc does not, so a process that trains is started with it wherever it is installed.
 """
 
 from __future__ import annotations
@@ -73,22 +73,20 @@ def kept_memory() -> Iterator[None]:
     jemalloc is started so that it keeps it by itself. Does nothing where yet another allocator is
     at work, or the user has set one of glibc's variables.
     """
-    libc = _glibc()
-    if libc is None:
-        yield
-        everything = ctypes.CDLL(None)
-        if hasattr(everything, "mallctl"):
-            everything.mallctl(_PURGE_ALL, None, None, None, ctypes.c_size_t(0))
-        return
-    libc.mallopt(_TRIM_THRESHOLD, _NEVER)
-    libc.mallopt(_MMAP_MAX, 0)
+    libc, process = _glibc(), ctypes.CDLL(None)
+    if libc:
+        libc.mallopt(_TRIM_THRESHOLD, _NEVER)
+        libc.mallopt(_MMAP_MAX, 0)
     try:
         yield
     finally:
-        libc.mallopt(_MMAP_MAX, _MAPPED)
-        libc.mallopt(_MMAP_THRESHOLD, _LARGE)  # where it adapts itself to, were it not touched
-        libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
-        libc.malloc_trim(0)
+        if libc:
+            libc.mallopt(_MMAP_MAX, _MAPPED)
+            libc.mallopt(_MMAP_THRESHOLD, _LARGE)  # where it adapts itself to, were it not touched
+            libc.mallopt(_TRIM_THRESHOLD, 2 * _LARGE)
+            libc.malloc_trim(0)
+        elif hasattr(process, "mallctl"):
+            process.mallctl(_PURGE_ALL, None, None, None, ctypes.c_size_t(0))
 
 
 def _glibc() -> ctypes.CDLL | None:

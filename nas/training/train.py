@@ -301,14 +301,15 @@ class _Training:
 
     def _move(self, rate: float, parameters: list[nn.Parameter]) -> Tensor:
         """One step of the optimizer, gradients clipped; returns their norm."""
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
         over = ((norm + 1e-6) / self.recipe.clip).clamp(min=1.0)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("times", 1.0)  # which an addition may have put there
         if getattr(self.optimizer, "_step_supports_amp_scaling", False):
             self.optimizer.grad_scale = over  # type: ignore[attr-defined]  # one pass less
         else:
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], over)
+            torch._foreach_div_(gradients, over)
         self.optimizer.step()
         return norm
 

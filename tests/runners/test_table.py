@@ -234,3 +234,11 @@ def test_parquet_without_its_package_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(NasError, match="pyarrow is not installed"):
         read(folder)
+
+
+@pytest.mark.parametrize("cell", ["none", "None"])
+def test_none_is_no_blank_decision(folder, cell):
+    """It is an operation of many spaces, and may have been forgotten among the choices."""
+    put(folder, "table.csv", "3,s,40", f"3,{cell},40")
+    with pytest.raises(NasError, match="its choices are"):
+        read(folder)

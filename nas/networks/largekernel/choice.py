@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -118,8 +118,6 @@ def measured(
         runs["both", m] = run
     with torch.no_grad():
         took = _least(runs, device)
-    for what in ("forward", "input", "weight", "both"):
-        took |= {(what, m): took.get((what, m), math.inf) for m in tried}
     first = min(tried, key=lambda m: took["forward", m])
     pairs = {(m, n): took["input", m] + took["weight", n] for m in tried for n in tried}
     pairs |= {(m, m): min(pairs[m, m], took["both", m]) for m in tried}
@@ -129,18 +127,20 @@ def measured(
 def _least(
     runs: dict[tuple[str, str], Callable[[], object]], device: torch.device
 ) -> dict[tuple[str, str], float]:
-    """The least seconds of each, the slow ones left alone after the first round."""
-    for key, run in list(runs.items()):
-        try:
+    """The least seconds of each, the slow ones left alone after the first round.
+
+    What fails here, for want of memory or a compiler, takes for ever: another one does it.
+    """
+    took = dict.fromkeys(runs, math.inf)
+    for key, run in runs.items():
+        with suppress(Exception):
             run()  # compiles, fills caches
-        except Exception:  # no memory, no compiler: another one does it
-            del runs[key]
-    took = {key: _seconds(run, device) for key, run in runs.items()}
+            took[key] = _seconds(run, device)
     spent = 0.0
     for _ in range(_ROUNDS - 1):
         for key, run in runs.items():
             best = min(value for (what, _), value in took.items() if what == key[0])
-            if took[key] <= 2 * best:
+            if took[key] <= 2 * best < math.inf:
                 again = _seconds(run, device)
                 took[key] = min(took[key], again)
                 spent += again
