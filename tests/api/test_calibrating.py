@@ -1,4 +1,6 @@
 import json
+from dataclasses import replace
+from functools import partial
 
 import pytest
 from onnx_networks import mixed
@@ -10,7 +12,9 @@ from nas.core.measurement import Measurement
 from nas.hardware.device import host_id, load
 from nas.hardware.prediction import analytic, calibration
 from nas.hardware.prediction.kernels import LAST
+from nas.hardware.prediction.microbench import RULES
 from nas.hardware.prediction.predict import forecast, predict
+from nas.hardware.protocol import Protocol
 
 
 @pytest.fixture
@@ -141,6 +145,9 @@ def test_this_host_calibrates_itself(folder, monkeypatch):
                 for i in range(count)]  # fmt: skip
 
     monkeypatch.setattr(module, "sample", sampled)
+    busy, kernels_busy = (replace(rules, gate=1e6, away=1.0) for rules in (Protocol(), RULES))
+    monkeypatch.setattr(module, "measure", partial(module.measure, protocol=busy))
+    monkeypatch.setattr(module, "time_kernels", partial(module.time_kernels, rules=kernels_busy))
     found = calibrate("cpu", networks=3)
     assert found["kernels"] > 5 and found["networks"] == 3
     cpu = load(find(DEVICES, "cpu"))
