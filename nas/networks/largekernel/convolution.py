@@ -39,7 +39,7 @@ def convolve(
     if weight.shape[0] == 1 and learns and not traced():
         # oneDNN's gradients of one channel write outside of their memory: two are safe
         two, both = F.pad(x, (0, 0, 0, 0, 0, 1)), F.pad(weight, (0, 0, 0, 0, 0, 0, 0, 1))
-        y = F.conv2d(two, both, None, stride, padding, dilation, groups=2)[:, :1]
+        y = F.conv2d(two, both, None, stride, padding, dilation, groups=2).narrow(-3, 0, 1)
         return y if bias is None else y + bias[:, None, None]
     return F.conv2d(x, weight, bias, stride, padding, dilation, groups=weight.shape[0])
 
@@ -52,11 +52,16 @@ def convolve_quickly(
     dilation: int = 1,
     cells: tuple[int, ...] | None = None,
 ) -> Tensor:
-    """`convolve`, the same up to rounding, by the methods chosen for shape, device and pass."""
+    """`convolve`, the same up to rounding, by the methods chosen for shape, device and pass.
+
+    As with `convolve`, `x` may be one image, `(C, H, W)`, and autocast leaves float64 alone.
+    """
     transformed = traced() and not torch.compiler.is_compiling()
     if not len(x) or x.is_meta or transformed:  # there is nothing to time methods with
         return _whole(x, weight, bias, stride, dilation, cells)
-    if torch.is_autocast_enabled(x.device.type):
+    if x.ndim == 3:  # one image alone, which evaluation takes too
+        return convolve_quickly(x[None], weight, bias, stride, dilation, cells)[0]
+    if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:  # autocast leaves it
         lower = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(lower), weight.to(lower)
         bias = None if bias is None else bias.to(lower)

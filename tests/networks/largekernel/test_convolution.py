@@ -193,3 +193,19 @@ def test_what_is_exported_is_one_plain_convolution() -> None:
     assert called == ["aten.conv2d.default"]
     x, weight, bias = torch.randn(2, 4, 8, 8), layer.weight, layer.bias
     assert torch.equal(layer(x), convolve(x, weight, bias))
+
+
+@pytest.mark.parametrize("shape", [(4, 7, 7), (1, 7, 7), (1, 4, 7, 7)])
+def test_one_image_is_taken_as_in_evaluation(shape):
+    layer, x = Depthwise(shape[-3], 9), torch.randn(shape)
+    trained, evaluated = layer.train()(x), layer.eval()(x)
+    assert trained.shape == evaluated.shape == shape
+    torch.testing.assert_close(trained, evaluated)
+
+
+def test_autocast_leaves_float64_alone_as_it_does_in_evaluation():
+    layer, x = Depthwise(4, 9).double(), torch.randn(2, 4, 7, 7, dtype=torch.float64)
+    with torch.autocast("cpu", torch.bfloat16):
+        trained, evaluated = layer.train()(x), layer.eval()(x)
+    assert trained.dtype == evaluated.dtype == torch.float64
+    torch.testing.assert_close(trained, evaluated)
