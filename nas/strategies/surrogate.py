@@ -13,12 +13,13 @@ from nas.core.objective import Constraint, Objective
 from nas.core.space import SearchSpace
 from nas.core.trial import History, Proposal
 from nas.strategies.belief import Belief, Evidence, Warp, usual
-from nas.strategies.candidates import Genes, apart, unseen
+from nas.strategies.candidates import ABSENT, Genes, apart, unseen
 from nas.strategies.curve import Curve
 from nas.strategies.improvement import boxes, expected_improvement, front_within, thinned
 from nas.strategies.kernel import Embedding
 from nas.strategies.known import Costs, Known, exact
 from nas.strategies.lighter import Lighter
+from nas.strategies.neglected import neglected
 from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import first_size, proposal_seed
 from nas.strategies.work import Counts, Work
@@ -34,6 +35,7 @@ SHORT = 8  # candidates whose work is counted before one of them is chosen
 WIDER = 0.3  # share of the range of costs that improvement counts beyond the highest one
 TAIL = 6.0  # known costs so many times as far from the least as the middle one lie close together
 BOLD = 3.0  # every third proposal doubts the surrogate so many times more
+SETTLED = 48  # proposals after which every sixth puts a value to the test that was hardly tried
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
 
 
@@ -50,7 +52,8 @@ class Surrogate:
     measured up to a reference of its own: the median error of the first networks, and a little
     beyond the highest cost. A pending trial counts as if it had come out as predicted. Every third
     proposal trusts the surrogate less, so a search that settled in one part of the space is drawn
-    out of it.
+    out of it; and later every sixth tries a value of a decision that hardly any network near the
+    front has, and that may have been seen in bad company alone.
 
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
@@ -148,6 +151,10 @@ class Surrogate:
             return self._elsewhere(asked, seen, rng) if drawn.tobytes() in seen else drawn
         if view is None:
             return stopped[0] if stopped else self._elsewhere(asked, seen, rng)
+        if tried >= SETTLED and number % 6 == 5 and not stopped:
+            tested = self._neglected(view, asked, seen, rng)
+            if tested is not None:
+                return tested
         best, score = self._best(view, seen, BOLD if number % 3 == 2 else 1.0, rng)
         if stopped:
             codes, left = self._past.code(stopped), self._past.left(stopped)
@@ -186,6 +193,31 @@ class Surrogate:
             self._work.look(codes)
             worth = self._promise(codes, view, boldness)
         return codes[int(worth.argmax())], float(worth.max())
+
+    def _neglected(
+        self, view: _View, asked: Sequence[Array], seen: set[bytes], rng: np.random.Generator
+    ) -> Array | None:
+        """A network of the front, changed to have a value that was hardly tried in such company.
+
+        The few that had it may have been bad for other reasons, and the surrogate, sure by now that
+        it is bad, would not look again. So it is taken to be as good as what it replaces.
+        """
+        tried = np.array([*self._past.codes.values(), *asked])
+        rare = neglected(self._genes, tried, view.parents, rng)
+        for place, value in rare[:3]:
+            parents = view.parents[view.parents[:, place] != value]
+            children = parents.copy()
+            children[:, place] = np.where(parents[:, place] == ABSENT, ABSENT, value)
+            children = self._genes.move(children, rng, np.zeros(len(children), dtype=np.int64))
+            new = np.array([code.tobytes() not in seen for code in children], dtype=np.bool_)
+            kept = new & (children[:, place] == value)
+            if not kept.any():
+                continue
+            worth = self._gains(children[kept], view, 1.0, parents[kept])
+            if (worth > 0).any():
+                chosen: Array = children[kept][rng.choice(len(worth), p=worth / worth.sum())]
+                return chosen
+        return None
 
     def _promise(self, codes: Array, view: _View, boldness: float) -> Array:
         """The gain expected of new networks for their toil. `(N,)`"""
@@ -358,9 +390,18 @@ class Surrogate:
         mixed = np.where(rng.random((third, 1)) < 0.5, mixed, again)
         return np.concatenate([moved, mixed, self._genes.sample(third, rng), parents])
 
-    def _gains(self, codes: Array, view: _View, boldness: float) -> Array:
-        """Hypervolume that each candidate is expected to add where it keeps all constraints."""
+    def _gains(
+        self, codes: Array, view: _View, boldness: float, as_good_as: Array | None = None
+    ) -> Array:
+        """Hypervolume that each candidate is expected to add where it keeps all constraints.
+
+        What must be trained is believed of it, or of another network in its place.
+        """
         mean, deviation = self._predict(codes)
+        if as_good_as is not None:
+            trained = [o.needs == "trained" for o in self._objectives]
+            others, doubt = self._predict(as_good_as)
+            mean[:, trained], deviation[:, trained] = others[:, trained], doubt[:, trained]
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 own = OWN**2 * belief.noise

@@ -12,7 +12,7 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Event, History
 from nas.strategies.belief import APIECE, KEPT, TOGETHER
 from nas.strategies.choose import create
-from nas.strategies.surrogate import FIRST, SPREAD, Surrogate
+from nas.strategies.surrogate import FIRST, SETTLED, SPREAD, Surrogate
 
 OBJECTIVES = (
     Objective("error", "%", "minimize", "trained"),
@@ -251,3 +251,21 @@ def test_many_quantities_that_are_predicted_take_the_time_of_few():
         time_taken = sum((len(b._embedding.design) + APIECE) * len(b._values) ** 2 for b in beliefs)
         assert len(beliefs) == len(wanted) + len(kept)
         assert 0.7 < time_taken / (TOGETHER * KEPT**2) <= 1
+
+
+def test_a_value_seen_in_bad_company_alone_is_tried_in_good_company():
+    """Its first networks were far worse than others; it is the best one beside good choices."""
+    strategy, history = Surrogate(space(), OBJECTIVES, (), 0, macs), History()
+    tried = 0
+    for number in range(90):
+        [proposal] = strategy.propose(history, 1)
+        payload = {"architecture": proposal.architecture.to_json(), "origin": "strategy",
+                   "notes": {}}  # fmt: skip
+        history.append(Event("proposed", number, payload))
+        trap = proposal.architecture.choices["d0"] == 3
+        value = error(proposal.architecture, np.random.default_rng(number)) + 40.0 * trap
+        tried += trap and number >= SETTLED
+        values = {"error": value, **macs(proposal.architecture)}
+        told = {"state": "complete", "values": values, "violations": {}, "error": None}
+        history.append(Event("told", number, told))
+    assert 1 <= tried <= 10
