@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nas.core.decision import Choice, Integer
-from nas.strategies.candidates import Genes
+from nas.strategies.candidates import Genes, apart
 from nas.strategies.kernel import LONGEST
 
 Array = npt.NDArray[np.float64]
@@ -28,10 +28,7 @@ def neglected(
     Returns:
         The place of each decision and the code of its value.
     """
-    apart = np.full(len(tried), len(genes.decisions))
-    for code in front:
-        apart = np.minimum(apart, (tried != code).sum(axis=1))
-    near = tried[apart <= 1]
+    near = tried[apart(tried, front) <= 1]
     found = []
     for place, decision in enumerate(genes.decisions):
         values = decision.values if isinstance(decision, Choice | Integer) else ()
