@@ -10,6 +10,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+SLICE = " (MIG)"
+
 
 @functools.cache
 def processor() -> str:
@@ -49,25 +51,33 @@ def accelerators() -> tuple[tuple[str, str], ...]:
 
     The one that this process would use is the first: the driver's first, or the first that
     `CUDA_VISIBLE_DEVICES` names; none where that is no GPU, such as -1. Asked of `nvidia-smi`, so
-    that no GPU library is loaded and no context made.
+    that no GPU library is loaded and no context made. Of a GPU that is cut in slices (MIG) a
+    process sees one: its name ends in `SLICE`, and is no profile's of the whole.
     """
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return ()
-    query = [tool, "--query-gpu=uuid,driver_version,name", "--format=csv,noheader"]
-    try:
-        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return ()
-    lines = found.stdout.splitlines() if found.returncode == 0 else []
-    rows = [row for row in (line.split(", ", 2) for line in lines) if len(row) == 3]
+    rows = _smi("uuid,driver_version,mig.mode.current,name")
+    rows = rows or [[*r[:2], "", r[2]] for r in _smi("uuid,driver_version,name")]  # before R450
     # Empty hides nothing here: Ray empties it for work that takes no GPU, on hosts that have one,
     # and such work must know what the host times.
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").partition(",")[0].strip()
     if visible.lstrip("-").isdigit() and not 0 <= int(visible) < len(rows):
         return ()
     order = sorted(range(len(rows)), key=lambda i: not _names(visible, i, rows[i][0]))
-    return tuple((rows[i][2].strip(), rows[i][1].strip()) for i in order)
+    names = [row[3].strip() + (SLICE if row[2].strip() == "Enabled" else "") for row in rows]
+    return tuple((names[i], rows[i][1].strip()) for i in order)
+
+
+def _smi(fields: str) -> list[list[str]]:
+    """What `nvidia-smi` says of each GPU: as many words as fields; empty where it says nothing."""
+    tool, count = shutil.which("nvidia-smi"), fields.count(",")
+    if tool is None:
+        return []
+    query = [tool, f"--query-gpu={fields}", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
+    lines = found.stdout.splitlines() if found.returncode == 0 else []
+    return [row for row in (line.split(", ", count) for line in lines) if len(row) == count + 1]
 
 
 def _names(visible: str, place: int, uuid: str) -> bool:

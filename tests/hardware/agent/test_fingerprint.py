@@ -5,12 +5,39 @@ from nas.hardware.agent import fingerprint as module
 from nas.hardware.agent.fingerprint import fingerprint, memory_bytes
 
 
-def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
-    answer = "GPU-1a, 550.54, Tesla T4\nGPU-2b, 550.54, NVIDIA L4\n"
+def smi(monkeypatch, gpus, knows_slices=True):
+    """Puts something in the place of `nvidia-smi` that shows GPUs: UUID, name, whether cut."""
+
+    def run(command, **_):
+        fields = command[1].removeprefix("--query-gpu=").split(",")
+        if "mig.mode.current" in fields and not knows_slices:
+            return subprocess.CompletedProcess(command, 2, "not a valid field to query", "")
+        lines = []
+        for uuid, name, cut in gpus:
+            said = {"uuid": uuid, "driver_version": "550.54", "mig.mode.current": cut, "name": name}
+            lines.append(", ".join(said[field] for field in fields))
+        return subprocess.CompletedProcess(command, 0, "\n".join(lines) + "\n", "")
+
     monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/nvidia-smi")
-    monkeypatch.setattr(
-        module.subprocess, "run", lambda *a, **k: subprocess.CompletedProcess(a, 0, answer, "")
-    )
+    monkeypatch.setattr(module.subprocess, "run", run)
+
+
+def test_a_gpu_cut_in_slices_is_not_taken_for_the_whole(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    smi(monkeypatch, [("GPU-1a", "NVIDIA H100", "Enabled"), ("GPU-2b", "Tesla T4", "[N/A]")])
+    assert module.accelerators.__wrapped__() == (
+        ("NVIDIA H100 (MIG)", "550.54"), ("Tesla T4", "550.54"),
+    )  # fmt: skip
+
+
+def test_a_driver_that_knows_no_slices_shows_its_gpus_all_the_same(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    smi(monkeypatch, [("GPU-1a", "Tesla V100-SXM2-16GB", "")], knows_slices=False)
+    assert module.accelerators.__wrapped__() == (("Tesla V100-SXM2-16GB", "550.54"),)
+
+
+def test_nvidia_smi_is_read_without_a_gpu_library(monkeypatch):
+    smi(monkeypatch, [("GPU-1a", "Tesla T4", "[N/A]"), ("GPU-2b", "NVIDIA L4", "[N/A]")])
     first, second = ("Tesla T4", "550.54"), ("NVIDIA L4", "550.54")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     assert module.accelerators.__wrapped__() == (first, second)
