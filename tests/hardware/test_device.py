@@ -37,8 +37,11 @@ def test_rates_are_dense():
 
 
 def test_figures_without_a_page_are_marked():
-    b200 = load(PROFILES[0].with_name("b200.toml"))
-    assert "l2_mb" in b200.unverified and "bandwidth_gbs" not in b200.unverified
+    facts = (
+        '[facts]\nl2_mb = { value = 4, source = "no page named", verified = false }\n'
+        'bandwidth_gbs = { value = 300, source = "its datasheet" }'
+    )
+    assert parse(f'kind = "cuda"\n{facts}', "mine").unverified == ("l2_mb",)
 
 
 def test_a_users_profile_is_short():
