@@ -205,9 +205,9 @@ class Surrogate:
         tried = np.array([*self._past.codes.values(), *asked])
         rare = neglected(self._genes, tried, view.parents, rng)
         for place, value in rare[:3]:
-            parents = view.parents[view.parents[:, place] != value]
+            parents = view.parents[~np.isin(view.parents[:, place], (value, ABSENT))]
             children = parents.copy()
-            children[:, place] = np.where(parents[:, place] == ABSENT, ABSENT, value)
+            children[:, place] = value
             children = self._genes.move(children, rng, np.zeros(len(children), dtype=np.int64))
             new = np.array([code.tobytes() not in seen for code in children], dtype=np.bool_)
             kept = new & (children[:, place] == value)

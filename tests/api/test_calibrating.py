@@ -1,8 +1,8 @@
 import json
-from dataclasses import replace
 from functools import partial
 
 import pytest
+from busy import however_busy
 from onnx_networks import mixed
 
 from nas.api.calibrating import calibrate
@@ -145,9 +145,9 @@ def test_this_host_calibrates_itself(folder, monkeypatch):
                 for i in range(count)]  # fmt: skip
 
     monkeypatch.setattr(module, "sample", sampled)
-    busy, kernels_busy = (replace(rules, gate=1e6, away=1.0) for rules in (Protocol(), RULES))
-    monkeypatch.setattr(module, "measure", partial(module.measure, protocol=busy))
-    monkeypatch.setattr(module, "time_kernels", partial(module.time_kernels, rules=kernels_busy))
+    whole, single = however_busy(Protocol()), however_busy(RULES)
+    monkeypatch.setattr(module, "measure", partial(module.measure, protocol=whole))
+    monkeypatch.setattr(module, "time_kernels", partial(module.time_kernels, rules=single))
     found = calibrate("cpu", networks=3)
     assert found["kernels"] > 5 and found["networks"] == 3
     cpu = load(find(DEVICES, "cpu"))

@@ -21,6 +21,7 @@ def test_every_shipped_profile_loads_and_sources_each_number(path):
     assert device.ray is None or device.kind == "cuda"
     for name, fact in device.facts.items():
         assert fact.value > 0 and len(fact.source) > 5, name
+        assert (name in device.unverified) == ("no page named" in fact.source), name
     if device.kind == "cuda":
         assert {"fp32_tflops", "bandwidth_gbs", "memory_gb"} <= set(device.facts)
 

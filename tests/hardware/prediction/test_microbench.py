@@ -1,9 +1,8 @@
-from dataclasses import replace
-
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from busy import however_busy
 from onnx_networks import Chain, mixed
 
 from nas.core.job import Workload
@@ -67,8 +66,8 @@ def test_times_are_positive_and_grow_with_the_work(tmp_path, cpu, lease):
         lower(Chain(64, side).conv(64, 3).save(tmp_path / f"{side}.onnx"), "onnxruntime")
         for side in (8, 64)
     )
-    however_busy = replace(RULES, gate=1e6, away=1.0)
-    times, failed = time_kernels(distinct([small, large]), cpu, lease, rules=however_busy)
+    rules = however_busy(RULES)
+    times, failed = time_kernels(distinct([small, large]), cpu, lease, rules=rules)
     assert not failed
 
     def total(network):

@@ -1,9 +1,8 @@
-from dataclasses import replace
-
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from busy import however_busy
 from onnx import numpy_helper
 from onnx_networks import Chain
 
@@ -70,9 +69,8 @@ def test_what_torch_has_no_line_for_is_left_to_the_laws(tmp_path):
 def test_kernels_are_timed_as_programs_where_the_runtime_is_torch(tmp_path, cpu, lease):
     chain = Chain(32, 32).conv(32, 3).op("Relu").op("Ceil")
     network = lower(chain.save(tmp_path / "n.onnx"), "torch eager")
-    however_busy = replace(RULES, gate=1e6, away=1.0)
-    kernels = distinct([network])
-    times, failed = time_kernels(kernels, cpu.under("torch"), lease, rules=however_busy)
+    kernels, rules = distinct([network]), however_busy(RULES)
+    times, failed = time_kernels(kernels, cpu.under("torch"), lease, rules=rules)
     conv, relu, ceil = (k.signature for k in network.kernels)
     assert times[conv] > times[relu] > 0
     assert failed == {ceil: "it cannot be run alone"}
