@@ -169,7 +169,7 @@ class Belief:
         self._in_logarithms = in_logarithms
         self._logarithmic = False
         self._fitted_at = 0
-        wanted = beliefs * (len(embedding.design) + APIECE)
+        wanted = beliefs * (sum(len(part.design) for part in embedding.parts) + APIECE)
         self._share = min(1.0, float(np.sqrt(TOGETHER / wanted)))  # time grows with the square
         self.warp = Warp(np.inf, 1.0)
         self.noise = 0.0
@@ -229,7 +229,7 @@ class Belief:
             self.warp = warp(evidence.values)
         self._scaled(evidence.part(_kept(evidence.values, int(self._share * FIT))))
         self._parameters: Parameters = fit(
-            self._features, self._embedding.design, self._embedding.count, self._values, self._doubt
+            self._features, self._embedding.parts, self._values, self._doubt
         )
 
     def _scaled(self, evidence: Evidence) -> None:

@@ -17,7 +17,7 @@ from nas.strategies.candidates import Genes
 from nas.strategies.kernel import Embedding
 from nas.strategies.observations import Data, Observations
 from nas.strategies.protocol import proposal_seed
-from nas.strategies.regression import Parameters, Posterior
+from nas.strategies.regression import Matern, Parameters, Posterior
 
 Array = npt.NDArray[np.float64]
 
@@ -102,8 +102,9 @@ class PredictorSearch:
     def _predictor(self, data: Data) -> tuple[Posterior, float]:
         """The predictor of one quantity, and where zero is on its scale; decisions count alike."""
         values = data.values[-LATEST:]
-        weights = np.full(len(self._embedding.design), 1.0 / self._embedding.count)
-        kernel = Parameters(weights, 1.0, 1.0, RIDGE)
+        all_of_it = self._embedding.parts[0]
+        weights = np.full(len(all_of_it.design), 1.0 / all_of_it.count)
+        kernel = Parameters((Matern(all_of_it.columns, weights, 1.0),), 1.0, RIDGE)
         width = max(float(values.std()), 1e-12)
         features = self._embedding(self._past.code(data.trials[-LATEST:]))
         scaled = (values - values.mean()) / width

@@ -26,15 +26,16 @@ from nas.strategies.work import Counts, Work
 
 Array = npt.NDArray[np.float64]
 
-FIRST = 8  # proposals of sizes from small to the middle before any is chosen,
+FIRST = 6  # proposals of sizes from small to the middle before any is chosen,
 SOME = 0.5  # share that is trained to the end at least: what a rung tells is learnt of it
-SPREAD = 24  # then every second one far from all others, up to this number
+SPREAD = 18  # then every second one far from all others, up to this number
 CANDIDATES = 999
 REFINED = 20  # candidates whose neighbours are looked at too
 SHORT = 8  # candidates whose work is counted before one of them is chosen
-WIDER = 0.3  # share of the range of costs that improvement counts beyond the highest one
+DRAWN = 400  # from the whole space, beside what was tried, are asked whether they may be the best,
+HOPE = 2.0  # if they are so many deviations better than believed;
+WIDER = 0.1  # improvement counts up to what those cost, and so much of the range beyond
 TAIL = 6.0  # known costs so many times as far from the least as the middle one lie close together
-BOLD = 3.0  # every third proposal doubts the surrogate so many times more
 SETTLED = 48  # proposals after which every sixth puts a value to the test that was hardly tried
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
 
@@ -50,10 +51,9 @@ class Surrogate:
     candidates, moved and mixed from the near-front or drawn fresh, are ranked by the hypervolume
     they are expected to add, times the probability that they keep every constraint. Hypervolume is
     measured up to a reference of its own: the median error of the first networks, and a little
-    beyond the highest cost. A pending trial counts as if it had come out as predicted. Every third
-    proposal trusts the surrogate less, so a search that settled in one part of the space is drawn
-    out of it; and later every sixth tries a value of a decision that hardly any network near the
-    front has, and that may have been seen in bad company alone.
+    beyond what the networks cost that may turn out the most accurate ones. A pending trial counts
+    as if it had come out as predicted. Later every sixth proposal tries a value of a decision that
+    hardly any network near the front has, and that may have been seen in bad company alone.
 
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
@@ -155,10 +155,10 @@ class Surrogate:
             tested = self._neglected(view, asked, seen, rng)
             if tested is not None:
                 return tested
-        best, score = self._best(view, seen, BOLD if number % 3 == 2 else 1.0, rng)
+        best, score = self._best(view, seen, rng)
         if stopped:
             codes, left = self._past.code(stopped), self._past.left(stopped)
-            worth = self._gains(codes, view, 1.0) / self._toil(codes, left, built=True)
+            worth = self._gains(codes, view) / self._toil(codes, left, built=True)
             own = int(self._past.mine.sum())
             few = own - len(self._past.stopped) + len(again) < SOME * own
             if few or best is None or worth.max() >= score > 0:
@@ -166,7 +166,7 @@ class Surrogate:
         return self._elsewhere(asked, seen, rng) if best is None else best
 
     def _best(
-        self, view: _View, seen: set[bytes], boldness: float, rng: np.random.Generator
+        self, view: _View, seen: set[bytes], rng: np.random.Generator
     ) -> tuple[Array | None, float]:
         """The new candidate that is expected to add most for its toil, and that; None without any.
 
@@ -179,7 +179,7 @@ class Surrogate:
             pool = unseen(pool, seen)
             if not len(pool):
                 break
-            promise = self._promise(pool, view, boldness)
+            promise = self._promise(pool, view)
             order = np.argsort(-promise, kind="stable")
             short.append(pool[order[:few]])
             found.append(promise[order[:few]])
@@ -191,7 +191,7 @@ class Surrogate:
         if self._work is not None:
             codes = codes[np.argsort(-worth, kind="stable")[:few]]
             self._work.look(codes)
-            worth = self._promise(codes, view, boldness)
+            worth = self._promise(codes, view)
         return codes[int(worth.argmax())], float(worth.max())
 
     def _neglected(
@@ -213,15 +213,15 @@ class Surrogate:
             kept = new & (children[:, place] == value)
             if not kept.any():
                 continue
-            worth = self._gains(children[kept], view, 1.0, parents[kept])
+            worth = self._gains(children[kept], view, parents[kept])
             if (worth > 0).any():
                 chosen: Array = children[kept][rng.choice(len(worth), p=worth / worth.sum())]
                 return chosen
         return None
 
-    def _promise(self, codes: Array, view: _View, boldness: float) -> Array:
+    def _promise(self, codes: Array, view: _View) -> Array:
         """The gain expected of new networks for their toil. `(N,)`"""
-        return self._gains(codes, view, boldness) / self._toil(codes, np.ones(len(codes)))
+        return self._gains(codes, view) / self._toil(codes, np.ones(len(codes)))
 
     def _toil(self, codes: Array, left: Array, built: bool = False) -> Array:
         """What it takes to train networks to their end, of which a share is left. `(N,)`
@@ -271,14 +271,15 @@ class Surrogate:
                 return None
         both = np.concatenate([codes, waiting])
         self._scales = self._scales_of(codes[: 2 * FIRST])
-        points, _ = self._predict(both)
+        points, doubts = self._predict(both)
         feasible = self._feasible(both) >= 0.5
         kept = np.array([past.violation(t) <= 0 for t in past.trials])
         feasible[: len(codes)] = kept & (past.mine | feasible[: len(codes)])  # others may not know
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 points[:, i] = self._owned(i, belief, points[:, i])
-        reference = self._reference(codes, points[: len(codes)])
+        own = len(codes)
+        reference = self._reference(_Tried(points[:own], doubts[:own], feasible[:own]))
         stopped = set(past.stopped) - set(again)
         mine = [t >= 0 and t not in stopped for t in past.trials]
         mine += [True] * len(waiting)
@@ -349,30 +350,47 @@ class Surrogate:
         moved[rows[sure]] += OWN * (observed - points[rows])[sure]
         return moved
 
-    def _reference(self, codes: Array, points: Array) -> Array:
-        """How far hypervolume is measured: an average error, somewhat beyond the highest cost.
+    def _reference(self, tried: _Tried) -> Array:
+        """How far hypervolume is measured: an average error, and what the best ones may cost.
 
-        Up to the highest cost alone, the most accurate networks would gain next to nothing. In a
-        real search, where costs are logarithms, it is that all the same: tables alone were tried.
+        In a real search, where costs are logarithms, it is the highest cost that was seen.
         """
         trained = [i for i, o in enumerate(self._objectives) if o.needs == "trained"]
-        reference = np.zeros(len(self._objectives))
-        for i in range(len(self._objectives)):
-            if i in self._scales:
-                costs = points[:, i]
-                reference[i] = costs.max() + WIDER * np.ptp(costs)
+        reference: Array = tried.points.max(axis=0)
+        for i, belief in self._beliefs.items():
+            if not isinstance(i, int):
                 continue
-            belief = self._beliefs[i]
             if isinstance(belief, Curve):
-                reference[i] = np.median(points[: 2 * FIRST, i])
+                reference[i] = np.median(tried.points[: 2 * FIRST, i])
                 continue
             told = self._past.objective(i, len(self._past.told)).values
             values = belief.warp(told)
+            reference[i] = values.max()
             if trained == [i]:
                 reference[i] = np.quantile(values[: 2 * FIRST], usual(told[: 2 * FIRST]))
-                continue
-            wider = WIDER if i not in trained and self._work is None else 0.0
-            reference[i] = values.max() + wider * np.ptp(values)
+        costs = [i for i in range(len(reference)) if i not in trained]
+        if trained and costs and self._work is None:
+            reference[costs] = self._of_the_best(tried, trained)[costs]
+        return reference
+
+    def _of_the_best(self, tried: _Tried, trained: list[int]) -> Array:
+        """What the networks cost that may turn out the best when trained, and a little more.
+
+        Up to what the best one costs alone, the most accurate networks would gain next to nothing;
+        up to the highest cost that was seen, expensive ones that are no better would.
+        """
+        drawn = self._genes.sample(DRAWN, np.random.default_rng(len(tried.points)))
+        means, doubts = self._predict(drawn)
+        points, doubts = (
+            np.concatenate(both) for both in ((tried.points, means), (tried.doubts, doubts))
+        )
+        allowed = np.concatenate([tried.allowed, self._feasible(drawn) >= 0.5])
+        if allowed.any():
+            points, doubts = points[allowed], doubts[allowed]
+        best = points.min(axis=0)
+        may = (points - HOPE * doubts <= best)[:, trained].any(axis=1)
+        most = points[may].max(axis=0)
+        reference: Array = most + WIDER * (most - best)
         return reference
 
     # -- candidates
@@ -390,9 +408,7 @@ class Surrogate:
         mixed = np.where(rng.random((third, 1)) < 0.5, mixed, again)
         return np.concatenate([moved, mixed, self._genes.sample(third, rng), parents])
 
-    def _gains(
-        self, codes: Array, view: _View, boldness: float, as_good_as: Array | None = None
-    ) -> Array:
+    def _gains(self, codes: Array, view: _View, as_good_as: Array | None = None) -> Array:
         """Hypervolume that each candidate is expected to add where it keeps all constraints.
 
         What must be trained is believed of it, or of another network in its place.
@@ -405,7 +421,7 @@ class Surrogate:
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 own = OWN**2 * belief.noise
-                deviation[:, i] = boldness * np.sqrt(deviation[:, i] ** 2 + own)
+                deviation[:, i] = np.sqrt(deviation[:, i] ** 2 + own)
         return expected_improvement(mean, deviation, view.low, view.high) * self._feasible(codes)
 
     def _predict(self, codes: Array) -> tuple[Array, Array]:
@@ -464,6 +480,15 @@ class Surrogate:
         small = 0.1 * np.median(first, axis=0)
         found: Array = np.log1p(np.maximum(known, 0.0) / np.where(small > 0, small, 1.0))
         return found
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """What is believed of the networks that were tried, and which keep every constraint."""
+
+    points: Array
+    doubts: Array
+    allowed: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

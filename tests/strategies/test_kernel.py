@@ -27,7 +27,8 @@ def test_each_group_is_the_distance_it_stands_for():
     rng = np.random.default_rng(0)
     codes, extras = genes.sample(40, rng), rng.normal(size=(40, 1))
     features = embedding(codes, extras)
-    assert features.shape == (40, len(embedding.design))
+    [part] = embedding.parts
+    assert features.shape == (40, len(part.design)) and part.columns == slice(0, len(part.design))
     one, other = codes[:, None], codes[None]
     differs = (one != other).astype(float)
     expected = [
@@ -39,9 +40,9 @@ def test_each_group_is_the_distance_it_stands_for():
         (one - other)[..., 4] ** 2,  # dropout
         (extras[:, None, 0] - extras[None, :, 0]) ** 2,
     ]
-    assert embedding.count == len(expected)
+    assert part.count == len(expected)
     for group, distance in enumerate(expected):
-        mine = features[:, embedding.design[:, group] == 1]
+        mine = features[:, part.design[:, group] == 1]
         assert np.allclose(squared(mine, mine), distance, atol=1e-12)
     assert (codes[:, 2] == ABSENT).any() and (codes[:, 2] != ABSENT).any()
 
@@ -56,11 +57,39 @@ def test_decisions_with_the_same_values_share_what_a_value_is():
         ],
         build=lambda choices, task: None,
     )
-    design = Embedding(Genes(same), extras=1).design
+    design = Embedding(Genes(same), extras=1).parts[0].design
     assert design.shape == (2 + 2 + 2 + 1, 3 + 1 + 4)
     assert (design[0, 4:] == design[2, 4:]).all() and (design[1, 4:] == design[3, 4:]).all()
     assert not (design[4:6, 4:] @ design[:4, 4:].T).any()
     assert design[6].tolist() == [0, 0, 0, 1, 0, 0, 0, 0]
+
+
+def test_what_decisions_share_is_how_often_each_value_occurs():
+    """The same operations at other places: no distance in the second part, much in the first."""
+    ops = ["none", "skip", "conv"]
+    decisions = [Choice("stem", ["plain", "wide"])]
+    decisions += [Choice(f"edge {i}", ops) for i in range(4)]
+    decisions += [Choice(f"width {i}", [8, 16]) for i in range(2)]
+    decisions += [Choice("extra", ops, when={"stem": ["wide"]})]
+    genes = Genes(SearchSpace("cell", decisions, build=lambda choices, task: None))
+    embedding = Embedding(genes, extras=2)
+    whole, shared = embedding.parts
+    rng = np.random.default_rng(0)
+    codes, extras = genes.sample(30, rng), rng.normal(size=(30, 2))
+    features = embedding(codes, extras)
+    assert whole.columns.stop - shared.columns.start == 2  # the extra numbers are of both
+    assert shared.columns.stop == features.shape[1] == shared.columns.start + len(shared.design)
+    assert shared.count == 2 + 2 and shared.design.shape == (2 + 3 + 2, 2 + 2 + 3 + 2)
+    mine = features[:, shared.columns]
+    assert (mine[:, :2] == extras).all()
+    edges = codes[:, [1, 2, 3, 4, 7]]  # one of them does not always exist, and has no value then
+    often = np.array([[(row == v).sum() for v in range(3)] for row in edges])
+    assert np.allclose(mine[:, 2:5], often / np.sqrt(10)) and (edges == ABSENT).any()
+    assert np.allclose(mine[:, 5], (codes[:, 5:7] == 0).sum(axis=1) / 2)
+    turned = codes[:, [0, 2, 3, 4, 1, 6, 5, 7]]
+    again = embedding(turned, extras)
+    assert np.array_equal(again[:, shared.columns], mine)
+    assert (again[:, whole.columns] != features[:, whole.columns]).any()
 
 
 @pytest.mark.parametrize("count", [24, 25, 500])
@@ -73,12 +102,13 @@ def test_names_without_an_order_are_told_apart_however_many_they_are(count):
     embedding = Embedding(genes)
     codes = np.array([[0, ABSENT], [1, 0], [1, count - 1], [count - 1, ABSENT]], dtype=float)
     features = embedding(codes)
-    assert features.shape == (4, 2 * count + 1) and embedding.count == 2
+    [part] = embedding.parts
+    assert features.shape == (4, 2 * count + 1) and part.count == 2
     for i in range(2):
-        mine = features[:, embedding.design[:, i] == 1]
+        mine = features[:, part.design[:, i] == 1]
         assert np.allclose(squared(mine, mine), codes[:, None, i] != codes[None, :, i])
     # Their weights are few: of 500 values that are tried once each nothing is learnt of one alone.
-    assert embedding.design.shape[1] == (2 if count > 24 else 2 + 24 + 25)
+    assert part.design.shape[1] == (2 if count > 24 else 2 + 24 + 25)
 
 
 def test_a_number_that_does_not_exist_is_in_the_middle_of_its_scale():
@@ -96,4 +126,4 @@ def test_a_number_that_does_not_exist_is_in_the_middle_of_its_scale():
     # mixer's two values; scale; width; depth: absent or one of three, and its two steps
     steps = [1 / np.sqrt(2), 0.0]
     assert np.allclose(features, [half, 0, 0.5, 0.5, half, 0, 0, 0, *steps])
-    assert len(features) == len(embedding.design)
+    assert len(features) == len(embedding.parts[0].design)

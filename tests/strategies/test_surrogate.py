@@ -187,6 +187,36 @@ def test_known_costs_of_a_long_tail_do_not_set_the_scale():
         assert not drawn or scaled.max() < known.max() / 100
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_improvement_counts_up_to_what_the_best_may_cost(known):
+    """Three times as expensive, and worse: such networks are no reason to look further."""
+    listed = [Choice(f"d{i}", list(range(4))) for i in range(4)]
+    listed += [Choice("waste", ["none", "much"])]
+    wasteful = SearchSpace("wasteful", listed, build=lambda choices, task: None)
+
+    def costs(architecture):
+        steps = sum(architecture.choices[f"d{i}"] for i in range(4))
+        return {"macs": (1.0 + steps) * (1 + 2 * (architecture.choices["waste"] == "much"))}
+
+    strategy = Surrogate(wasteful, OBJECTIVES, (), 0, costs if known else None)
+    history, rng, points = History(), np.random.default_rng(0), []
+    for number in range(50):
+        drawn = wasteful.sample(rng)
+        steps = sum(drawn.choices[f"d{i}"] for i in range(4))
+        worse = 6.0 * (drawn.choices["waste"] == "much")
+        values = {"error": 60.0 - 3.0 * steps + worse + 0.2 * rng.normal(), **costs(drawn)}
+        payload = {"architecture": drawn.to_json(), "origin": "strategy", "notes": {}}
+        history.append(Event("proposed", number, payload))
+        told = {"state": "complete", "values": values, "violations": {}, "error": None}
+        history.append(Event("told", number, told))
+        points.append([values["error"], values["macs"]])
+    strategy.propose(history, 1)
+    reached = strategy._view([], []).high[:, 1].max()
+    seen = np.array(points)
+    best = seen[seen[:, 0] < seen[:, 0].min() + 3.0, 1].min()
+    assert best < 13 <= reached < 0.8 * seen[:, 1].max()
+
+
 def test_three_objectives_and_one_are_searched_too():
     wide = (*OBJECTIVES, Objective("size_mb", "10^6 bytes", "minimize", "file"))
 
@@ -248,7 +278,8 @@ def test_many_quantities_that_are_predicted_take_the_time_of_few():
         strategy = Surrogate(decisions, wanted, kept)
         strategy.propose(history, 1)
         beliefs = list(strategy._beliefs.values())
-        time_taken = sum((len(b._embedding.design) + APIECE) * len(b._values) ** 2 for b in beliefs)
+        features = sum(len(part.design) for part in beliefs[0]._embedding.parts)
+        time_taken = sum((features + APIECE) * len(b._values) ** 2 for b in beliefs)
         assert len(beliefs) == len(wanted) + len(kept)
         assert 0.7 < time_taken / (TOGETHER * KEPT**2) <= 1
 
