@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from watching import until_recorded
 from nas.api.crew import RUNNERS
 from nas.catalog import load_space
 from nas.engine import Search
+from nas.runners.counter import Counter
 from nas.store.store import Store
 from nas.strategies.choose import create
 
@@ -83,9 +85,12 @@ def test_a_measured_search_ends_and_its_history_explains_it(
         "trained file"
     }
     space = load_space("plain").at(spec.task)
-    strategy = create(spec.strategy, space, spec.objectives, spec.constraints, spec.seed)
-    again = Search(spec, space, strategy, width=4)
-    assert [again.retrace(e) for e in events] == events
+    with closing(Counter(spec, str(place / "db"))) as counts:
+        strategy = create(
+            spec.strategy, space, spec.objectives, spec.constraints, spec.seed, counts=counts
+        )
+        again = Search(spec, space, strategy, width=4)
+        assert [again.retrace(e) for e in events] == events
     assert list(again.trials.values()) == trials
 
 
