@@ -36,6 +36,7 @@ DRAWN = 400  # from the whole space, beside what was tried, are asked whether th
 HOPE = 2.0  # if they are so many deviations better than believed;
 WIDER = 0.1  # improvement counts up to what those cost, and so much of the range beyond
 TAIL = 6.0  # known costs so many times as far from the least as the middle one lie close together
+BOLD = 3.0  # in a real search every third proposal doubts the surrogate so many times more
 SETTLED = 48  # proposals after which every sixth puts a value to the test that was hardly tried
 OWN = 0.5  # share of the noise that is the network's own, and stays when it is trained again
 
@@ -54,6 +55,9 @@ class Surrogate:
     beyond what the networks cost that may turn out the most accurate ones. A pending trial counts
     as if it had come out as predicted. Later every sixth proposal tries a value of a decision that
     hardly any network near the front has, and that may have been seen in bad company alone.
+
+    A real search, of many decisions and few noisy trials, would settle in one part of the space:
+    there every third proposal trusts the surrogate less.
 
     Where a promotion rule stops trainings, a value at the rung is a feature of the final one
     (`Curve`), and a stopped trial is resumed as soon as the improvement expected of it, for each
@@ -155,10 +159,11 @@ class Surrogate:
             tested = self._neglected(view, asked, seen, rng)
             if tested is not None:
                 return tested
-        best, score = self._best(view, seen, rng)
+        bold = self._work is not None and number % 3 == 2
+        best, score = self._best(view, seen, BOLD if bold else 1.0, rng)
         if stopped:
             codes, left = self._past.code(stopped), self._past.left(stopped)
-            worth = self._gains(codes, view) / self._toil(codes, left, built=True)
+            worth = self._gains(codes, view, 1.0) / self._toil(codes, left, built=True)
             own = int(self._past.mine.sum())
             few = own - len(self._past.stopped) + len(again) < SOME * own
             if few or best is None or worth.max() >= score > 0:
@@ -166,7 +171,7 @@ class Surrogate:
         return self._elsewhere(asked, seen, rng) if best is None else best
 
     def _best(
-        self, view: _View, seen: set[bytes], rng: np.random.Generator
+        self, view: _View, seen: set[bytes], boldness: float, rng: np.random.Generator
     ) -> tuple[Array | None, float]:
         """The new candidate that is expected to add most for its toil, and that; None without any.
 
@@ -179,7 +184,7 @@ class Surrogate:
             pool = unseen(pool, seen)
             if not len(pool):
                 break
-            promise = self._promise(pool, view)
+            promise = self._promise(pool, view, boldness)
             order = np.argsort(-promise, kind="stable")
             short.append(pool[order[:few]])
             found.append(promise[order[:few]])
@@ -191,7 +196,7 @@ class Surrogate:
         if self._work is not None:
             codes = codes[np.argsort(-worth, kind="stable")[:few]]
             self._work.look(codes)
-            worth = self._promise(codes, view)
+            worth = self._promise(codes, view, boldness)
         return codes[int(worth.argmax())], float(worth.max())
 
     def _neglected(
@@ -213,15 +218,15 @@ class Surrogate:
             kept = new & (children[:, place] == value)
             if not kept.any():
                 continue
-            worth = self._gains(children[kept], view, parents[kept])
+            worth = self._gains(children[kept], view, 1.0, parents[kept])
             if (worth > 0).any():
                 chosen: Array = children[kept][rng.choice(len(worth), p=worth / worth.sum())]
                 return chosen
         return None
 
-    def _promise(self, codes: Array, view: _View) -> Array:
+    def _promise(self, codes: Array, view: _View, boldness: float) -> Array:
         """The gain expected of new networks for their toil. `(N,)`"""
-        return self._gains(codes, view) / self._toil(codes, np.ones(len(codes)))
+        return self._gains(codes, view, boldness) / self._toil(codes, np.ones(len(codes)))
 
     def _toil(self, codes: Array, left: Array, built: bool = False) -> Array:
         """What it takes to train networks to their end, of which a share is left. `(N,)`
@@ -408,7 +413,9 @@ class Surrogate:
         mixed = np.where(rng.random((third, 1)) < 0.5, mixed, again)
         return np.concatenate([moved, mixed, self._genes.sample(third, rng), parents])
 
-    def _gains(self, codes: Array, view: _View, as_good_as: Array | None = None) -> Array:
+    def _gains(
+        self, codes: Array, view: _View, boldness: float, as_good_as: Array | None = None
+    ) -> Array:
         """Hypervolume that each candidate is expected to add where it keeps all constraints.
 
         What must be trained is believed of it, or of another network in its place.
@@ -421,7 +428,7 @@ class Surrogate:
         for i, belief in self._beliefs.items():
             if isinstance(i, int):
                 own = OWN**2 * belief.noise
-                deviation[:, i] = np.sqrt(deviation[:, i] ** 2 + own)
+                deviation[:, i] = boldness * np.sqrt(deviation[:, i] ** 2 + own)
         return expected_improvement(mean, deviation, view.low, view.high) * self._feasible(codes)
 
     def _predict(self, codes: Array) -> tuple[Array, Array]:

@@ -12,7 +12,7 @@ from nas.core.space import SearchSpace
 from nas.core.trial import Event, History
 from nas.strategies.belief import APIECE, KEPT, TOGETHER
 from nas.strategies.choose import create
-from nas.strategies.surrogate import FIRST, SETTLED, SPREAD, Surrogate
+from nas.strategies.surrogate import BOLD, FIRST, SETTLED, SPREAD, Surrogate
 
 OBJECTIVES = (
     Objective("error", "%", "minimize", "trained"),
@@ -282,6 +282,24 @@ def test_many_quantities_that_are_predicted_take_the_time_of_few():
         time_taken = sum((features + APIECE) * len(b._values) ** 2 for b in beliefs)
         assert len(beliefs) == len(wanted) + len(kept)
         assert 0.7 < time_taken / (TOGETHER * KEPT**2) <= 1
+
+
+@pytest.mark.parametrize("real", [True, False])
+def test_a_real_search_trusts_the_surrogate_less_now_and_then(real, monkeypatch):
+    def counts(architectures):
+        return [macs(a) for a in architectures]
+
+    doubts, best = {}, Surrogate._best
+
+    def noted(self, view, seen, boldness, rng):
+        doubts[len(self._past.codes)] = boldness
+        return best(self, view, seen, boldness, rng)
+
+    monkeypatch.setattr(Surrogate, "_best", noted)
+    known = {"counts": counts} if real else {"costs": macs}
+    search(Surrogate(space(), OBJECTIVES, (), 0, **known), SPREAD + 9)
+    late = {n: b for n, b in doubts.items() if n >= SPREAD}
+    assert late == {n: BOLD if real and n % 3 == 2 else 1.0 for n in range(SPREAD, SPREAD + 9)}
 
 
 def test_a_value_seen_in_bad_company_alone_is_tried_in_good_company():
