@@ -8,11 +8,12 @@ file can be kept, and for convolutions so small that no choice matters.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from functools import partial
 
@@ -24,6 +25,8 @@ from nas.networks.largekernel.geometry import Geometry
 from nas.networks.largekernel.kept import kept, of_device
 from nas.networks.largekernel.passes import METHODS, Choice, available, backward, forward
 from nas.networks.parts.layout import layout_of
+
+_log = logging.getLogger(__name__)
 
 RULE = "rule"
 _SMALL_MS = 0.5  # by estimate: below, the rule decides
@@ -129,13 +132,19 @@ def _least(
 ) -> dict[tuple[str, str], float]:
     """The least seconds of each, the slow ones left alone after the first round.
 
-    What fails here, for want of memory or a compiler, takes for ever: another one does it.
+    What fails here, for want of memory or a compiler, takes for ever: another one does it, and the
+    log says so.
     """
     took = dict.fromkeys(runs, math.inf)
+    failed: dict[str, str] = {}
     for key, run in runs.items():
-        with suppress(Exception):
+        try:
             run()  # compiles, fills caches
             took[key] = _seconds(run, device)
+        except Exception as error:
+            failed.setdefault(key[1], str(error).partition("\n")[0] or type(error).__name__)
+    for method, why in failed.items():
+        _log.warning("a convolution is left to other ways, %s fails here: %s", method, why)
     spent = 0.0
     for _ in range(_ROUNDS - 1):
         for key, run in runs.items():

@@ -105,15 +105,17 @@ def test_what_no_method_is_named_by_is_measured_anew(measuring: Path, value: obj
     assert json.loads(kept.path().read_text()) == {name: found}
 
 
-def test_a_method_that_fails_here_is_left_to_others(
-    measuring: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_method_that_fails_here_is_left_to_others_and_the_log_says_why(
+    measuring: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fails(*_: object) -> None:
-        raise RuntimeError("there is no compiler")
+        raise RuntimeError("there is no compiler\nsearched in many folders")
 
     monkeypatch.setattr(type(METHODS["fft"]), "forward", fails)
     found = choice.choose(maps(SHAPE), SHAPE)
     assert found.forward != "fft"
+    said = [record.getMessage() for record in caplog.records]
+    assert said == ["a convolution is left to other ways, fft fails here: there is no compiler"]
 
 
 def test_counting_operators_measures_nothing(measuring: Path) -> None:
