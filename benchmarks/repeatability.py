@@ -102,6 +102,7 @@ def turn(method: str, files: Sequence[Path], device: Device, lease: Lease, seed:
         "passes": [sum(r["passes"]) for r in records],
         "between": records[0]["between"],
         "between_is": records[0]["between_is"],
+        "repeats": records[0]["repeats"],
         "repeated": any(s["repeated"] for s in records[0]["sessions"]),
         "drift": max(s["drift"] for s in records[0]["sessions"]),
     }

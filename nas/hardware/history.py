@@ -1,8 +1,8 @@
 """What a host's earlier sessions say about its noise: how far the anchors move between processes.
 
 One small file of JSON lines for each user, host, device, runtime and protocol. It holds
-the anchors' estimates of the last sessions, nothing about candidates; losing it costs nothing but
-the wider, assumed interval until it is learnt again.
+the anchors' estimates of the last sessions, nothing about candidates (of these, `repeats` does);
+losing it costs nothing but the wider, assumed interval until it is learnt again.
 """
 
 from __future__ import annotations
@@ -14,14 +14,54 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from nas.hardware.agent.workplace import OLD_S
 
 KEPT = 40
 REFERENCE = "reference"  # the name of what the reference kernel took, in rows of its own
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A small file of JSON objects, one a line, of which the last so many are kept.
+
+    Args:
+        path: of the file, in a folder of this user's own.
+        kept: how many.
+        fits: whether what a line holds was written here.
+    """
+
+    path: Path
+    kept: int
+    fits: Callable[[Any], bool]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The objects, oldest first; a line that is none is passed by."""
+        try:
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError):
+            return []
+        return [row for line in lines[-self.kept :] if self.fits(row := _parsed(line))]
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Adds one. Two processes that add at once may lose one row, never tear the file."""
+        self._tidy()
+        rows = [*self.rows(), row]
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix="anchors-", suffix=".new")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.writelines(json.dumps(each) + "\n" for each in rows[-self.kept :])
+        os.replace(name, self.path)
+
+    def _tidy(self) -> None:
+        """Removes what a process that was killed had begun to write."""
+        for left in self.path.parent.glob("anchors-*.new"):
+            with contextlib.suppress(FileNotFoundError):  # it came to its end just now
+                if time.time() - left.stat().st_mtime > OLD_S:
+                    left.unlink()
 
 
 @dataclass(frozen=True)
@@ -32,33 +72,16 @@ class AnchorHistory:
     key: str
 
     @property
-    def path(self) -> Path:
-        """The file."""
-        return self.folder / f"anchors-{self.key}.jsonl"
+    def _lines(self) -> Lines:
+        return Lines(self.folder / f"anchors-{self.key}.jsonl", KEPT, _of_anchors)
 
     def rows(self) -> list[dict[str, float]]:
-        """Microseconds by anchor's name, oldest session first; a line that is none is passed by."""
-        try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError):
-            return []
-        return [row for row in map(_row, lines[-KEPT:]) if row]
+        """Microseconds by anchor's name, oldest session first."""
+        return self._lines.rows()
 
     def add(self, anchors: Mapping[str, float]) -> None:
-        """Adds a session. Two processes that add at once may lose one row, never tear the file."""
-        self._tidy()
-        rows = [*self.rows(), {name: round(value, 3) for name, value in anchors.items()}]
-        handle, name = tempfile.mkstemp(dir=self.folder, prefix="anchors-", suffix=".new")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row) + "\n" for row in rows[-KEPT:])
-        os.replace(name, self.path)
-
-    def _tidy(self) -> None:
-        """Removes what a process that was killed had begun to write."""
-        for left in self.folder.glob("anchors-*.new"):
-            with contextlib.suppress(FileNotFoundError):  # it came to its end just now
-                if time.time() - left.stat().st_mtime > OLD_S:
-                    left.unlink()
+        """Adds a session. Raises: OSError where the folder cannot be written to."""
+        self._lines.add({name: round(value, 3) for name, value in anchors.items()})
 
     def usual(self, least: int = 5) -> dict[str, float]:
         """Each name's median over the sessions known, where they are enough to say."""
@@ -87,13 +110,18 @@ def by_name(rows: Iterable[Mapping[str, float]]) -> dict[str, list[float]]:
     return seen
 
 
-def _row(line: str) -> dict[str, float] | None:
-    """One session's anchors; None for a line that was cut short or written by something else."""
+def positive(value: object) -> bool:
+    """Whether it is a number above zero, and finite."""
+    return isinstance(value, int | float) and 0 < value < math.inf
+
+
+def _of_anchors(row: object) -> bool:
+    return isinstance(row, dict) and bool(row) and all(map(positive, row.values()))
+
+
+def _parsed(line: str) -> Any:
+    """What a line says; None where it was cut short or written by something else."""
     try:
-        row = json.loads(line)
+        return json.loads(line)
     except json.JSONDecodeError:
         return None
-    if not isinstance(row, dict) or not row:
-        return None
-    fine = all(isinstance(v, int | float) and 0 < v < math.inf for v in row.values())
-    return row if fine else None

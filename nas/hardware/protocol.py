@@ -24,6 +24,7 @@ class Protocol:
         quantile: the estimate, of the gated samples.
         warm_s, warm_cap_s: least and most seconds of warm-up for each network.
         visit_s: how long a pass stays with a network. group_s: how long between reference runs.
+        settle_s: for how long it calls the network before, eight times at most.
         min_passes, max_passes: passes over all networks; so many at least must have samples kept.
         width: relative half-width of the 90 % within-process interval to stop at.
         seconds: time for each network; where it runs out first, `converged` is false.
@@ -57,6 +58,7 @@ class Protocol:
     warm_cap_s: float = 0.5
     visit_s: float = 0.012
     group_s: float = 0.002
+    settle_s: float = 0.02
     min_passes: int = 6
     max_passes: int = 60
     width: float = 0.02

@@ -9,33 +9,41 @@ spread between processes.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nas.core.architecture import digest
 from nas.core.errors import NasError
 from nas.core.job import Workload
-from nas.core.measurement import Z90, Measurement
+from nas.core.measurement import Measurement
 from nas.hardware import runtimes
-from nas.hardware.agent.estimates import estimate
 from nas.hardware.agent.host import environment, throttling
 from nas.hardware.agent.workplace import workplace
-from nas.hardware.anchors import WIDE, write_anchors
+from nas.hardware.anchors import write_anchors
 from nas.hardware.device import Device, attached, host_fingerprint, host_id
-from nas.hardware.history import REFERENCE, AnchorHistory, by_name
+from nas.hardware.history import REFERENCE
 from nas.hardware.hosts import SET
-from nas.hardware.lease import Lease, private, shared
-from nas.hardware.protocol import Protocol, jitters, unsettled
-from nas.hardware.samples import SERIES, packed
-from nas.hardware.session import Asked, Session, sessions
+from nas.hardware.interval import (
+    between,
+    interval,
+    learnt,
+    quiet,
+    reached,
+    relative,
+    rescaled,
+    taken,
+    within,
+)
+from nas.hardware.lease import Lease
+from nas.hardware.past import past
+from nas.hardware.protocol import Protocol, unsettled
+from nas.hardware.repeats import digest_of
+from nas.hardware.runs import Run, run, slower
+from nas.hardware.samples import packed
+from nas.hardware.session import Asked, Session
 
 QUANTILES = ("p50", "p90", "p95", "p99")
 PROTOCOL = Protocol().version
@@ -65,33 +73,21 @@ def measure(
     workload, protocol = workload or Workload(), protocol or Protocol()
     _refuse(device)
     before = host_fingerprint(device)
-    reasons: dict[int, str] = {}
-    for index, path in enumerate(files):
-        if not path.is_file():
-            reasons[index] = f"no such file: {path}"
-    runs: list[Run] = []
-    history, quiet = _history(lease, device, workload, protocol), _quiet(lease, device, protocol)
-    usual = history.usual()
-    sizes = [path.stat().st_size / 1e6 if path.is_file() else 0.0 for path in files]
+    known = past(lease, device, workload, protocol, runtime_version(device))
+    usual = known.anchors.usual()
+    absent = {i: f"no such file: {path}" for i, path in enumerate(files) if not path.is_file()}
+    sizes = [0.0 if i in absent else path.stat().st_size / 1e6 for i, path in enumerate(files)]
     here = device.kind == "cpu" and device.address is None
     wide = here and max(sizes, default=0.0) > protocol.small_mb
     with workplace("anchors") as folder:
         asked = Asked(
             tuple(files), write_anchors(folder, device.engine, wide), device, lease, workload,
-            protocol, seed, {"usual_us": quiet.usual().get(REFERENCE)},
+            protocol, seed, {"usual_us": known.reference.usual().get(REFERENCE)},
         )  # fmt: skip
-        for process in range(processes):
-            alive = [i for i in range(len(files)) if i not in reasons]
-            if not alive:
-                break
-            found, failures = run(asked, alive, seed + 1000 * process)
-            reasons |= failures
-            runs += found
+        runs, reasons = _runs(asked, processes, absent)
     for each in runs:
         _refuse_another(device, each.session)
-        _remember(history, quiet, each, protocol)
-    spread = between(runs, history, protocol, device.threads)
-    taken_ms = _taken(runs, _wide(lease, device, workload, protocol), protocol)
+        known.remember(each, protocol)
     common = {
         "protocol": protocol.version,
         "device": device.name,
@@ -105,14 +101,29 @@ def measure(
         "host_changed": any(_another_host(each.session, before) for each in runs),
         "slower_than_usual": slower(runs, usual),
     }
-    return [
-        reasons[i]
-        if i in reasons
-        else _measurement(
-            i, runs, spread, common, protocol, basis, taken_ms * _reached(sizes[i], protocol)
-        )
-        for i in range(len(files))
-    ]
+    spread = between(runs, known.anchors, protocol, device.threads)
+    taken_ms = taken(runs, known.wide, protocol)
+    stated = {
+        i: _measurement(i, runs, spread, common, protocol, basis, taken_ms * reached(mb, protocol))
+        for i, mb in enumerate(sizes)
+        if i not in reasons
+    }
+    scale = learnt(known.repeats, {digest_of(files[i]): m for i, m in stated.items()})
+    return [reasons[i] if i in reasons else rescaled(stated[i], scale) for i in range(len(files))]
+
+
+def _runs(asked: Asked, processes: int, absent: dict[int, str]) -> tuple[list[Run], dict[int, str]]:
+    """So many processes of all files, and why some are in none; a file that failed is left."""
+    runs: list[Run] = []
+    reasons = dict(absent)
+    for process in range(processes):
+        alive = [i for i in range(len(asked.files)) if i not in reasons]
+        if not alive:
+            break
+        found, failures = run(asked, alive, asked.seed + 1000 * process)
+        reasons |= failures
+        runs += found
+    return runs, reasons
 
 
 def runtime_version(device: Device) -> str:
@@ -185,191 +196,6 @@ def _another_host(session: Session, before: dict[str, Any]) -> bool:
     return any(found != before for found in seen)
 
 
-def slower(runs: Sequence[Run], usual: Mapping[str, float]) -> float | None:
-    """How many times longer than in earlier sessions here an anchor took; None without any.
-
-    The reference kernel shows who takes the vector units; this shows memory and caches too.
-    """
-    found = [each.estimates[n]["value"] / usual[n] for each in runs for n in usual
-             if n in each.estimates]  # fmt: skip
-    return round(float(np.median(found)), 3) if found else None
-
-
-# --- statistics --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Run:
-    """A session that ended: estimates by candidate's index and anchor's name, and its drift.
-
-    What the wide anchor took is apart: neighbours move it, and it is compared with nothing.
-    """
-
-    session: Session
-    estimates: dict[int | str, dict[str, Any]]
-    drift: float
-    repeated: bool
-    wide_us: float | None = None
-
-    @property
-    def files(self) -> list[int]:
-        """The candidates' indices."""
-        return [name for name in self.estimates if isinstance(name, int)]
-
-    @property
-    def quiet(self) -> float:
-        """The share of samples that passed the gate."""
-        return float(np.mean([found["quiet"] for found in self.estimates.values()]))
-
-    def steady(self, index: int, rules: Protocol) -> bool:
-        """Whether neither the anchors beside a file drifted nor its own calls jittered."""
-        return self.drift <= rules.drift and not jitters(self.estimates[index], rules)
-
-
-def run(asked: Asked, alive: list[int], seed: int) -> tuple[list[Run], dict[int, str]]:
-    """Times the files in a fresh process; those that it leaves unsteady in a second one.
-
-    All of them are where an anchor drifted beyond its bound, else those whose calls jittered. Of
-    two unsteady processes the one counts in which more samples passed the gate.
-    """
-    reasons: dict[int, str] = {}
-    tried: list[Run] = []
-    for repeated in (False, True):
-        found, failures = sessions(asked, alive, seed + repeated)
-        reasons |= failures
-        tried += [summary(session, asked.protocol, repeated) for session in found]
-        steady = {i for r in tried for i in r.files if r.steady(i, asked.protocol)}
-        alive = [i for i in alive if i not in steady and i not in reasons]
-        if not alive:
-            break
-    return _chosen(tried, asked.protocol), reasons
-
-
-def _chosen(tried: list[Run], rules: Protocol) -> list[Run]:
-    """Each file in the one run that counts, with that run's anchors; runs without any are left."""
-    best: dict[int, Run] = {}
-    for each in sorted(tried, key=lambda r: r.quiet):
-        best |= {i: each for i in each.files if i not in best or not best[i].steady(i, rules)}
-    return [
-        dataclasses.replace(r, estimates={
-            n: e for n, e in r.estimates.items() if isinstance(n, str) or best[n] is r
-        })
-        for r in tried if any(b is r for b in best.values())
-    ]  # fmt: skip
-
-
-def summary(session: Session, rules: Protocol, repeated: bool = False) -> Run:
-    """The estimates of a session, and how far its anchors moved from one half to the other."""
-    base = session.end["quiet_us"]
-    plain = dataclasses.asdict(rules)
-    estimates, drift, wide_us = {}, 0.0, None
-    for name, result in session.results.items():
-        samples, refs, passes, away = (np.array(result[k]) for k in SERIES)
-        found = estimate(samples, refs, passes, away, base, plain)
-        if name == WIDE:
-            wide_us = found["value"]
-            continue
-        estimates[name] = found
-        if isinstance(name, str) and passes.max() > 0:
-            early = passes <= passes.max() // 2
-            first, last = (
-                estimate(samples[m], refs[m], passes[m], away[m], base, plain)["value"]
-                for m in (early, ~early)
-            )
-            drift = max(drift, abs(last / first - 1))
-    return Run(session, estimates, drift, repeated, wide_us)
-
-
-def _history(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
-    """The anchors of this user's sessions like this one; they run in the candidates' batch."""
-    conditions = [host_id(device), device.name, runtime_version(device), rules.version,
-                  workload.name]  # fmt: skip
-    return _earlier(lease, conditions)
-
-
-def _quiet(lease: Lease, device: Device, rules: Protocol) -> AnchorHistory:
-    """What the reference took in sessions of any kind: it is the host's, whatever is timed."""
-    return _earlier(lease, [host_id(device), sorted(device.cores), rules.version, REFERENCE])
-
-
-def _wide(lease: Lease, device: Device, workload: Workload, rules: Protocol) -> AnchorHistory:
-    """What the wide anchor took in earlier measurements like this one."""
-    conditions = [host_id(device), device.name, runtime_version(device), rules.version,
-                  workload.name, WIDE]  # fmt: skip
-    return _earlier(lease, conditions)
-
-
-def _earlier(lease: Lease, conditions: list[Any]) -> AnchorHistory:
-    own = private(shared(lease.folder) / f"anchors-{os.getuid()}")
-    return AnchorHistory(own, digest(conditions)[:12])
-
-
-def _remember(history: AnchorHistory, quiet: AnchorHistory, run: Run, rules: Protocol) -> None:
-    """Keeps a session's anchors and reference, unless it is known to have drifted."""
-    anchors = {n: f["value"] for n, f in run.estimates.items() if isinstance(n, str)}
-    if anchors and run.drift <= rules.drift:
-        # Without room for it the next interval is wider, and nothing else is lost.
-        with contextlib.suppress(OSError):
-            history.add(anchors)
-            quiet.add({REFERENCE: run.session.end["reference_us"]})
-
-
-def between(
-    runs: list[Run], history: AnchorHistory, rules: Protocol, threads: int
-) -> tuple[float, str]:
-    """Relative standard deviation between processes, and where that figure comes from.
-
-    `measured`: from these runs, files and anchors pooled, since what differs between processes
-    (memory layout, clock) meets all of them. `history`: where each file has one run, from the
-    anchors of the last sessions on this host. `assumed`: with neither. The assumed figure weighs
-    as much as two observed deviations in all of them.
-    """
-    assumed = rules.between if threads == 1 else rules.between_shared
-    seen: dict[int | str, list[float]] = {}
-    for each in runs:
-        for name, found in each.estimates.items():
-            seen.setdefault(name, []).append(float(np.log(found["value"])))
-    # Anchors alone are in several runs where these share the files, or some were timed again.
-    again = any(len(v) > 1 for name, v in seen.items() if isinstance(name, int))
-    repeated = [np.array(v) for v in seen.values() if len(v) > 1 and again]
-    freedom = sum(v.size - 1 for v in repeated)
-    squares = sum(float(((v - v.mean()) ** 2).sum()) for v in repeated)
-    known = "measured"
-    if not freedom:
-        squares, freedom = history.squares()
-        known = "history" if freedom else "assumed"
-    return float(np.sqrt((2 * assumed**2 + squares) / (2 + freedom))), known
-
-
-def _taken(runs: list[Run], history: AnchorHistory, rules: Protocol) -> float:
-    """Milliseconds by which the wide anchor differs between measurements, one standard deviation.
-
-    What neighbours leave of the shared cache changes in seconds to hours: processes right behind
-    each other share it, and only measurements at other times tell. The assumed share weighs as much
-    as two observed deviations. 0 where no wide anchor was timed.
-    """
-    now = [each.wide_us for each in runs if each.wide_us is not None]
-    if not now:
-        return 0.0
-    with contextlib.suppress(OSError):
-        history.add({WIDE: float(np.median(now))})
-    known = np.array(by_name(history.rows()).get(WIDE, now))
-    squares = float(((known - known.mean()) ** 2).sum())
-    assumed = 2 * (rules.caches * float(known.mean())) ** 2
-    return float(np.sqrt((assumed + squares) / (2 + known.size - 1))) / 1e3
-
-
-def _reached(size_mb: float, rules: Protocol) -> float:
-    """Milliseconds that a file of that size differs by, for each of the wide anchor's.
-
-    Eleven networks of 5 to 37 MB all differed by 0.12 to 0.18 ms, whatever they took in all, where
-    the wide anchor did by half of that, and those below 2 MB hardly at all (on one host of two
-    cores, beside the load generator of `benchmarks/repeatability.py`).
-    """
-    over = (size_mb - rules.small_mb) / (rules.large_mb - rules.small_mb)
-    return rules.reach * min(1.0, max(0.0, over))
-
-
 def _measurement(
     index: int,
     runs: list[Run],
@@ -379,25 +205,12 @@ def _measurement(
     basis: str,
     taken_ms: float = 0.0,
 ) -> Measurement:
-    """One file's number: the median of its processes, with their doubt and what they share.
-
-    A repeat of the whole step differs from this one by the doubt of both, hence the root of two.
-    """
+    """One file's number: the median of its processes, with their doubt and what they share."""
     own = [r for r in runs if index in r.estimates]
     found = [r.estimates[index] for r in own]
     value = float(np.median([f["value"] for f in found])) / 1e3
-    within = float(np.sqrt(np.mean([(f["se"] / f["value"]) ** 2 for f in found])))
-    quiet = float(np.mean([f["quiet"] for f in found]))
-    between, known = spread
-    # A measured spread between processes already contains what else they differ by.
-    own_terms = within, between, _slack(found)
-    one = between if known == "measured" else float(np.linalg.norm(own_terms))
-    # Variance of a median of three is 0.45 of one process's; of one or two, that of the mean.
-    one *= float(np.sqrt((1.35 if len(own) > 2 else 1.0) / len(own)))
-    # Whoever slows one process down slows down those right behind it: more of them tell no more.
-    together = one, rules.contention * (1 - quiet) ** 3, taken_ms / value
-    se = value * float(np.linalg.norm(together))
-    half = Z90 * np.sqrt(2) * se
+    se = value * relative(found, spread, taken_ms / value, rules)
+    low, high = interval(value, se)
     doubts = _doubts(found, own, common.get("slower_than_usual"), rules)
     record = {
         **common,
@@ -406,10 +219,10 @@ def _measurement(
         "n": sum(f["n"] for f in found),
         "passes": [f["passes"] for f in found],
         "processes_ms": [_ms(f["value"]) for f in found],
-        "quiet": round(quiet, 4),
-        "within": round(within, 5),
-        "between": round(between, 5),
-        "between_is": known,
+        "quiet": round(quiet(found), 4),
+        "within": round(within(found), 5),
+        "between": round(spread[0], 5),
+        "between_is": spread[1],
         "caches": round(taken_ms / value, 5),
         "noisy": any(f["noisy"] for f in found),
         "converged": not doubts,
@@ -417,17 +230,8 @@ def _measurement(
         "sessions": [_conditions(r, index) for r in own],
     }
     return Measurement(
-        "latency_ms", value, "ms", max(0.0, value - float(half)), value + float(half), se,
-        record["kept"], "measured", basis, record,
-    )  # fmt: skip
-
-
-def _slack(found: list[dict[str, Any]]) -> float:
-    """From the estimate up to the median, relative: what caches taken by others do to a network.
-
-    A session that meets more of them finds its low quantile where this one had its median.
-    """
-    return float(np.mean([f["p50"] / f["value"] for f in found])) - 1
+        "latency_ms", value, "ms", low, high, se, record["kept"], "measured", basis, record
+    )
 
 
 def _doubts(

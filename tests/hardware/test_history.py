@@ -29,10 +29,11 @@ def test_deviations_are_relative_and_pooled(tmp_path):
 def test_a_damaged_line_is_passed_by(tmp_path):
     history = AnchorHistory(tmp_path, "host")
     history.add({"dense": 100.0})
-    good = history.path.read_text()
-    history.path.write_text(good + '{"dense": 1\n[3]\n{"dense": -1}\n{"dense": "x"}\n{}\n' + good)
+    (path,) = tmp_path.iterdir()
+    good = path.read_text()
+    path.write_text(good + '{"dense": 1\n[3]\n{"dense": -1}\n{"dense": "x"}\n{}\n' + good)
     assert history.rows() == [{"dense": 100.0}] * 2
-    history.path.write_bytes(b"\xff\xfe")
+    path.write_bytes(b"\xff\xfe")
     assert history.rows() == []
 
 

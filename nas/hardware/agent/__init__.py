@@ -23,4 +23,4 @@ same functions, so there is one code path. Shuffled, interleaved passes, a one-t
 kernel as a gate and a low quantile repeat best on shared hosts; a median of one block does not.
 """
 
-VERSION = 3
+VERSION = 4

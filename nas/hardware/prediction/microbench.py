@@ -24,7 +24,10 @@ from nas.hardware.protocol import Protocol
 from nas.hardware.timing import measure
 
 # An operator repeats better than a network and there are many: a shorter visit each.
-RULES = Protocol(warm_s=0.01, warm_cap_s=0.1, visit_s=0.004, max_passes=12, width=0.03, seconds=0.1)
+RULES = Protocol(
+    warm_s=0.01, warm_cap_s=0.1, visit_s=0.004, settle_s=0.004, max_passes=12, width=0.03,
+    seconds=0.1,
+)  # fmt: skip
 BLOCK = 120  # kernels in one process
 _TYPES = {"float": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int8": TensorProto.INT8,
           "uint8": TensorProto.UINT8, "int64": TensorProto.INT64, "int32": TensorProto.INT32,

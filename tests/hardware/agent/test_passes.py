@@ -15,7 +15,8 @@ from nas.hardware.agent.passes import Network, run_passes, warmed
 from nas.hardware.agent.watch import Watch
 
 RULES = {
-    "warm_s": 0.01, "warm_cap_s": 0.1, "visit_s": 0.004, "group_s": 0.001, "seconds": 100.0,
+    "warm_s": 0.01, "warm_cap_s": 0.1, "visit_s": 0.004, "group_s": 0.001, "settle_s": 0.0,
+    "seconds": 100.0,
     "min_passes": 3, "max_passes": 9, "width": 0.02, "gate": 1.25, "away": 0.01,
     "quietest": 0.2, "quantile": 0.25,
 }  # fmt: skip
@@ -129,7 +130,7 @@ def test_a_visit_calls_in_groups_with_a_reference_before_and_after_each(
 ) -> None:
     one = network(clock, monkeypatch, 250.0, away=5.0)
     one.typical = 250.0
-    one.visit(7, Quiet(50.0, 60.0, 55.0, 70.0), visit_s=0.003, group_s=0.001)
+    one.visit(7, Quiet(50.0, 60.0, 55.0, 70.0), visit_s=0.003, group_s=0.001, settle_s=0.0)
     assert one.samples == [250.0] * 12 and one.passes == [7] * 12
     assert one.refs == [60.0] * 8 + [70.0] * 4
     assert one.away == pytest.approx([5.0] * 12)
@@ -143,8 +144,20 @@ def test_a_visit_is_neither_endless_nor_empty(
 ) -> None:
     one = network(clock, monkeypatch, typical)
     one.typical = typical
-    one.visit(0, Quiet(), visit_s=0.004, group_s=0.001)
+    one.visit(0, Quiet(), visit_s=0.004, group_s=0.001, settle_s=0.0)
     assert len(one.samples) == len(one.refs) == len(one.passes) == len(one.away) == calls
+
+
+@pytest.mark.parametrize(("typical", "settling"), [(1.0, 8), (1500.0, 2), (50_000.0, 1)])
+def test_calls_on_caches_of_the_network_before_are_no_samples(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, typical: float, settling: int
+) -> None:
+    cold = [5 * typical] * settling
+    one = network(clock, monkeypatch, typical, *cold, typical)
+    one.typical = typical
+    one.visit(0, Quiet(), visit_s=0.004, group_s=0.001, settle_s=0.003)
+    assert set(one.samples) == {typical}
+    assert one.engine.calls == 1 + settling + len(one.samples)
 
 
 def said(text: str) -> list[tuple[str, int]]:
