@@ -58,7 +58,7 @@ class Protocol:
     warm_cap_s: float = 0.5
     visit_s: float = 0.012
     group_s: float = 0.002
-    settle_s: float = 0.02
+    settle_s: float = 0.05
     min_passes: int = 6
     max_passes: int = 60
     width: float = 0.02
