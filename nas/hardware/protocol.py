@@ -24,7 +24,7 @@ class Protocol:
         quantile: the estimate, of the gated samples.
         warm_s, warm_cap_s: least and most seconds of warm-up for each network.
         visit_s: how long a pass stays with a network. group_s: how long between reference runs.
-        settle_s: for how long it calls the network before, eight times at most.
+        settle_s: for how long it calls the network before, six times at most.
         min_passes, max_passes: passes over all networks; so many at least must have samples kept.
         width: relative half-width of the 90 % within-process interval to stop at.
         seconds: time for each network; where it runs out first, `converged` is false.
@@ -62,7 +62,7 @@ class Protocol:
     min_passes: int = 6
     max_passes: int = 60
     width: float = 0.02
-    seconds: float = 0.4
+    seconds: float = 0.3
     call_cap_s: float = 10.0
     between: float = 0.03
     between_shared: float = 0.08

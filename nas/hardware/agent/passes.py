@@ -12,7 +12,7 @@ from .estimates import estimate
 from .reference import Reference
 from .watch import Watch, say
 
-MOST_SETTLING = 8  # calls
+MOST_SETTLING = 6  # calls
 VISIT = ("visit_s", "group_s", "settle_s")
 
 
